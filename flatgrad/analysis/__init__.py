@@ -1,0 +1,1 @@
+"""Facts about functions; they never change them."""

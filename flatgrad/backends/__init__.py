@@ -1,0 +1,1 @@
+"""From generated source text to something callable; nothing in here knows the IR."""

@@ -1,0 +1,82 @@
+"""Appends operations to a block, stamping each with where it comes from.
+
+    builder = Builder(block)
+    with builder.at(Origin(span)):
+        value = builder.apply(primitive, operands, arguments, type)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from flatgrad.ir.ops import Apply, Block, Operand, Origin, Requirement, Value
+from flatgrad.ir.types import Type
+
+
+NOUNS = {
+    "add": "sum", "sub": "diff", "mul": "prod", "truediv": "ratio", "pow": "power",
+    "matmul": "product", "getitem": "item", "amax": "max", "amin": "min", "sum": "total",
+    "dim": "length", "expand_dims": "column", "identity": "copy", "lt": "mask", "le": "mask",
+    "gt": "mask", "ge": "mask", "eq": "mask", "ne": "mask",
+}  # fmt: skip
+"""What a temporary is called by the operation that makes it, where its name is no noun."""
+
+
+class Builder:
+    """A block under construction; `lengths` tells which parameter's axis an atom measures."""
+
+    def __init__(
+        self, block: Block, lengths: dict[str, tuple[Value, int]] | None = None
+    ) -> None:
+        self.block = block
+        self.lengths = lengths if lengths is not None else {}
+        self.requirements: list[Requirement] = []
+        self.origin = Origin()
+        self.part: str | None = None
+        self.prefer_math = False
+        self.made: dict[Value, Apply] = {}
+
+    @contextmanager
+    def at(
+        self, origin: Origin, part: str | None = None, *, prefer_math: bool = False
+    ) -> Iterator[None]:
+        """Operations built inside come from `origin` and belong to the statement of `part`."""
+        saved = self.origin, self.part, self.prefer_math
+        self.origin, self.part, self.prefer_math = origin, part, prefer_math
+        try:
+            yield
+        finally:
+            self.origin, self.part, self.prefer_math = saved
+
+    @contextmanager
+    def inside(self, block: Block) -> Iterator[Block]:
+        """Operations built inside go to another block."""
+        saved, self.block = self.block, block
+        try:
+            yield block
+        finally:
+            self.block = saved
+
+    def hint(self, primitive: Any) -> str | None:
+        """The name of a temporary: after the statement that it is part of, and what it is."""
+        if self.part is None:
+            return None
+        return f"{self.part}_{NOUNS.get(primitive.name, primitive.name)}"
+
+    def apply(
+        self,
+        primitive: Any,
+        operands: tuple[Operand, ...],
+        arguments: dict[str, Any],
+        type: Type | None,
+        spelling: str | None = None,
+    ) -> Value | None:
+        """Append one call; None as type is a call without a result."""
+        results = () if type is None else (Value(type, self.hint(primitive), part=self.part),)
+        op = Apply(primitive, operands, arguments, results, self.origin, spelling)
+        self.block.ops.append(op)
+        for value in results:
+            self.made[value] = op
+        return results[0] if results else None

@@ -1,0 +1,241 @@
+"""Values, operations, blocks and functions.
+
+    %y: float64[N] = sum(%x, axis=0)                        Apply
+    %r = if %c { yield %a } else { yield %b }               If
+    %r = for %i in (0, %n, 1) carrying (%y = %y0) { ... }   For
+    %r = while carrying (%y = %y0) { cond } { body }        While
+
+Only these four kinds exist. Blocks have parameters and yields, as in MLIR's scf or a jaxpr; there is
+no control-flow graph. Operations are never changed once built; a pass builds new ones.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from flatgrad.errors import Span
+from flatgrad.ir.dims import Dim
+from flatgrad.ir.types import Scalar, Type, constant_type
+
+
+class Value:
+    """The result of an operation or a block parameter; compared by identity.
+
+    `name` is the variable it carries (the user's, or `grad_...`); `kept` says that it stays a
+    statement of its own under that name; `part` names the variable whose statement it is part of.
+    """
+
+    __slots__ = ("kept", "name", "part", "type")
+
+    def __init__(
+        self, type: Type, name: str | None = None, *, kept: bool = False, part: str | None = None
+    ) -> None:
+        self.type = type
+        self.name = name
+        self.kept = kept
+        self.part = part
+
+    def __repr__(self) -> str:
+        return f"%{self.name or self.part or '_'}: {self.type}"
+
+
+class Const:
+    """A number known while compiling."""
+
+    __slots__ = ("type", "value")
+
+    def __init__(self, value: Any) -> None:
+        self.value = value
+        self.type: Scalar = constant_type(value)
+
+    def __repr__(self) -> str:
+        return repr(self.value)
+
+
+Operand = Value | Const
+
+
+@dataclass(frozen=True, slots=True)
+class Slot:
+    """Stands in an argument tree for the operand with this index."""
+
+    index: int
+
+
+class PrimitiveLike(Protocol):
+    """What the IR needs to know of a primitive."""
+
+    name: str
+
+    def evaluate(self, arguments: dict[str, Any]) -> Any:
+        """The reference semantics: the result for concrete arguments."""
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Where an operation comes from: the user's text, the sweep, the rule that made it."""
+
+    span: Span | None = None
+    sweep: str = "forward"
+    rule: str | None = None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Apply:
+    """`results = primitive(arguments)`; `arguments` are trees whose `Slot`s are the operands.
+
+    `spelling` only says how the call was written ("method"); it never changes the meaning.
+    """
+
+    primitive: Any
+    operands: tuple[Operand, ...]
+    arguments: dict[str, Any]
+    results: tuple[Value, ...]
+    origin: Origin = field(default_factory=Origin)
+    spelling: str | None = None
+
+    @property
+    def result(self) -> Value:
+        """The single result."""
+        (value,) = self.results
+        return value
+
+
+@dataclass(slots=True, eq=False)
+class Block:
+    """Operations in order; `yields` are handed to the operation that holds the block."""
+
+    params: tuple[Value, ...] = ()
+    ops: list[Op] = field(default_factory=list)
+    yields: tuple[Operand, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class If:
+    """The yields of `then` or `orelse`, as `condition` says."""
+
+    condition: Operand
+    then: Block
+    orelse: Block
+    results: tuple[Value, ...]
+    origin: Origin = field(default_factory=Origin)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class For:
+    """`body` for each index of range(start, stop, step); its first parameter is the index.
+
+    The others are the carried values, from `inits` at first, then the yields of the last trip.
+    With `exits`, the first yield is a bool: the loop ends after the trip that yields True.
+    """
+
+    start: Operand
+    stop: Operand
+    step: Operand
+    inits: tuple[Operand, ...]
+    body: Block
+    results: tuple[Value, ...]
+    exits: bool = False
+    origin: Origin = field(default_factory=Origin)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class While:
+    """`body` as long as `condition` (a block over the carried values) yields True."""
+
+    inits: tuple[Operand, ...]
+    condition: Block
+    body: Block
+    results: tuple[Value, ...]
+    exits: bool = False
+    origin: Origin = field(default_factory=Origin)
+
+
+Op = Apply | If | For | While
+
+
+@dataclass(frozen=True, slots=True)
+class Requirement:
+    """Two lengths that must be equal where the user's code runs, and the words if they are not."""
+
+    left: Any
+    right: Any
+    message: Callable[[dict[str, int]], str]
+    span: Span | None
+
+
+@dataclass(slots=True, eq=False)
+class Function:
+    """A function: parameters and results of `body`, and the tree in which the results return.
+
+    `lengths` maps the atoms of `Dim`s to the parameter and axis that they measure.
+    `hidden` are trailing parameters that carry captured values (closures, globals), by name.
+    """
+
+    name: str
+    body: Block
+    tree: Any
+    lengths: dict[str, tuple[Value, int]] = field(default_factory=dict)
+    requirements: list[Requirement] = field(default_factory=list)
+    hidden: tuple[str, ...] = ()
+    doc: str | None = None
+
+    @property
+    def params(self) -> tuple[Value, ...]:
+        """The parameters in order, hidden ones last."""
+        return self.body.params
+
+    @property
+    def results(self) -> tuple[Operand, ...]:
+        """The leaves that are returned; `tree` says how."""
+        return self.body.yields
+
+
+def substitute(tree: Any, pick: Callable[[int], Any]) -> Any:
+    """`tree` with each `Slot` replaced by `pick(index)`; tuples, lists, slices and dicts nest."""
+    match tree:
+        case Slot(index):
+            return pick(index)
+        case tuple():
+            return tuple([substitute(item, pick) for item in tree])
+        case list():
+            return [substitute(item, pick) for item in tree]
+        case slice():
+            parts = (tree.start, tree.stop, tree.step)
+            return slice(*[substitute(part, pick) for part in parts])
+        case dict():
+            return {key: substitute(item, pick) for key, item in tree.items()}
+    return tree
+
+
+def operands_of(op: Op) -> Iterator[Operand]:
+    """What an operation itself reads, without the blocks it holds."""
+    match op:
+        case Apply():
+            yield from op.operands
+        case If():
+            yield op.condition
+        case For():
+            yield from (op.start, op.stop, op.step, *op.inits)
+        case While():
+            yield from op.inits
+
+
+def blocks_of(op: Op) -> tuple[Block, ...]:
+    """The blocks that an operation holds."""
+    match op:
+        case If():
+            return op.then, op.orelse
+        case For():
+            return (op.body,)
+        case While():
+            return op.condition, op.body
+    return ()
+
+
+def size_of(operand: Operand) -> int | Dim | None:
+    """The symbolic value of an int operand, where known."""
+    kind = operand.type
+    return kind.size if isinstance(kind, Scalar) else None

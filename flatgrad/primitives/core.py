@@ -1,0 +1,117 @@
+"""What the compiler itself needs: lengths, copies of names, casts between kinds of numbers.
+
+    DIM(x, 0)          written x.shape[0]
+    IDENTITY(x)        a second name for the same value: grad_s2 = grad_s3
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from flatgrad.ir.dims import product
+from flatgrad.ir.types import Array, Scalar
+from flatgrad.primitives.registry import call, linear, method, primitive, vjp
+from flatgrad.primitives.samples import A
+from flatgrad.primitives.symbolic import DIM, SIZE
+from flatgrad.primitives.typerules import fail, normalize_axis
+
+
+@primitive(DIM, name="dim", derivative=False, samples=lambda: [call(A(3, 1), 1)])
+def _(x, /, axis):
+    return Scalar("int64", weak=True, size=x.shape[normalize_axis(axis, x.ndim)])
+
+
+@primitive(SIZE, name="size", derivative=False, samples=lambda: [call(A(3, 2))])
+def _(x, /):
+    return Scalar("int64", weak=True, size=product(x.shape))
+
+
+def IDENTITY(x):
+    """The same value under another name."""
+    return x
+
+
+@primitive(IDENTITY, name="identity", alias="x", samples=lambda: [call(A()), call(A(2, 3))])
+def _(x, /):
+    return x
+
+
+linear(IDENTITY)
+
+
+@vjp(IDENTITY)
+def _(grad_y, y, x):
+    return grad_y
+
+
+@primitive(
+    float,
+    samples=lambda: [call(A()), call(A(dtype="float32"))],
+)
+def _(x, /):
+    if x.ndim:
+        raise fail("operand-type", "`float` of an array", "index the element that you want")
+    return Scalar("float64", weak=True)
+
+
+linear(float)
+
+
+@vjp(float)
+def _(grad_y, y, x):
+    return grad_y
+
+
+@primitive(int, derivative=False)
+def _(x, /):
+    if x.ndim:
+        raise fail("operand-type", "`int` of an array")
+    return Scalar("int64", weak=True)
+
+
+@primitive(bool, derivative=False)
+def _(x, /):
+    if x.ndim:
+        raise fail("operand-type", "`bool` of an array")
+    return Scalar("bool", weak=True)
+
+
+def ASTYPE(x, dtype):
+    """The values in another dtype: written `x.astype(dtype)`, or `dtype(x)` for a number."""
+    return x.astype(dtype) if isinstance(x, np.ndarray) else np.dtype(dtype).type(x)
+
+
+@primitive(
+    ASTYPE,
+    name="astype",
+    samples=lambda: [call(A(3, dtype="float32"), np.float64), call(A(), np.float64)],
+)
+def _(x, /, dtype):
+    name = np.dtype(dtype).name
+    return Array(name, x.shape) if x.ndim else Scalar(name)
+
+
+linear(ASTYPE)
+
+
+@vjp(ASTYPE)
+def _(grad_y, y, x, *, dtype):
+    return grad_y if np.dtype(dtype).kind == "f" else None
+
+
+method("astype", of=ASTYPE)
+for _dtype in (np.float32, np.float64):
+
+    @primitive(
+        _dtype,
+        text=f"np.{_dtype.__name__}",
+        samples=lambda: [call(A()), call(A(3, dtype="float32"))],
+    )
+    def _(x, /, _name=_dtype.__name__):
+        return Array(_name, x.shape) if x.ndim else Scalar(_name)
+
+    linear(_dtype)
+
+    @vjp(_dtype)
+    def _(grad_y, y, x):
+        return grad_y

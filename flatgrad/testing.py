@@ -1,0 +1,484 @@
+"""Check a gradient against central differences, in anybody's test suite.
+
+    check_grads(lambda w, x: np.tanh(w @ x).sum(), (w, x))      # a report, or GradientCheckError
+
+A gradient is compared element by element and along random directions.  The slope of ``f`` along a
+line comes from central differences at several steps, extrapolated to step 0 by Neville's scheme in
+h**2 with Ridders' error estimate (C. Ridders, Adv. Eng. Software 4(2), 1982; `dfridr` in Numerical
+Recipes, section 5.7).  A comparison passes if the extrapolated slope agrees, or the quotient of one
+step whose rounding noise ``eps * |f| / h`` is below the tolerance: a step too small to move ``f``
+must not confirm a zero.
+"""
+
+from __future__ import annotations
+
+import copy
+import inspect
+import math
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+__all__ = ["Comparison", "GradientCheckError", "GradientReport", "check_grads"]
+
+Floats = npt.NDArray[np.float64]
+Slope = Callable[[float], float]  # t -> f(x + t v), NaN where f is undefined
+STEPS = (1e-2, 1e-3, 1e-4, 1e-5, 1e-6, 1e-7, 1e-8)
+
+
+class GradientCheckError(AssertionError):
+    """A gradient is wrong, or cannot be checked where it was asked for."""
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """One analytic slope beside the numeric one."""
+
+    place: str
+    analytic: float
+    numeric: float
+    relative_error: float  # of max(|analytic|, |numeric|, floor); small elements share a floor
+    step: float
+    passed: bool
+    hint: str = ""
+
+    def __str__(self) -> str:
+        error = abs(self.analytic - self.numeric)
+        relative = error / max(abs(self.analytic), abs(self.numeric), 1e-300)
+        return (
+            f"  worst: {self.place}\n"
+            f"    analytic        {self.analytic:.10g}\n"
+            f"    numeric         {self.numeric:.10g}\n"
+            f"    relative error  {relative:.3g}\n"
+            f"    step            {self.step:.1e}" + (f"\nhelp: {self.hint}" if self.hint else "")
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class GradientReport:
+    """What was compared; `str(report)` is a table with a line per argument."""
+
+    worst: Comparison | None  # None if there was nothing to compare
+    elements: int
+    directions: int
+    by_argument: tuple[tuple[str, int, int, Comparison | None], ...]  # name, checked, size, worst
+
+    @property
+    def worst_error(self) -> float:
+        return self.worst.relative_error if self.worst else 0.0
+
+    def __str__(self) -> str:
+        rows = [("argument", "checked", "worst error", "at")]
+        for name, checked, size, worst in self.by_argument:
+            error = (f"{worst.relative_error:.1e}", worst.place) if worst else ("-", "-")
+            rows.append((name, f"{checked}/{size}", *error))
+        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+        table = ["  ".join(map(str.ljust, row, widths)).rstrip() for row in rows]
+        return "\n".join([*table, f"random directions: {self.directions}"])
+
+
+@dataclass(frozen=True, slots=True)
+class _Leaf:
+    """An argument whose gradient is checked; nested arguments would give several of these."""
+
+    name: str
+    point: Floats
+    gradient: Floats
+
+    def place(self, flat: int) -> str:
+        index = ", ".join(str(int(i)) for i in np.unravel_index(flat, self.point.shape))
+        return f"{self.name}[{index}]" if index else self.name
+
+
+class _Probe:
+    """`f` at and around the arguments, in float64 where it accepts that; it sees only copies."""
+
+    def __init__(self, f: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any]):
+        if not isinstance(args, tuple | list):
+            raise TypeError(f"args must be a tuple of arguments, not {type(args).__name__}")
+        self.f, self.wide = f, True
+        self.given = inspect.signature(f).bind(*args, **kwargs)
+        self.bound = inspect.signature(f).bind(*args, **kwargs)
+        self.bound.apply_defaults()
+        self.bound.arguments = {  # a default may have a gradient too
+            name: value
+            for name, value in self.bound.arguments.items()
+            if name in self.given.arguments or _is_number(value)
+        }
+        result, again = (_call_on_copy(f, self.given)[0] for _ in range(2))
+        self.value = _real(result)
+        if not math.isfinite(self.value):
+            raise GradientCheckError(f"f is {self.value} at the given arguments")
+        if not abs(again - result) <= 4 * _eps(result) * abs(self.value):  # memory alignment
+            message = f"f is not deterministic: two calls gave {result!r} and {again!r}"
+            raise GradientCheckError(message)
+        try:
+            result = self.call({})
+        except TypeError:  # compiled for float32 only
+            self.wide = False
+            result = self.call({})
+        self.center, self.eps = _real(result), _eps(result)
+
+    def call(self, moved: Mapping[str, Floats]) -> Any:
+        bound = copy.copy(self.bound)
+        items = bound.arguments.items()
+        bound.arguments = {name: self._fresh(value, moved.get(name)) for name, value in items}
+        return self.f(*bound.args, **bound.kwargs)
+
+    def _fresh(self, argument: Any, value: Floats | None) -> Any:
+        if isinstance(argument, np.ndarray | np.floating) and argument.dtype.kind == "f":
+            dtype = np.float64 if self.wide else argument.dtype
+            array = np.array(argument if value is None else value, dtype)
+            return array if isinstance(argument, np.ndarray) else array[()]
+        return copy.copy(argument) if value is None else float(value)
+
+    def along(self, line: Mapping[str, tuple[Floats, Floats]]) -> Slope:
+        def at(t: float) -> float:
+            try:
+                with np.errstate(all="ignore"):
+                    return float(self.call({name: x + t * v for name, (x, v) in line.items()}))
+            except (ValueError, ArithmeticError):
+                return math.nan
+
+        return at
+
+
+class _Estimate(NamedTuple):
+    value: float
+    error: float
+    step: float
+
+
+def _ridders(
+    slope: Slope, steps: Sequence[float], eps: float, samples: list[tuple[float, float, float]]
+) -> Iterator[tuple[_Estimate, _Estimate]]:
+    """For each usable step: its own quotient with its rounding noise, and the best value so far."""
+    best = _Estimate(math.nan, math.inf, steps[0])
+    previous: list[float] = []  # last row of the tableau
+    wider: list[float] = []  # the steps before, nearest first
+    moved = False
+    for h in steps:
+        up, down = slope(h), slope(-h)
+        if not (math.isfinite(up) and math.isfinite(down)):
+            continue
+        samples.append((h, up, down))
+        if up == down and moved:
+            continue  # below the resolution of f
+        moved = up != down
+        noise = eps * max(abs(up), abs(down)) / h
+        row = [(up - down) / (2 * h)]
+        if not previous:
+            best = _Estimate(row[0], math.inf, h)
+        for entry, step in zip(previous, wider, strict=True):
+            better = row[-1] + (row[-1] - entry) / ((step / h) ** 2 - 1)
+            error = max(abs(better - row[-1]), abs(better - entry), noise)
+            if error <= best.error:
+                best = _Estimate(better, error, h)
+            row.append(better)
+        previous, wider = row, [h, *wider]
+        yield _Estimate(row[0], noise, h), best
+
+
+@dataclass(frozen=True, slots=True)
+class _Judge:
+    rtol: float
+    atol: float
+    eps: float  # of the values that are differenced
+    center: float  # f at the point
+
+    def scale(self, analytic: float, numeric: float, floor: float) -> float:
+        return max(abs(analytic), abs(numeric), floor, self.atol / self.rtol, 1e-300)
+
+    def compare(
+        self, place: str, analytic: float, floor: float, slope: Slope, steps: Sequence[float]
+    ) -> Comparison:
+        """Judge the best numeric slope, or a single step's quotient if only that agrees."""
+        samples: list[tuple[float, float, float]] = []
+        best = _Estimate(math.nan, math.inf, steps[0])
+        agreed = None
+        for raw, best in _ridders(slope, steps, self.eps, samples):
+            scale = self.scale(analytic, best.value, floor)
+            if max(abs(analytic - best.value), 100 * best.error) <= self.rtol * scale:
+                break
+            scale = self.scale(analytic, raw.value, floor)
+            if max(abs(analytic - raw.value), raw.error) <= self.rtol * scale:
+                agreed = raw
+        for numeric in (best, agreed or best):
+            error = abs(analytic - numeric.value) / self.scale(analytic, numeric.value, floor)
+            if error <= self.rtol:
+                return Comparison(place, analytic, numeric.value, error, numeric.step, True)
+        hint = self.hint(analytic, numeric, samples)
+        error = error if math.isfinite(error) else math.inf
+        return Comparison(place, analytic, numeric.value, error, numeric.step, False, hint)
+
+    def hint(
+        self, analytic: float, numeric: _Estimate, samples: list[tuple[float, float, float]]
+    ) -> str:
+        """Why they differ, if it shows. |left - right| is |f''| * h unless there is a kink."""
+        if not math.isfinite(analytic):
+            return f"the analytic gradient is {analytic} here"
+        if not math.isfinite(numeric.value):
+            return "f is NaN, infinite or undefined next to this point"
+        gaps = [(h, abs(up - 2 * self.center + down) / h, up) for h, up, down in samples]
+        clear = [(h, gap) for h, gap, up in gaps if gap * h > 16 * self.eps * abs(up)]
+        if len(clear) > 1:
+            (wide, before), (narrow, gap) = clear[-2:]
+            if gap > before * math.sqrt(narrow / wide) and gap > self.rtol * abs(analytic):
+                return f"the function is not differentiable here: |left - right| = {gap:.6g}"
+        if numeric.error > abs(analytic - numeric.value):
+            return f"the numeric value is only good to {numeric.error:.1e}; try other steps"
+        return ""
+
+
+def _real(result: Any) -> float:
+    if not isinstance(result, float | int | np.generic | np.ndarray) or np.shape(result) != ():
+        raise TypeError(f"check_grads needs an f that returns one real number, not {result!r:.60}")
+    return float(result)
+
+
+def _is_floating(value: Any) -> bool:
+    return (
+        isinstance(value, float | np.generic | np.ndarray) and np.asarray(value).dtype.kind == "f"
+    )
+
+
+def _is_number(value: Any) -> bool:
+    return _is_floating(value) or type(value) is int
+
+
+def _eps(value: Any) -> float:
+    dtype = np.asarray(value).dtype
+    return float(np.finfo(dtype if dtype.kind == "f" else np.float64).eps)
+
+
+def _call_on_copy(f: Callable[..., Any], bound: inspect.BoundArguments) -> tuple[Any, list[str]]:
+    """The result, and the names of the arrays that the call changed."""
+    given = copy.copy(bound)
+    given.arguments = {name: copy.copy(value) for name, value in bound.arguments.items()}
+    result = f(*given.args, **given.kwargs)
+    arrays = [(n, a) for n, a in bound.arguments.items() if isinstance(a, np.ndarray)]
+    return result, [n for n, a in arrays if a.tobytes() != given.arguments[n].tobytes()]
+
+
+def _by_name(gradient: Any, argnums: Any, probe: _Probe) -> dict[str, Any]:
+    """The parts of the gradient, by the argument they belong to."""
+    arguments, given = probe.bound.arguments, set(probe.given.arguments)
+    parts = gradient if isinstance(gradient, tuple) else (gradient,)
+    if argnums is not None:
+        every = list(probe.bound.signature.parameters)
+        chosen = argnums if isinstance(argnums, tuple) else (argnums,)
+        names = [n if isinstance(n, str) else every[n] for n in chosen]
+        if isinstance(argnums, tuple) == isinstance(gradient, tuple) and len(names) == len(parts):
+            return dict(zip(names, parts, strict=True))
+        raise GradientCheckError(f"the gradient has not the form of argnums={argnums!r}")
+    able = [name for name, value in arguments.items() if _is_number(value)]
+    floats = [name for name in able if _is_floating(arguments[name])]  # an int may be a count
+    needed = given.intersection(floats)
+    fields = list(getattr(gradient, "_fields", ()))
+    for candidates in (fields, able, floats):
+        for names in (candidates, [n for n in candidates if n in given]):  # without defaults
+            bare = len(names) == 1 and not fields
+            fits = len(names) == len(parts) and isinstance(gradient, tuple) != bare
+            if fits and needed <= set(names) <= set(arguments):
+                return dict(zip(names, parts, strict=True))
+    raise GradientCheckError(
+        f"the gradient must have a part for each of {', '.join(able)}; it is {gradient!s:.80}"
+    )
+
+
+def _leaf(name: str, argument: Any, gradient: Any) -> _Leaf:
+    """Check the gradient's type, dtype and shape against its argument's."""
+    if not _is_number(argument):
+        raise TypeError(f"`{name}` cannot have a gradient: it is {argument!r:.60}")
+    if isinstance(argument, np.ndarray | np.generic):
+        want = (argument.dtype.name, argument.shape)
+        found = isinstance(gradient, np.ndarray | np.generic | float)
+        have = (np.asarray(gradient).dtype.name, np.shape(gradient)) if found else None
+    else:
+        want = ("float", ())
+        have = ("float", ()) if isinstance(gradient, float) else None
+    if have != want:
+        shown = f"dtype {have[0]} and shape {have[1]}" if have else f"{type(gradient).__name__}"
+        raise GradientCheckError(
+            f"the gradient of `{name}` is {shown}; expected {want[0]} and shape {want[1]}"
+        )
+    return _Leaf(name, np.array(argument, np.float64), np.array(gradient, np.float64))
+
+
+def _steps(steps: Sequence[float], scale: float) -> list[float]:
+    """Decreasing powers of two, so that x + h is exact more often."""
+    return sorted(
+        {2.0 ** max(round(math.log2(step * scale)), -1000) for step in steps}, reverse=True
+    )
+
+
+def _check_element(
+    probe: _Probe, judge: _Judge, leaf: _Leaf, flat: int, steps: Sequence[float]
+) -> Comparison:
+    finite = np.abs(leaf.gradient[np.isfinite(leaf.gradient)])
+    floor = 0.01 * float(finite.max(initial=0.0))
+    unit = np.zeros(leaf.point.shape)
+    unit.flat[flat] = 1.0
+    slope = probe.along({leaf.name: (leaf.point, unit)})
+    size, analytic = abs(float(leaf.point.flat[flat])), float(leaf.gradient.flat[flat])
+    size = size if math.isfinite(size) else 0.0
+    for scale in (max(size, 1.0), size):  # steps relative to |x| are for log(1e-6)
+        result = judge.compare(leaf.place(flat), analytic, floor, slope, _steps(steps, scale))
+        if result.passed or size == 0 or size >= 1:
+            break
+    return result
+
+
+def _check_direction(
+    probe: _Probe, judge: _Judge, leaves: list[_Leaf], rng: np.random.Generator, steps: Any
+) -> Comparison:
+    random = [rng.standard_normal(leaf.point.shape) for leaf in leaves]
+    norm = math.sqrt(sum(float(np.sum(u * u)) for u in random)) or 1.0
+    place = "a random direction in " + ", ".join(leaf.name for leaf in leaves)
+    for least in (1.0, 0.0):
+        line, terms = {}, [np.zeros(0)]
+        for leaf, u in zip(leaves, random, strict=True):
+            size = np.maximum(np.abs(leaf.point), least)
+            v = u / norm * np.where((size > 0) & np.isfinite(size), size, 1.0)
+            line[leaf.name] = (leaf.point, v)
+            terms.append((leaf.gradient * v).ravel())
+        products = np.concatenate(terms)
+        floor = math.sqrt(float(products @ products))
+        analytic = float(products.sum())
+        result = judge.compare(place, analytic, floor, probe.along(line), _steps(steps, 1.0))
+        if result.passed:
+            break
+    return result
+
+
+def _analytic(
+    f: Callable[..., Any], argnums: Any, gradient: Callable[..., Any] | None, backend: str | None
+) -> Callable[..., tuple[Any, Any]]:
+    """A function that returns (value or None, gradient)."""
+    if gradient is not None:
+        return lambda *args, **kwargs: (None, gradient(*args, **kwargs))
+    from flatgrad.api import value_and_grad
+
+    options = {} if backend is None else {"backend": backend}
+    derived: Callable[..., tuple[Any, Any]] = value_and_grad(f, argnums=argnums, **options)
+    return derived
+
+
+def _leaves(
+    probe: _Probe, analytic: Callable[..., tuple[Any, Any]], argnums: Any, rtol: float
+) -> list[_Leaf]:
+    """Call the gradient once; check what it returns and that it leaves its arguments alone."""
+    (value, gradient), modified = _call_on_copy(analytic, probe.given)
+    if modified:
+        raise GradientCheckError(f"the gradient modified its argument `{modified[0]}`")
+    if value is not None and not math.isclose(
+        _real(value), probe.value, rel_tol=rtol, abs_tol=1e-12
+    ):
+        raise GradientCheckError(f"value_and_grad gave the value {value!r}, f {probe.value!r}")
+    parts = _by_name(gradient, argnums, probe)
+    if not parts:
+        raise ValueError("no argument of f can have a gradient")
+    return [_leaf(name, probe.bound.arguments.get(name), part) for name, part in parts.items()]
+
+
+def check_grads(
+    f: Callable[..., Any],
+    args: Sequence[Any] = (),
+    kwargs: Mapping[str, Any] | None = None,
+    *,
+    argnums: int | str | tuple[int | str, ...] | None = None,
+    gradient: Callable[..., Any] | None = None,
+    rtol: float | None = None,
+    atol: float | None = None,
+    steps: Sequence[float] = STEPS,
+    directions: int = 3,
+    elements: bool | int = 256,
+    seed: int = 0,
+    backend: str | None = None,
+) -> GradientReport:
+    """Compare a gradient with central differences, element by element and in random directions.
+
+    Parameters
+    ----------
+    f : callable
+        Returns one real number. A function derived by flatgrad stands for its `.primal`.
+    args, kwargs
+        Where to check: Python scalars and float arrays; anything else is passed on unchanged.
+    argnums : int, str or tuple of them, optional
+        As in `flatgrad.grad`; by default every argument that can have a gradient.
+    gradient : callable, optional
+        A gradient to check instead of flatgrad's; called like `f`, it returns the gradient alone.
+    rtol, atol : float, optional
+        Passed if ``|a - n| <= max(atol, rtol * max(|a|, |n|, floor))``, where floor is 1 % of the
+        array's largest element. Defaults: 1e-6 for float64, 1e-3 for float32, 1e-2 where `f`
+        itself computes in float32; and the rounding noise of ``f / max(steps)``.
+    steps : sequence of float
+        Relative to ``max(|x|, 1)``, and to ``|x|`` where those do not agree.
+    directions, elements : int
+        How many random directions, and elements per argument (a random sample of larger ones);
+        True: all elements.
+    seed : int
+        Of the random directions and samples.
+    backend : str, optional
+        Of the derived gradient.
+
+    Raises
+    ------
+    GradientCheckError
+        Names the worst element. Also for a wrong type, dtype or shape, a modified argument, NaN
+        and infinity, and an `f` that is not deterministic.
+    """
+    f = getattr(f, "primal", f)
+    probe = _Probe(f, args, kwargs or {})
+    floats = [x for x in probe.bound.arguments.values() if _is_floating(x)]
+    argument_eps = max(map(_eps, floats), default=0.0)
+    if rtol is None:
+        rtol = max(1e-6, 3 * math.sqrt(argument_eps), 30 * math.sqrt(probe.eps))
+    if atol is None:
+        atol = abs(probe.center) * (100 * probe.eps / max(steps) + 64 * argument_eps)
+    leaves = _leaves(probe, _analytic(f, argnums, gradient, backend), argnums, rtol)
+    judge = _Judge(max(rtol, 1e-16), atol, probe.eps, probe.center)
+    limit = sys.maxsize if elements is True else int(elements)
+    return _compare_all(probe, judge, leaves, steps, directions, limit, seed)
+
+
+def _compare_all(
+    probe: _Probe,
+    judge: _Judge,
+    leaves: list[_Leaf],
+    steps: Sequence[float],
+    directions: int,
+    limit: int,
+    seed: int,
+) -> GradientReport:
+    rng = np.random.default_rng(seed)
+    everything: list[Comparison] = []
+    table = []
+    for leaf in leaves:
+        size = leaf.point.size
+        chosen = range(size) if size <= limit else np.sort(rng.choice(size, limit, replace=False))
+        found = [_check_element(probe, judge, leaf, int(flat), steps) for flat in chosen]
+        everything += found
+        table.append((leaf.name, len(found), size, _worst(found)))
+    count = len(everything)
+    if all(c.passed for c in everything):
+        for _ in range(directions):
+            everything.append(_check_direction(probe, judge, leaves, rng, steps))
+    wrong = [c for c in everything if not c.passed]
+    if wrong:
+        in_elements = f"{len(wrong)} of {count} elements"
+        in_directions = f"{len(wrong)} of {directions} random directions"
+        kind = in_elements if len(everything) == count else in_directions
+        raise GradientCheckError(
+            f"wrong gradient: {kind} failed (rtol={judge.rtol:.1e}, atol={judge.atol:.1e})\n"
+            f"{_worst(wrong)}"
+        )
+    return GradientReport(_worst(everything), count, directions, tuple(table))
+
+
+def _worst(results: list[Comparison]) -> Comparison | None:
+    return max(results, key=lambda c: c.relative_error, default=None)

@@ -1,0 +1,1 @@
+"""Passes from function to function: derivatives and clean-up."""

@@ -1,0 +1,73 @@
+"""Gives equal computations one value.
+
+    a = exp(x);  t = exp(x);  y = a * t        ->        a = exp(x);  y = a * a
+
+A variable of the user's stays a statement of its own; only unnamed values are merged.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable
+from dataclasses import replace
+from typing import Any
+
+from flatgrad.ir.ops import Apply, Block, Const, Function, Op, Operand, Slot, Value
+
+
+def merge_common(fn: Function) -> Function:
+    """The function with unnamed repetitions of a computation replaced by the first."""
+    replaced: dict[Value, Operand] = {}
+    first: dict[Hashable, Value] = {}
+    ops: list[Op] = []
+    for op in fn.body.ops:
+        if not isinstance(op, Apply):
+            ops.append(op)
+            continue
+        op = rewired(op, replaced)
+        key = _key(op)
+        if key is None:
+            ops.append(op)
+        elif key in first and not op.result.kept:
+            replaced[op.result] = first[key]
+        else:
+            first.setdefault(key, op.result)
+            ops.append(op)
+    yields = tuple(replaced.get(item, item) for item in fn.body.yields)  # type: ignore[arg-type]
+    return replace(fn, body=Block(fn.body.params, ops, yields))
+
+
+def rewired(op: Apply, replaced: dict[Value, Operand]) -> Apply:
+    """`op` reading the replacements."""
+    if not any(operand in replaced for operand in op.operands):
+        return op
+    operands = tuple(replaced.get(o, o) for o in op.operands)  # type: ignore[arg-type]
+    return replace(op, operands=operands)
+
+
+def _key(op: Apply) -> Hashable | None:
+    """Equal for calls that compute the same; None for those that must stay."""
+    if op.primitive.effect or op.primitive.in_place or len(op.results) != 1:
+        return None
+    operands = tuple(
+        (repr(o.value), o.type) if isinstance(o, Const) else id(o) for o in op.operands
+    )
+    try:
+        key = (op.primitive.name, id(op.primitive), operands, _frozen(op.arguments))
+        hash(key)
+    except TypeError:
+        return None
+    return key
+
+
+def _frozen(tree: Any) -> Hashable:
+    match tree:
+        case dict():
+            return tuple((name, _frozen(item)) for name, item in tree.items())
+        case tuple() | list():
+            return (type(tree).__name__, tuple(_frozen(item) for item in tree))
+        case slice():
+            return ("slice", _frozen((tree.start, tree.stop, tree.step)))
+        case Slot():
+            return tree
+    hash(tree)
+    return (type(tree).__name__, tree)

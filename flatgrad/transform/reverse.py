@@ -1,0 +1,307 @@
+"""Reverse mode: a function followed by the backward sweep that computes its gradient.
+
+    s = w * x                         s = w * x
+    L = tanh(s)          ->           L = tanh(s)
+    return L                          grad_L = 1.0
+                                      grad_s = grad_L * (1 - L * L)
+                                      grad_w = grad_s * x
+                                      return grad_w
+
+Unbroadcasting, accumulation and dtypes are dealt with here, once, never in a rule. An adjoint is
+written down as soon as its last contribution is known.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from flatgrad.analysis.activity import active
+from flatgrad.errors import error
+from flatgrad.ir.builder import Builder
+from flatgrad.ir.ops import Apply, Block, Const, Function, Op, Operand, Origin, Slot, Value
+from flatgrad.ir.types import Scalar, Type
+from flatgrad.primitives.core import ASTYPE, IDENTITY
+from flatgrad.primitives.index import ADD_ITEM
+from flatgrad.primitives.registry import PRIMITIVES, Primitive
+from flatgrad.primitives.symbolic import (
+    Symbol,
+    apply_function,
+    is_number,
+    rule_arguments,
+    symbol_of,
+)
+
+
+def reverse(
+    fn: Function, wrt: Sequence[Value], seed: Operand | None = None, output: int = 0
+) -> tuple[Function, list[Operand]]:
+    """Append the backward sweep of result number `output`.
+
+    Returns the function, whose results are unchanged, and the adjoints of `wrt` in order.
+
+    Raises
+    ------
+    UnsupportedError
+        If an active value passes through an operation without a derivative rule.
+    """
+    body = Block(fn.params, list(fn.body.ops), fn.body.yields)
+    sweep = _Sweep(Builder(body, fn.lengths), fn, list(wrt), fn.results[output])
+    adjoints = sweep.run(seed)
+    requirements = fn.requirements + sweep.builder.requirements
+    return replace(fn, body=body, requirements=requirements), adjoints
+
+
+class _Sweep:
+    """One backward sweep over a block."""
+
+    def __init__(
+        self, builder: Builder, fn: Function, wrt: list[Value], output: Operand
+    ) -> None:
+        self.builder = builder
+        self.ops: list[Op] = list(fn.body.ops)
+        self.wrt = wrt
+        self.output = output
+        self.active = active(fn.body, wrt, [output])
+        self.pending: dict[Value, int] = defaultdict(int)
+        self.contributions: dict[Value, list[Any]] = defaultdict(list)
+        self.adjoint: dict[Value, Any] = {}
+
+    def run(self, seed: Operand | None) -> list[Operand]:
+        """Sweep; the adjoints of `wrt`."""
+        for op in self.ops:
+            for value in self.active_operands(op):
+                self.pending[value] += 1
+        self.plant(seed)
+        for op in reversed(self.ops):
+            if any(result in self.adjoint for result in op.results):
+                self.visit(op)
+        return [self.gradient(value) for value in self.wrt]
+
+    def active_operands(self, op: Op) -> list[Value]:
+        """The operands of `op` that get adjoints from it, once each, parameters first."""
+        if not (isinstance(op, Apply) and any(result in self.active for result in op.results)):
+            return []
+        found = [o for o in op.operands if isinstance(o, Value) and o in self.active]
+        unique = list(dict.fromkeys(found))
+        return sorted(unique, key=lambda value: value not in self.wrt)
+
+    def plant(self, seed: Operand | None) -> None:
+        """The adjoint of the output itself."""
+        if self.output not in self.active:
+            return
+        assert isinstance(self.output, Value)
+        name = f"grad_{self.output.name}"
+        with self.builder.at(Origin(None, "backward", "seed"), name):
+            start = symbol_of(seed, self.builder) if seed is not None else 1.0
+            self.contributions[self.output].append(self.copied(start, name))
+        self.settle(self.output)
+
+    def copied(self, symbol: Any, name: str) -> Symbol:
+        """A second name for a value."""
+        kind = symbol.type if isinstance(symbol, Symbol) else Const(symbol).type
+        operand = symbol.value if isinstance(symbol, Symbol) else Const(symbol)
+        value = self.builder.apply(PRIMITIVES[IDENTITY], (operand,), {"x": Slot(0)}, kind)
+        assert value is not None
+        value.name, value.kept = name, True
+        return Symbol(value, self.builder)
+
+    def visit(self, op: Op) -> None:
+        """The contributions of one operation, and the adjoints that they complete."""
+        assert isinstance(op, Apply)
+        rule = op.primitive.name
+        result = op.result
+        for operand, contribution in self.pull(op, self.adjoint[result]):
+            with self.builder.at(Origin(op.origin.span, "backward", rule), _part(operand)):
+                fitted = self.fit(contribution, operand.type)
+            self.contributions[operand].append(fitted)
+        for value in self.active_operands(op):
+            self.pending[value] -= 1
+            if self.pending[value] == 0:
+                with self.builder.at(Origin(op.origin.span, "backward", rule), _part(value)):
+                    self.settle(value)
+
+    def pull(self, op: Apply, grad_y: Any) -> list[tuple[Value, Any]]:
+        """The active operands of `op` with what the reverse rule says for each."""
+        primitive: Primitive = op.primitive
+        y = Symbol(op.result, self.builder)
+        args, static = rule_arguments(op, self.builder)
+        first = self.active_operands(op)[0] if self.active_operands(op) else None
+        origin = Origin(op.origin.span, "backward", primitive.name)
+        is_math = primitive.text.startswith("math.")
+        with (
+            np.errstate(all="ignore"),
+            self.builder.at(origin, _part(first) if first else None, prefer_math=is_math),
+        ):
+            if primitive.partials is not None:
+                partials = _as_tuple(primitive.partials(y, *args, **static))
+                cotangents = [times(grad_y, partial) for partial in partials]
+            elif primitive.vjp is not None:
+                cotangents = list(_as_tuple(primitive.vjp(grad_y, y, *args, **static)))
+            else:
+                raise error(
+                    "no-derivative",
+                    f"`{primitive.text}` has no reverse rule",
+                    op.origin.span,
+                    help="register one with flatgrad.defvjp",
+                )
+        trees = [op.arguments[name] for name in primitive.operand_names if name in op.arguments]
+        return [
+            (operand, cotangent)
+            for tree, cotangents_of in zip(trees, cotangents, strict=True)
+            for operand, cotangent in _leaves(op, tree, cotangents_of)
+            if operand in self.active and cotangent is not None
+        ]
+
+    def settle(self, value: Value) -> None:
+        """Add up the contributions of `value` and give the sum its name."""
+        dense, sparse = [], []
+        for contribution in self.contributions.pop(value, []):
+            (sparse if self.is_scatter(contribution) else dense).append(contribution)
+        if not dense and not sparse:
+            return
+        total = dense[0] if dense else None
+        for contribution in dense[1:]:
+            total = total + contribution
+        for contribution in sparse:
+            total = contribution if total is None else self.scattered(total, contribution)
+        name = f"grad_{value.name}"
+        if value.kept or value in self.wrt:
+            total = self.name_it(total, name)
+        elif isinstance(total, Symbol) and not total.value.kept:
+            total.value.name = name
+        self.adjoint[value] = total
+
+    def name_it(self, total: Any, name: str) -> Symbol:
+        """Carry `name`: directly if the value was just made for it, else as a second name."""
+        fresh = (
+            isinstance(total, Symbol)
+            and not total.value.kept
+            and total.value in self.builder.made
+        )
+        if fresh:
+            total.value.name, total.value.kept = name, True
+            return total
+        return self.copied(total, name)
+
+    def is_scatter(self, contribution: Any) -> bool:
+        """Whether a contribution was written into fresh zeros by a reading rule."""
+        op = self.definition(contribution)
+        return op is not None and op.primitive.function is ADD_ITEM and not op.result.kept
+
+    def definition(self, symbol: Any) -> Apply | None:
+        """The operation of this sweep that made a value."""
+        return self.builder.made.get(symbol.value) if isinstance(symbol, Symbol) else None
+
+    def scattered(self, total: Any, contribution: Any) -> Any:
+        """`total` with what `contribution` wrote into zeros written into it instead."""
+        op = self.definition(contribution)
+        assert op is not None
+        args, static = rule_arguments(op, self.builder)
+        return ADD_ITEM_CALL(total, args[1], static["index"], self.builder)
+
+    def gradient(self, value: Value) -> Operand:
+        """The adjoint of an input; zeros if the output does not depend on it."""
+        found = self.adjoint.get(value)
+        if found is None:
+            name = f"grad_{value.name}"
+            with self.builder.at(Origin(None, "backward", "zero"), name):
+                if value.type.ndim == 0:
+                    found = self.copied(0.0, name)
+                else:
+                    found = self.name_it(np.zeros_like(Symbol(value, self.builder)), name)
+        return found.value if isinstance(found, Symbol) else Const(found)
+
+    def fit(self, contribution: Any, target: Type) -> Any:
+        """Sum over broadcast axes and restore the dtype of `target`."""
+        if is_number(contribution):
+            contribution = float(contribution)
+        summed = unbroadcast(contribution, target)
+        kind = summed.type if isinstance(summed, Symbol) else Const(summed).type
+        if kind.ndim < target.ndim or kind.shape != target.shape and kind.ndim == 0:
+            summed = np.broadcast_to(summed, _shape_of(target, self.builder))
+        return cast(summed, target, self.builder)
+
+
+def ADD_ITEM_CALL(base: Any, value: Any, index: Any, builder: Builder) -> Any:
+    """`base[index] += value` as an operation."""
+    return apply_function(ADD_ITEM, (base, value, index), {}, builder)
+
+
+def _shape_of(target: Type, builder: Builder) -> tuple[Any, ...]:
+    probe = Symbol(Value(target), builder)
+    return probe.shape
+
+
+def times(grad_y: Any, partial: Any) -> Any:
+    """`grad_y * partial`, with the trivial cases written plainly."""
+    if partial is None:
+        return None
+    if is_number(partial) and not isinstance(partial, bool | np.bool_):
+        if partial == 1:
+            return grad_y
+        if partial == -1:
+            return -grad_y
+        if partial == 0:
+            return None
+    return grad_y * partial
+
+
+def unbroadcast(contribution: Any, target: Type) -> Any:
+    """Sum over the axes along which an operand of type `target` was repeated."""
+    if not isinstance(contribution, Symbol):
+        return contribution
+    lead = contribution.ndim - target.ndim
+    if lead < 0:
+        return contribution
+    if contribution.ndim and target.ndim == 0:
+        return np.sum(contribution)
+    if lead:
+        contribution = np.sum(contribution, axis=_axis(tuple(range(lead))))
+    ones = tuple(
+        k
+        for k, (mine, wanted) in enumerate(zip(contribution.type.shape, target.shape, strict=True))
+        if wanted == 1 and mine != 1
+    )
+    return np.sum(contribution, axis=_axis(ones), keepdims=True) if ones else contribution
+
+
+def _axis(axes: tuple[int, ...]) -> int | tuple[int, ...]:
+    return axes[0] if len(axes) == 1 else axes
+
+
+def cast(contribution: Any, target: Type, builder: Builder) -> Any:
+    """Give a contribution the dtype of the value whose adjoint it joins."""
+    if not isinstance(contribution, Symbol) or contribution.type.dtype == target.dtype:
+        return contribution
+    if isinstance(target, Scalar) and target.weak:
+        return apply_function(float, (contribution,), {}, builder)
+    if contribution.type.weak and target.ndim == 0:
+        return contribution
+    return apply_function(ASTYPE, (contribution, np.dtype(target.dtype).type), {}, builder)
+
+
+def _part(value: Value | None) -> str | None:
+    return f"grad_{value.name}" if value is not None else None
+
+
+def _as_tuple(outcome: Any) -> tuple[Any, ...]:
+    return outcome if isinstance(outcome, tuple) else (outcome,)
+
+
+def _leaves(op: Apply, tree: Any, cotangent: Any) -> list[tuple[Value, Any]]:
+    """Pairs of an operand and its cotangent; lists of operands have lists of cotangents."""
+    if isinstance(tree, Slot):
+        operand = op.operands[tree.index]
+        return [(operand, cotangent)] if isinstance(operand, Value) else []
+    if cotangent is None or not isinstance(tree, list | tuple):
+        return []
+    return [
+        leaf
+        for item, part in zip(tree, cotangent, strict=True)
+        for leaf in _leaves(op, item, part)
+    ]

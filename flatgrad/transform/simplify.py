@@ -1,0 +1,250 @@
+"""Algebraic clean-up of what derivative rules wrote; the user's own statements stay as they are.
+
+    grad_s = grad_L * ((1 - L) * L)                  ->   grad_s = grad_L * (1 - L) * L
+    grad_a = grad_y * (1 / a)                        ->   grad_a = grad_y / a
+    grad_b = grad_y * -sin(u)                        ->   grad_b = -grad_y * sin(u)
+    grad_x = broadcast_to(g, x.shape) * x            ->   grad_x = g * x
+
+Each rewrite is a function from an operation to the operand that replaces its result, or None.
+"""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from flatgrad.ir.builder import Builder
+from flatgrad.ir.ops import Apply, Block, Const, Function, Op, Operand, Slot, Value
+from flatgrad.ir.types import Array
+from flatgrad.primitives.core import ASTYPE, IDENTITY
+from flatgrad.primitives.registry import PRIMITIVES
+from flatgrad.primitives.symbolic import Symbol, apply_function, symbol_of
+from flatgrad.transform.cse import rewired
+
+
+def simplify(fn: Function) -> Function:
+    """The function with the derivative operations simplified."""
+    return _Simplifier(fn).run()
+
+
+class _Simplifier:
+    """One walk over a block, in order; an operation sees its operands already simplified."""
+
+    def __init__(self, fn: Function) -> None:
+        self.fn = fn
+        self.replaced: dict[Value, Operand] = {}
+        self.builder = Builder(Block(fn.params), fn.lengths)
+        self.uses = _count_uses(fn)
+
+    def run(self) -> Function:
+        for op in self.fn.body.ops:
+            if isinstance(op, Apply):
+                self.visit(rewired(op, self.replaced))
+            else:
+                self.builder.block.ops.append(op)
+        yields = tuple(self.replaced.get(item, item) for item in self.fn.results)  # type: ignore[arg-type]
+        block = self.builder.block
+        return replace(self.fn, body=Block(self.fn.params, block.ops, yields))
+
+    def visit(self, op: Apply) -> None:
+        """Append `op`, or what replaces it."""
+        if op.origin.sweep != "forward":
+            with self.builder.at(op.origin, op.result.part):
+                for rewrite in REWRITES.get(op.primitive.function, ANYWHERE):
+                    new = rewrite(self, op)
+                    if new is not None and same_kind(new, op.result):
+                        self.replace(op, new)
+                        return
+        self.builder.block.ops.append(op)
+        for value in op.results:
+            self.builder.made[value] = op
+
+    def replace(self, op: Apply, new: Any) -> None:
+        """Let `new` stand for the result of `op`, under its name where that must be kept."""
+        old = op.result
+        operand = new.value if isinstance(new, Symbol) else Const(new)
+        if not old.kept:
+            if isinstance(operand, Value):
+                self.uses[operand] = self.uses.get(operand, 0) + self.uses.get(old, 0) - 1
+            self.replaced[old] = operand
+            return
+        made = self.builder.made.get(operand) if isinstance(operand, Value) else None
+        if made is not None and not made.result.kept and self.builder.block.ops[-1] is made:
+            self.builder.block.ops[-1] = replace(made, results=op.results)
+            self.builder.made[old] = self.builder.block.ops[-1]
+        else:
+            self.builder.block.ops.append(
+                Apply(PRIMITIVES[IDENTITY], (operand,), {"x": Slot(0)}, op.results, op.origin)
+            )
+
+    def definition(self, operand: Any, function: Any) -> Apply | None:
+        """The operation `function(...)` that made an operand, if it is one and unnamed."""
+        value = operand.value if isinstance(operand, Symbol) else operand
+        op = self.builder.made.get(value)
+        if op is None or op.primitive.function is not function or op.result.kept:
+            return None
+        return op
+
+    def single(self, op: Apply) -> bool:
+        """Whether the result of `op` is read once, so that taking it apart repeats no work."""
+        return self.uses.get(op.result, 0) <= 1
+
+    def symbols(self, op: Apply) -> list[Any]:
+        """The operands as rules see them."""
+        return [symbol_of(operand, self.builder) for operand in op.operands]
+
+    def call(self, function: Any, *args: Any) -> Any:
+        """A simplified call: the rewrites apply to it as well."""
+        result = apply_function(function, args, {}, self.builder)
+        if not isinstance(result, Symbol):
+            return result
+        self.uses[result.value] = 1
+        op = self.builder.block.ops.pop()
+        assert isinstance(op, Apply)
+        del self.builder.made[op.result]
+        self.visit(op)
+        return symbol_of(self.replaced.get(op.result, op.result), self.builder)
+
+
+def _count_uses(fn: Function) -> dict[Value, int]:
+    uses: dict[Value, int] = {}
+    for op in fn.body.ops:
+        for operand in op.operands if isinstance(op, Apply) else ():
+            if isinstance(operand, Value):
+                uses[operand] = uses.get(operand, 0) + 1
+    for item in fn.results:
+        if isinstance(item, Value):
+            uses[item] = uses.get(item, 0) + 1
+    return uses
+
+
+def same_kind(new: Any, old: Value) -> bool:
+    """Whether a replacement has the dtype and shape of what it replaces."""
+    kind = new.type if isinstance(new, Symbol) else Const(new).type
+    return (kind.dtype, kind.shape) == (old.type.dtype, old.type.shape)
+
+
+def _is(value: Any, number: float) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and value == number
+
+
+def drop_unit(s: _Simplifier, op: Apply) -> Any:
+    """`x * 1`, `1 * x`, `x / 1`, `x ** 1`."""
+    a, b = s.symbols(op)
+    if _is(b, 1):
+        return a
+    return b if _is(a, 1) and op.primitive.function is operator.mul else None
+
+
+def negative_factor(s: _Simplifier, op: Apply) -> Any:
+    """`a * -1` and `a * -b` have the sign in front."""
+    a, b = s.symbols(op)
+    if _is(b, -1):
+        return s.call(operator.neg, a)
+    negated = s.definition(b, operator.neg)
+    if negated is not None and s.single(negated) and isinstance(a, Symbol):
+        return s.call(operator.mul, s.call(operator.neg, a), symbol_of(negated.operands[0], s.builder))
+    return None
+
+
+def flat_product(s: _Simplifier, op: Apply) -> Any:
+    """`a * (b * c)` and `a * (b / c)` become chains, unless that repeats work over an array."""
+    a, b = s.symbols(op)
+    if not isinstance(a, Symbol) or not isinstance(b, Symbol):
+        return None
+    for function in (operator.mul, operator.truediv):
+        inner = s.definition(b, function)
+        if inner is None or not s.single(inner) or inner.result.type.shape != op.result.type.shape:
+            continue
+        left, right = s.symbols(inner)
+        return s.call(function, s.call(operator.mul, a, left), right)
+    return None
+
+
+def constant_first(s: _Simplifier, op: Apply) -> Any:
+    """`(x * 2) * 3` is one product."""
+    a, b = s.symbols(op)
+    inner = s.definition(a, operator.mul)
+    if inner is None or not s.single(inner) or not isinstance(b, int | float):
+        return None
+    left, right = s.symbols(inner)
+    return s.call(operator.mul, left, right * b) if isinstance(right, int | float) else None
+
+
+def double_negation(s: _Simplifier, op: Apply) -> Any:
+    """`-(-x)`, and `-(a * b)` with a negative constant."""
+    (x,) = s.symbols(op)
+    inner = s.definition(x, operator.neg)
+    return symbol_of(inner.operands[0], s.builder) if inner is not None else None
+
+
+def sum_with_negative(s: _Simplifier, op: Apply) -> Any:
+    """`a + -b` is `a - b`."""
+    a, b = s.symbols(op)
+    negated = s.definition(b, operator.neg)
+    if negated is not None and s.single(negated):
+        return s.call(operator.sub, a, symbol_of(negated.operands[0], s.builder))
+    return None
+
+
+def plain_operand(s: _Simplifier, op: Apply) -> Any:
+    """An elementwise operation broadcasts by itself: no `broadcast_to` under it."""
+    if not (op.primitive.elementwise or op.primitive.function is np.where):
+        return None
+    args = s.symbols(op)
+    for k, operand in enumerate(op.operands):
+        spread = s.definition(operand, np.broadcast_to)
+        if spread is None:
+            continue
+        trial = list(args)
+        trial[k] = symbol_of(spread.operands[0], s.builder)
+        before = len(s.builder.block.ops)
+        result = apply_function(op.primitive.function, trial, {}, s.builder)
+        if not (isinstance(result, Symbol) and same_kind(result, op.result)):
+            del s.builder.block.ops[before:]
+            continue
+        made = s.builder.block.ops.pop()
+        assert isinstance(made, Apply)
+        s.uses[made.result] = 1
+        s.visit(made)
+        return symbol_of(s.replaced.get(made.result, made.result), s.builder)
+    return None
+
+
+def double_transpose(s: _Simplifier, op: Apply) -> Any:
+    """`x.T.T`."""
+    inner = s.definition(op.operands[0], np.transpose)
+    if inner is None or "axes" in inner.arguments or "axes" in op.arguments:
+        return None
+    return symbol_of(inner.operands[0], s.builder)
+
+
+def same_dtype(s: _Simplifier, op: Apply) -> Any:
+    """A cast to the dtype that a value has."""
+    x = s.symbols(op)[0]
+    same = isinstance(x, Symbol) and isinstance(x.type, Array) and x.type == op.result.type
+    return x if same else None
+
+
+def unneeded_broadcast(s: _Simplifier, op: Apply) -> Any:
+    """A broadcast to the shape that a value has."""
+    x = symbol_of(op.operands[0], s.builder)
+    return x if isinstance(x, Symbol) and x.type == op.result.type else None
+
+
+Rewrite = Callable[[_Simplifier, Apply], Any]
+ANYWHERE: tuple[Rewrite, ...] = (plain_operand,)
+REWRITES: dict[Any, tuple[Rewrite, ...]] = {
+    operator.mul: (drop_unit, plain_operand, constant_first, negative_factor, flat_product),
+    operator.truediv: (drop_unit, plain_operand),
+    operator.pow: (drop_unit, plain_operand),
+    operator.neg: (double_negation, plain_operand),
+    operator.add: (plain_operand, sum_with_negative),
+    np.transpose: (double_transpose,),
+    np.broadcast_to: (unneeded_broadcast,),
+    ASTYPE: (same_dtype,),
+}

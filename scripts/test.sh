@@ -1,0 +1,18 @@
+#!/bin/sh
+# Runs the tests, with all set-up on the first call. Arguments go to pytest.
+# FLATGRAD_VENV: the virtual environment to make or reuse; PYTHON: the Python to make it with.
+set -eu
+cd "$(dirname "$0")/.."
+python=${PYTHON:-python3}
+venv=${FLATGRAD_VENV:-.venv}
+stamp=$venv/flatgrad-test-installed
+
+if [ ! "$stamp" -nt pyproject.toml ]; then
+    if ! "$venv/bin/python" -m pip --version >/dev/null 2>&1; then
+        "$python" -c 'import sys; sys.exit(sys.version_info < (3, 11) and "flatgrad needs Python 3.11")'
+        "$python" -m venv "$venv"
+    fi
+    "$venv/bin/python" -m pip install --quiet --editable '.[test,examples,cli]'
+    touch "$stamp"
+fi
+exec "$venv/bin/python" -m pytest -n 2 -q "$@"

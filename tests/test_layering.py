@@ -1,0 +1,110 @@
+"""Each part of the package imports only from the parts to its left, wherever the import stands."""
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).parent.parent / "flatgrad"
+
+RULES = {"_version", "errors", "activations", "ir", "primitives"}
+STAGES = RULES | {"frontend", "analysis", "transform", "codegen", "backends"}
+CALLS = STAGES | {"pipeline", "signature", "derived", "api"}
+
+# A module or folder of the package, and what it may import besides itself.
+MAY_IMPORT: dict[str, set[str]] = {
+    "_version": set(),
+    "errors": set(),
+    "activations": set(),  # and outside the package only math and numpy
+    "ir": {"errors"},
+    "primitives": {"errors", "activations", "ir"},
+    "frontend": RULES,
+    "analysis": RULES,
+    "transform": RULES | {"analysis"},
+    "codegen": RULES,
+    "backends": {"_version", "errors"},  # they see source text, never IR
+    "pipeline": STAGES,
+    "signature": STAGES | {"pipeline"},
+    "derived": STAGES | {"pipeline", "signature"},
+    "api": STAGES | {"pipeline", "signature", "derived"},
+    "testing": {"errors", "api"},
+    "teach": CALLS,
+    "cli": CALLS | {"testing", "teach", "__init__"},
+    "__init__": CALLS | {"testing"},
+}
+ONLY_IN = {"astor": "codegen/format.py", "numba": "backends/"}
+
+
+def imported_names(tree: ast.AST, folder: list[str]) -> Iterator[tuple[int, str]]:
+    """Line and absolute dotted name of every import that can execute, at any depth."""
+    match tree:
+        case ast.If(test=ast.Name("TYPE_CHECKING") | ast.Attribute(attr="TYPE_CHECKING")):
+            children = tree.orelse
+        case ast.Import():
+            yield from ((tree.lineno, alias.name) for alias in tree.names)
+            return
+        case ast.ImportFrom():
+            base = folder[: len(folder) + 1 - tree.level] if tree.level else []
+            stem = ".".join([*base, *filter(None, [tree.module])])
+            yield from ((tree.lineno, f"{stem}.{alias.name}") for alias in tree.names)
+            return
+        case _:
+            children = list(ast.iter_child_nodes(tree))
+    for child in children:
+        yield from imported_names(child, folder)
+
+
+def violations(package: Path) -> Iterator[str]:
+    parts = {path.stem for path in package.iterdir()}
+    for path in sorted(package.rglob("*.py")):
+        where = path.relative_to(package).as_posix()
+        part = where.split("/")[0].removesuffix(".py")
+        if path.name == "utils.py":
+            yield f"{where}: name the file after what it does"
+        if part not in MAY_IMPORT:
+            yield f"{where}: `{part}` has no layer: give it a line in MAY_IMPORT"
+            continue
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        folder = ["flatgrad", *where.split("/")[:-1]]
+        for line, name in imported_names(tree, folder):
+            target, *inner = name.split(".")
+            if target == "flatgrad":
+                target = inner[0] if inner and inner[0] in parts else "__init__"
+                allowed = target == part or target in MAY_IMPORT[part]
+            elif part == "activations":
+                allowed = target in {"math", "numpy"}
+            else:
+                allowed = where.startswith(ONLY_IN.get(target, ""))
+            if not allowed:
+                yield f"{where}:{line}: `{part}` may not import `{target}`"
+
+
+def test_parts_import_only_to_their_left():
+    assert (PACKAGE / "__init__.py").exists()
+    assert list(violations(PACKAGE)) == []
+
+
+@pytest.mark.parametrize(
+    ("where", "statement"),
+    [
+        ("frontend/lower.py", "import flatgrad.codegen"),
+        ("codegen/emit.py", "from flatgrad.transform.reverse import reverse"),
+        ("analysis/tbr.py", "from ..transform import reverse"),
+        ("backends/python.py", "def load():\n    from flatgrad.ir.ops import Value"),
+        ("ir/ops.py", "from flatgrad import grad"),
+        ("testing.py", "from . import pipeline"),
+        ("pipeline.py", "import numba"),
+        ("codegen/emit.py", "import astor"),
+        ("activations.py", "import scipy.special"),
+        ("helpers.py", ""),
+        ("ir/utils.py", ""),
+    ],
+)
+def test_violation_is_found(tmp_path, where, statement):
+    for part in MAY_IMPORT:
+        (tmp_path / f"{part}.py").touch()
+    file = tmp_path / where
+    file.parent.mkdir(exist_ok=True)
+    file.write_text(statement)
+    assert len(list(violations(tmp_path))) == 1

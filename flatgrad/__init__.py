@@ -1,0 +1,77 @@
+"""flatgrad: source-to-source gradients of ordinary NumPy code.
+
+    from flatgrad import grad, sigmoid
+
+    @grad
+    def f(w, x): return sigmoid(w * x)
+
+    print(f.source())
+"""
+
+from typing import TYPE_CHECKING, Any
+
+from flatgrad._version import VERSION as __version__
+
+if TYPE_CHECKING:
+    from flatgrad.activations import (
+        elu,
+        gelu,
+        leaky_relu,
+        log_softmax,
+        logsumexp,
+        relu,
+        sigmoid,
+        silu,
+        softmax,
+        softplus,
+    )
+    from flatgrad.api import grad, value_and_grad
+    from flatgrad.errors import (
+        ArgumentError,
+        FlatgradError,
+        InternalError,
+        NameResolutionError,
+        ShapeError,
+        SourceError,
+        StaticValueError,
+        TypeInferenceError,
+        UnsupportedError,
+    )
+    from flatgrad.testing import check_grads
+
+_HOMES = {
+    "api": ("grad", "value_and_grad"),
+    "activations": (
+        "elu", "gelu", "leaky_relu", "log_softmax", "logsumexp", "relu", "sigmoid", "silu",
+        "softmax", "softplus",
+    ),
+    "errors": (
+        "ArgumentError", "FlatgradError", "InternalError", "NameResolutionError", "ShapeError",
+        "SourceError", "StaticValueError", "TypeInferenceError", "UnsupportedError",
+    ),
+    "testing": ("check_grads",),
+}  # fmt: skip
+_HOME = {name: module for module, names in _HOMES.items() for name in names}
+
+__all__ = [
+    "ArgumentError", "FlatgradError", "InternalError", "NameResolutionError", "ShapeError",
+    "SourceError", "StaticValueError", "TypeInferenceError", "UnsupportedError", "__version__",
+    "check_grads", "elu", "gelu", "grad", "leaky_relu", "log_softmax", "logsumexp", "relu",
+    "sigmoid", "silu", "softmax", "softplus", "value_and_grad",
+]  # fmt: skip
+
+
+def __getattr__(name: str) -> Any:
+    """Public names are imported when they are first used, so that `import flatgrad` is quick."""
+    home = _HOME.get(name)
+    if home is None:
+        raise AttributeError(f"module 'flatgrad' has no attribute {name!r}")
+    from importlib import import_module
+
+    value = getattr(import_module(f"flatgrad.{home}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

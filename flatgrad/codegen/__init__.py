@@ -1,0 +1,1 @@
+"""From IR to Python source that a person would have written."""

@@ -61,25 +61,23 @@ def _characters(text: str, offset: int, indent: int) -> int:
 
 
 def unwrap(function: Any) -> types.FunctionType:
-    """The plain Python function behind wrappers: numba dispatchers, derived functions, partials.
+    """The plain Python function behind a Numba dispatcher, or the function itself.
 
     Raises
     ------
     UnsupportedError
         If no plain function is behind it.
     """
-    for _ in range(32):
-        if isinstance(function, types.FunctionType):
-            inner = getattr(function, "__wrapped__", None)
-            if inner is None:
-                return function
-            function = inner
-        elif hasattr(function, "py_func"):
-            function = function.py_func
-        elif hasattr(function, "primal"):
-            function = function.primal
-        else:
-            break
+    if hasattr(function, "__flatgrad__"):
+        raise error(
+            "unsupported-call",
+            f"the derivative of the derived function `{function.__name__}` is not supported",
+            help="differentiate the function itself, `.primal`",
+        )
+    # A decorator's `__wrapped__` is not followed: what the decorator adds would be lost.
+    plain = getattr(function, "py_func", function)
+    if isinstance(plain, types.FunctionType):
+        return plain
     name = getattr(function, "__name__", type(function).__name__)
     raise error(
         "unsupported-function-kind",

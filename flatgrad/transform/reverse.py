@@ -70,6 +70,7 @@ class _Sweep:
         self.pending: dict[Value, int] = defaultdict(int)
         self.contributions: dict[Value, list[Any]] = defaultdict(list)
         self.adjoint: dict[Value, Any] = {}
+        self.named: set[Value] = set()
 
     def run(self, seed: Operand | None) -> list[Operand]:
         """Sweep; the adjoints of `wrt`."""
@@ -98,8 +99,8 @@ class _Sweep:
         name = f"grad_{self.output.name}"
         with self.builder.at(Origin(None, "backward", "seed"), name):
             start = symbol_of(seed, self.builder) if seed is not None else 1.0
-            self.contributions[self.output].append(self.copied(start, name))
-        self.settle(self.output)
+            self.contributions[self.output].append(start)
+            self.settle(self.output)
 
     def copied(self, symbol: Any, name: str) -> Symbol:
         """A second name for a value."""
@@ -170,11 +171,24 @@ class _Sweep:
         for contribution in sparse:
             total = contribution if total is None else self.scattered(total, contribution)
         name = f"grad_{value.name}"
+        if value in self.wrt:
+            total = self.owned(total, value)
         if value.kept or value in self.wrt:
             total = self.name_it(total, name)
-        elif isinstance(total, Symbol) and not total.value.kept:
+        elif isinstance(total, Symbol) and not total.value.kept and total.value not in self.named:
             total.value.name = name
+            self.named.add(total.value)
         self.adjoint[value] = total
+
+    def owned(self, total: Any, value: Value) -> Any:
+        """A gradient that is handed out is an array of its own, no broadcast view."""
+        op = self.definition(total)
+        if op is None or op.primitive.function is not np.broadcast_to:
+            return total
+        args, _ = rule_arguments(op, self.builder)
+        if isinstance(args[0], Symbol) and args[0].ndim:
+            return np.copy(total)
+        return np.full_like(Symbol(value, self.builder), args[0])
 
     def name_it(self, total: Any, name: str) -> Symbol:
         """Carry `name`: directly if the value was just made for it, else as a second name."""

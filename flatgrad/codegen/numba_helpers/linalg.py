@@ -10,7 +10,7 @@
                 out[i] = np.dot(left, right)
             return out
 
-Numba's np.dot wants two operands of one dtype and is fast on contiguous ones: both are seen to here.
+Numba's np.dot wants two operands of one dtype and is fast on contiguous ones: both are seen to.
 """
 
 from __future__ import annotations
@@ -177,9 +177,7 @@ def tensordot(
     normal_axes(of_b, rank_b)
     free_a = [axis for axis in range(rank_a) if axis not in of_a]
     free_b = [axis for axis in range(rank_b) if axis not in of_b]
-    shared = [
-        f"equal_length(a.shape[{i}], b.shape[{k}])" for i, k in zip(of_a, of_b, strict=True)
-    ]
+    shared = [f"equal_length(a.shape[{i}], b.shape[{k}])" for i, k in zip(of_a, of_b, strict=True)]
     shape = shape_of("a", free_a) + shape_of("b", free_b)
     rows, columns = product_text(shape_of("a", free_a)), product_text(shape_of("b", free_b))
     product = "np.dot(left, right)"
@@ -190,9 +188,7 @@ def tensordot(
         *_matrix("right", "b", [*of_b, *free_b], f"(shared, {columns})"),
         f"return {product}.reshape({tuple_text(shape)})" if shape else f"return {product}[0, 0]",
     ]
-    spelled = "_".join(
-        f"{x}{''.join(map(str, of))}" for x, of in (("a", of_a), ("b", of_b))
-    )
+    spelled = "_".join(f"{x}{''.join(map(str, of))}" for x, of in (("a", of_a), ("b", of_b)))
     name = f"tensordot_{rank_a}d_{rank_b}d_{spelled}{dtypes_suffix(dtypes)}"
     requires = (equal_length(),) if shared else ()
     return define(name, "a, b", "the sum of products over the named axes", body, requires)

@@ -72,7 +72,8 @@ def _reduction(kind: _Kind, rank: int, axes: Axes, keepdims: bool, dtype: str) -
     trailing = not kept or which == tuple(range(len(kept), rank))
     write = _inner_loop if trailing else _outer_loop
     body += write(kind, rank, which, keepdims, dtype)
-    summary = f"{kind.name} over {'all axes' if not kept else f'axes {tuple_text([*map(str, which)])}'}"
+    over = f"axes {tuple_text([*map(str, which)])}" if kept else "all axes"
+    summary = f"{kind.name} over {over}"
     return define(name, "x", summary, body, (kind.center,) if kind.center else ())
 
 
@@ -172,9 +173,7 @@ def prod_axes(
     return _reduction(_Kind("prod", start, ("{acc} *= {x}",)), rank, axes, keepdims, dtype)
 
 
-def _extreme(
-    name: str, sign: str, rank: int, axes: Axes, keepdims: bool, dtype: str
-) -> Helper:
+def _extreme(name: str, sign: str, rank: int, axes: Axes, keepdims: bool, dtype: str) -> Helper:
     low = name == "max"
     start = "-np.inf" if low else "np.inf"
     if dtype == "int64":
@@ -335,18 +334,14 @@ def average_axes(
     return define(name, "x, weights", "weighted mean", body, (upper, lower))
 
 
-def cumulative(
-    kind: str, rank: int, axis: int | None = None, dtype: str = "float64"
-) -> Helper:
+def cumulative(kind: str, rank: int, axis: int | None = None, dtype: str = "float64") -> Helper:
     """np.cumsum (`kind="sum"`) or np.cumprod (`"prod"`); without an axis over the flat array."""
     sign, start = ("+=", "0") if kind == "sum" else ("*=", "1")
     start = start if dtype == "int64" else start + ".0"
     if axis is None and rank > 1:
         inner = cumulative(kind, 1, 0, dtype)
         name = f"cum{kind}_flat_{rank}d{SUFFIXES[dtype]}"
-        return define(
-            name, "x", f"running {kind}", [f"return {inner.name}(x.ravel())"], (inner,)
-        )
+        return define(name, "x", f"running {kind}", [f"return {inner.name}(x.ravel())"], (inner,))
     (along,) = normal_axes(0 if axis is None else axis, rank)
     inside = nest(
         [(INDICES[along], f"x.shape[{along}]")],

@@ -1,9 +1,9 @@
 """Text of helpers: loop nests, index expressions, names.
 
-    loops(("i", "j"), "x", ["total += x[i, j]"])
-        for i in range(x.shape[0]):
-            for j in range(x.shape[1]):
-                total += x[i, j]
+loops(("i", "j"), "x", ["total += x[i, j]"])
+    for i in range(x.shape[0]):
+        for j in range(x.shape[1]):
+            total += x[i, j]
 """
 
 from __future__ import annotations

@@ -1,0 +1,94 @@
+"""The public functions: `grad`, `value_and_grad`.
+
+    @grad
+    def f(w, x): return sigmoid(w * x)
+
+    f(2.0, -1.0)            # Gradients(w=..., x=...)
+    print(f.source())
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, overload
+
+from flatgrad.derived import derive
+
+Argnums = int | str | Sequence[int | str] | None
+Function = Callable[..., Any]
+
+
+@overload
+def grad(
+    function: None = None, argnums: Argnums = None, *, has_aux: bool = False, backend: str = "numpy"
+) -> Callable[[Function], Any]: ...
+@overload
+def grad(
+    function: Function, argnums: Argnums = None, *, has_aux: bool = False, backend: str = "numpy"
+) -> Any: ...
+def grad(
+    function: Function | None = None,
+    argnums: Argnums = None,
+    *,
+    has_aux: bool = False,
+    backend: str = "numpy",
+) -> Any:
+    """The gradient of a scalar-valued function, as a function; also a decorator.
+
+    Parameters
+    ----------
+    function
+        A Python function of numbers and NumPy arrays that returns one float number, or with
+        `has_aux` a pair of it and anything else.
+    argnums
+        An int or a parameter name gives the bare gradient, a sequence gives a tuple. None is every
+        parameter that can have a gradient: one gives the bare gradient, several a named tuple.
+    has_aux
+        The function returns (loss, auxiliary); the derived one returns (gradient, auxiliary).
+    backend
+        "numpy" (no compile time) or "numba" (compiled for the CPU).
+
+    Returns
+    -------
+    A function with the same signature. Each gradient has the shape and dtype of its argument. It
+    shows its code with `.source()`, `.forward_source()`, `.backward_source()`, `.lower(*args)`,
+    `.graph()`, `.line_map()`, and `.save(path)` writes a module that runs alone.
+
+    Raises
+    ------
+    FlatgradError
+        When first called with arguments of some types, if the function is outside the supported
+        subset (see docs/errors.md). A gradient is right or it is refused.
+    """
+    return _decorated(function, "grad", argnums, has_aux, backend)
+
+
+@overload
+def value_and_grad(
+    function: None = None, argnums: Argnums = None, *, has_aux: bool = False, backend: str = "numpy"
+) -> Callable[[Function], Any]: ...
+@overload
+def value_and_grad(
+    function: Function, argnums: Argnums = None, *, has_aux: bool = False, backend: str = "numpy"
+) -> Any: ...
+def value_and_grad(
+    function: Function | None = None,
+    argnums: Argnums = None,
+    *,
+    has_aux: bool = False,
+    backend: str = "numpy",
+) -> Any:
+    """The value and the gradient of a scalar-valued function, from one forward sweep.
+
+    Parameters are those of `grad`. The derived function returns `(value, gradient)`, with `has_aux`
+    `((value, auxiliary), gradient)`.
+    """
+    return _decorated(function, "value_and_grad", argnums, has_aux, backend)
+
+
+def _decorated(
+    function: Function | None, kind: str, argnums: Argnums, has_aux: bool, backend: str
+) -> Any:
+    if function is None:
+        return lambda later: derive(later, kind, argnums, has_aux, backend)
+    return derive(function, kind, argnums, has_aux, backend)

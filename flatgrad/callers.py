@@ -1,0 +1,249 @@
+"""The generated functions between a user's call and the emitted code.
+
+    def f(w0, x0, w1, x1, w2):                       # same signature as the user's function
+        try:
+            run = by_class[w0.__class__, x0.__class__, ...]
+        except KeyError:
+            return call_slowly(w0, x0, w1, x1, w2)
+        return run(w0, x0, w1, x1, w2)
+
+Arrays are then told apart by dtype and shape, static arguments by value. `run` converts numbers,
+checks that captured values are unchanged, calls the emitted code and names the gradients.
+"""
+
+from __future__ import annotations
+
+import builtins
+import inspect
+import traceback
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from flatgrad.inspection import Inspection
+from flatgrad.ir.types import Array, Scalar
+from flatgrad.signature import STATIC_KINDS, freeze
+
+MAX_SHAPES = 512
+"""Distinct argument shapes remembered for the fast path of one function."""
+
+
+def _compile(text: str, space: dict[str, Any], name: str) -> Callable[..., Any]:
+    exec(compile(text, f"<flatgrad caller of {name}>", "exec", dont_inherit=True), space)
+    function: Callable[..., Any] = space[name]
+    return function
+
+
+def public_function(derived: Any, function: Callable[..., Any]) -> Callable[..., Any]:
+    """The function that users call."""
+    space: dict[str, Any] = {"by_class": derived.by_class, "call_slowly": derived.call_slowly}
+    params, names = [], []
+    star = False
+    parameters = list(derived.signature.parameters.values())
+    for k, param in enumerate(parameters):
+        if param.kind is param.KEYWORD_ONLY and not star:
+            params.append("*")
+            star = True
+        default = ""
+        if param.default is not param.empty:
+            space[f"default_{k}"] = param.default
+            default = f"=default_{k}"
+        params.append(f"{param.name}{default}")
+        names.append(param.name)
+        later = parameters[k + 1].kind if k + 1 < len(parameters) else None
+        if param.kind is param.POSITIONAL_ONLY and later is not param.POSITIONAL_ONLY:
+            params.append("/")
+    arguments = ", ".join(names)
+    classes = "".join(f"{name}.__class__, " for name in names)
+    text = (
+        f"def caller({', '.join(params)}):\n"
+        f"    try:\n"
+        f"        run = by_class[{classes}]\n"
+        f"    except KeyError:\n"
+        f"        return call_slowly({arguments})\n"
+        f"    return run({arguments})\n"
+    ).replace("by_class[]", "by_class[()]")
+    public = _compile(text, space, "caller")
+    plain = derived.primal
+    public.__name__ = public.__qualname__ = plain.__name__
+    public.__doc__ = plain.__doc__
+    public.__module__ = plain.__module__
+    public.__wrapped__ = plain  # type: ignore[attr-defined]
+    public.__signature__ = derived.signature  # type: ignore[attr-defined]
+    public.__flatgrad__ = derived  # type: ignore[attr-defined]
+    Inspection(derived).attach(public, function)
+    derived.wrapper = public
+    return public
+
+
+def remember(derived: Any, values: dict[str, Any], run: Callable[..., Any]) -> None:
+    """Let calls like this one go straight to `run`."""
+    classes = tuple(type(value) for value in values.values())
+    parts = _key_parts(derived, values)
+    if not parts:
+        derived.by_class[classes] = run
+        return
+    by_value = derived.by_class.get(classes)
+    if by_value is None:
+        table: dict[Any, Any] = {}
+        names = ", ".join(values)
+        key = ", ".join(parts)
+        text = (
+            f"def second({names}):\n"
+            f"    try:\n"
+            f"        run = table[{key},]\n"
+            f"    except (KeyError, TypeError):\n"
+            f"        return call_slowly({names})\n"
+            f"    return run({names})\n"
+        )
+        space = {"table": table, "call_slowly": derived.call_slowly, "freeze": freeze}
+        by_value = _compile(text, space, "second")
+        by_value.table = table  # type: ignore[attr-defined]
+        derived.by_class[classes] = by_value
+    table = by_value.table
+    if len(table) >= MAX_SHAPES:
+        table.clear()
+    space = {"freeze": freeze, **values}
+    table[eval(f"({', '.join(parts)},)", space)] = run
+
+
+def _key_parts(derived: Any, values: dict[str, Any]) -> list[str]:
+    """What tells calls with the same argument classes apart."""
+    parts = []
+    for name, value in values.items():
+        if isinstance(value, np.ndarray):
+            parts += [f"{name}.dtype", f"{name}.shape"]
+        elif value is None or type(value) in (float, np.float64, np.float32):
+            continue
+        elif name in derived.static_params or isinstance(value, STATIC_KINDS) or callable(value):
+            parts.append(name)
+        elif isinstance(value, tuple):
+            parts.append(f"freeze({name})")
+    return parts
+
+
+def runner(derived: Any, found: Any, values: dict[str, Any]) -> Callable[..., Any]:
+    """The function that runs one specialisation on arguments that fit it."""
+    compiled = found.compiled
+    space: dict[str, Any] = {
+        "emitted": compiled.function, "call_slowly": derived.call_slowly, "explain": explain,
+        "compiled": compiled, "new": tuple.__new__, "Gradients": found.gradients,
+        "changed": derived.by_class.clear,
+    }  # fmt: skip
+    names = list(found.types)
+    lines = [f"def run({', '.join(names)}):"]
+    tests = _capture_tests(compiled, space, lines)
+    if tests:
+        lines += [
+            f"    if {' or '.join(tests)}:",
+            "        changed()",
+            f"        return call_slowly({', '.join(names)})",
+        ]
+    passed = _passed(found, values) + [f"hidden_{k}" for k in range(len(compiled.hidden))]
+    target, result = _results(derived, found, values, space)
+    lines += [
+        "    try:",
+        f"        {target} = emitted({', '.join(passed)})",
+        "    except Exception as caught:",
+        "        raise explain(caught, compiled)",
+        f"    return {result}",
+    ]
+    return _compile("\n".join(lines) + "\n", space, "run")
+
+
+def _capture_tests(compiled: Any, space: dict[str, Any], lines: list[str]) -> list[str]:
+    """Conditions under which something outside the function has changed since compiling."""
+    tests = []
+    for k, capture in enumerate(compiled.captures):
+        if getattr(builtins, capture.name, None) is capture.value:
+            continue
+        space[f"value_{k}"] = capture.value
+        space[f"read_{k}"] = capture.read
+        simple = isinstance(capture.value, type | Callable) or inspect.ismodule(capture.value)
+        test = f"read_{k}() is not value_{k}"
+        if not simple:
+            space[f"capture_{k}"] = capture
+            test = f"({test} and not capture_{k}.unchanged())"
+        tests.append(test)
+    for k, capture in enumerate(compiled.hidden):
+        space[f"hidden_read_{k}"] = capture.read
+        lines.append(f"    hidden_{k} = hidden_read_{k}()")
+        space[f"hidden_class_{k}"] = type(capture.value)
+        test = f"hidden_{k}.__class__ is not hidden_class_{k}"
+        if isinstance(capture.value, np.ndarray):
+            space[f"hidden_shape_{k}"] = capture.value.shape
+            space[f"hidden_dtype_{k}"] = capture.value.dtype
+            test += f" or hidden_{k}.shape != hidden_shape_{k} or hidden_{k}.dtype != hidden_dtype_{k}"
+        tests.append(test)
+    return tests
+
+
+def _passed(found: Any, values: dict[str, Any]) -> list[str]:
+    """The arguments that the emitted code takes, converted: ints to floats, 0-d arrays to numbers."""
+    passed = []
+    for name, kind in found.types.items():
+        if isinstance(kind, Array):
+            passed.append(name)
+        elif isinstance(kind, Scalar):
+            value = values[name]
+            if isinstance(value, np.ndarray):
+                passed.append(f"{name}[()]")
+            elif kind.dtype == "float64" and not isinstance(value, float):
+                passed.append(f"float({name})")
+            else:
+                passed.append(name)
+    return passed
+
+
+def _results(
+    derived: Any, found: Any, values: dict[str, Any], space: dict[str, Any]
+) -> tuple[str, str]:
+    """The target that takes the emitted results apart, and the expression that is returned."""
+    leaves, converted = [], []
+    gradients = found.compiled.output_types[-len(found.wrt) :]
+    for k, (name, kind) in enumerate(zip(found.wrt, gradients, strict=True)):
+        leaves.append(f"g{k}")
+        converted.append(_converted(f"g{k}", found.types[name], kind, values[name], space))
+    if found.bare or len(leaves) == 1:
+        target = "g0"
+    else:
+        target = f"({', '.join(leaves)})"
+    if found.bare:
+        result = converted[0]
+    elif isinstance(derived.argnums, tuple | list):
+        result = f"({', '.join(converted)},)"
+    else:
+        result = f"new(Gradients, ({', '.join(converted)},))"
+    if derived.kind == "value_and_grad":
+        return f"value, {target}", f"value, {result}"
+    if derived.has_aux:
+        return f"{target}, aux", f"{result}, aux"
+    return target, result
+
+
+def _converted(leaf: str, kind: Any, given: Any, value: Any, space: dict[str, Any]) -> str:
+    """A gradient in the dtype and kind of its argument."""
+    if isinstance(value, np.ndarray) and value.ndim == 0:
+        space["asarray"] = np.asarray
+        space[f"dtype_{leaf}"] = value.dtype
+        return f"asarray({leaf}, dtype_{leaf})"
+    if not isinstance(kind, Scalar):
+        return leaf
+    if kind.weak:
+        return leaf if given.weak else f"float({leaf})"
+    if given.weak or given.dtype != kind.dtype:
+        space[f"type_{leaf}"] = np.dtype(kind.dtype).type
+        return f"type_{leaf}({leaf})"
+    return leaf
+
+
+def explain(caught: Exception, compiled: Any) -> Exception:
+    """Say at which line of the user's code an error in the emitted code arose."""
+    for frame in reversed(traceback.extract_tb(caught.__traceback__)):
+        origin = compiled.module.lines.get(frame.lineno) if frame.filename == compiled.path else None
+        if origin is not None and origin.span is not None:
+            sweep = "" if origin.sweep == "forward" else f" ({origin.sweep} sweep)"
+            caught.add_note(f"from {origin.span}{sweep}: {origin.span.text.strip()}")
+            break
+    return caught

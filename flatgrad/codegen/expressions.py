@@ -1,0 +1,175 @@
+"""Writes one operation as an expression.
+
+    matmul(x_T, grad_s)   ->  x.T @ grad_s
+    sum(x, axis=0)        ->  grad_s.sum(axis=0), or np.sum(a * b, axis=0)
+    dim(X, 0)             ->  X.shape[0]
+"""
+
+from __future__ import annotations
+
+import ast
+import math
+import operator
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from flatgrad.errors import error
+from flatgrad.ir.ops import Apply, Const, substitute
+from flatgrad.primitives.core import ASTYPE, IDENTITY
+from flatgrad.primitives.registry import METHODS
+from flatgrad.primitives.symbolic import DIM, SIZE
+
+BINARY: dict[str, Callable[[], ast.operator]] = {
+    "+": ast.Add, "-": ast.Sub, "*": ast.Mult, "/": ast.Div, "//": ast.FloorDiv, "%": ast.Mod,
+    "**": ast.Pow, "@": ast.MatMult, "&": ast.BitAnd, "|": ast.BitOr, "^": ast.BitXor,
+}  # fmt: skip
+COMPARE: dict[str, Callable[[], ast.cmpop]] = {
+    "<": ast.Lt, "<=": ast.LtE, ">": ast.Gt, ">=": ast.GtE, "==": ast.Eq, "!=": ast.NotEq,
+}  # fmt: skip
+UNARY: dict[str, Callable[[], ast.unaryop]] = {
+    "unary -": ast.USub, "unary +": ast.UAdd, "~": ast.Invert,
+}  # fmt: skip
+
+_METHOD_NAMES = {function: name for name, function in METHODS.items()}
+
+
+def name(identifier: str) -> ast.Name:
+    """A name that is read."""
+    return ast.Name(identifier, ast.Load())
+
+
+def dotted(text: str) -> ast.expr:
+    """`np.linalg.norm` as a tree."""
+    head, *rest = text.split(".")
+    node: ast.expr = name(head)
+    for part in rest:
+        node = ast.Attribute(node, part, ast.Load())
+    return node
+
+
+def call(function: ast.expr, args: list[ast.expr], kwargs: dict[str, ast.expr]) -> ast.expr:
+    """A call."""
+    return ast.Call(function, args, [ast.keyword(key, value) for key, value in kwargs.items()])
+
+
+def literal(value: Any) -> ast.expr:
+    """A static value as source.
+
+    Raises
+    ------
+    UnsupportedError
+        If it cannot be written down.
+    """
+    match value:
+        case ast.expr():
+            return value
+        case bool() | str() | None:
+            return ast.Constant(value)
+        case np.generic():
+            return call(dotted(f"np.{value.dtype.name}"), [literal(value.item())], {})
+        case int() | float():
+            return number(value)
+        case tuple():
+            return ast.Tuple([literal(item) for item in value], ast.Load())
+        case list():
+            return ast.List([literal(item) for item in value], ast.Load())
+        case slice():
+            parts = (value.start, value.stop, value.step)
+            lower, upper, step = [None if part is None else literal(part) for part in parts]
+            return ast.Slice(lower, upper, step)
+        case np.dtype():
+            return dotted(f"np.{value.name}")
+        case type() if value in (float, int, bool):
+            return name(value.__name__)
+        case type() if issubclass(value, np.generic):
+            return dotted(f"np.{np.dtype(value).name}")
+        case np.ndarray():
+            kind = {"dtype": dotted(f"np.{value.dtype.name}")} if value.dtype.kind == "f" else {}
+            return call(dotted("np.array"), [literal(value.tolist())], kind)
+    if value is Ellipsis:
+        return ast.Constant(...)
+    raise error("unsupported-argument", f"{value!r} cannot be written into generated code")
+
+
+def number(value: float) -> ast.expr:
+    """A Python number; inf and nan by name."""
+    if isinstance(value, float) and not math.isfinite(value):
+        plain = dotted("np.nan" if math.isnan(value) else "np.inf")
+        return ast.UnaryOp(ast.USub(), plain) if value < 0 else plain
+    if value < 0 or (value == 0 and math.copysign(1.0, value) < 0):
+        return ast.UnaryOp(ast.USub(), ast.Constant(-value))
+    return ast.Constant(value)
+
+
+def write(
+    op: Apply, operands: list[ast.expr], overrides: dict[str, ast.expr] | None = None
+) -> ast.expr:
+    """The expression for a call, given those for its operands and for some arguments."""
+    primitive = op.primitive
+    function, sign = primitive.function, primitive.operator
+    if sign in BINARY:
+        return ast.BinOp(operands[0], BINARY[sign](), operands[1])
+    if sign in COMPARE:
+        return ast.Compare(operands[0], [COMPARE[sign]()], [operands[1]])
+    if sign in UNARY:
+        return ast.UnaryOp(UNARY[sign](), operands[0])
+    arguments = substitute(op.arguments, operands.__getitem__) | (overrides or {})
+    special = SPECIAL.get(function)
+    if special is not None:
+        written = special(op, arguments)
+        if written is not None:
+            return written
+    args, kwargs = primitive.call_form(arguments)
+    nodes = [literal(arg) for arg in args]
+    keywords = {key: literal(item) for key, item in kwargs.items()}
+    method = _METHOD_NAMES.get(function)
+    by_method = op.spelling == "method" or (op.origin.sweep != "forward" and kwargs)
+    if method and by_method and nodes and isinstance(nodes[0], ast.Name):
+        return call(ast.Attribute(nodes[0], method, ast.Load()), nodes[1:], keywords)
+    return call(dotted(primitive.text), nodes, keywords)
+
+
+def subscript(base: ast.expr, index: Any) -> ast.expr:
+    """`base[index]`."""
+    node = literal(index)
+    if isinstance(node, ast.Tuple) and not node.elts:
+        return ast.Subscript(base, node, ast.Load())
+    return ast.Subscript(base, node, ast.Load())
+
+
+def _dim(op: Apply, arguments: dict[str, Any]) -> ast.expr:
+    return subscript(ast.Attribute(arguments["x"], "shape", ast.Load()), arguments["axis"])
+
+
+def _size(op: Apply, arguments: dict[str, Any]) -> ast.expr:
+    return ast.Attribute(arguments["x"], "size", ast.Load())
+
+
+def _transpose(op: Apply, arguments: dict[str, Any]) -> ast.expr | None:
+    if "axes" in arguments:
+        return None
+    return ast.Attribute(arguments["x"], "T", ast.Load())
+
+
+def _astype(op: Apply, arguments: dict[str, Any]) -> ast.expr:
+    kind = literal(np.dtype(arguments["dtype"]).type)
+    if op.operands[0].type.ndim == 0:
+        return call(kind, [arguments["x"]], {})
+    return call(ast.Attribute(arguments["x"], "astype", ast.Load()), [kind], {})
+
+
+SPECIAL: dict[Any, Callable[[Apply, dict[str, Any]], ast.expr | None]] = {
+    DIM: _dim,
+    SIZE: _size,
+    IDENTITY: lambda op, arguments: arguments["x"],
+    ASTYPE: _astype,
+    np.transpose: _transpose,
+    operator.getitem: lambda op, arguments: subscript(arguments["x"], arguments["index"]),
+}
+
+
+def constant(operand: Const) -> ast.expr:
+    """A constant operand."""
+    return literal(operand.value)

@@ -1,0 +1,94 @@
+"""A module of its own for each compiled function: imports, helpers, the function.
+
+    import numpy as np
+
+    def sigmoid(x): ...
+
+    def f_grad(w0, x0, w1, x1, w2):
+        # forward
+        ...
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from flatgrad.codegen.emit import Dialect, Emitted, Line, emit
+from flatgrad.ir.ops import Function, Origin
+
+INDENT = "    "
+
+
+@dataclass(slots=True)
+class Module:
+    """The text of a generated module and where each of its lines comes from."""
+
+    name: str
+    text: str
+    function_text: str
+    lines: dict[int, Origin] = field(default_factory=dict)
+    sweeps: dict[str, list[str]] = field(default_factory=dict)
+
+
+def build_module(
+    fn: Function,
+    name: str,
+    dialect: Dialect,
+    comments: dict[int, str] | None = None,
+    decorator: str | None = None,
+) -> Module:
+    """Write `fn` as the module of a function called `name`."""
+    emitted = emit(fn, dialect, frozenset({name}))
+    body = _with_comments(emitted, comments or {})
+    head = [f"def {name}({', '.join(emitted.params)}):"]
+    if decorator:
+        head.insert(0, decorator)
+    text_body = "\n".join(INDENT * line.depth + line.text for line in body)
+    function_text = "\n".join(head) + "\n" + text_body + "\n"
+    helpers = [
+        (f"{decorator}\n" if decorator else "") + text.strip() + "\n"
+        for text in dialect.helpers.values()
+    ]
+    imports = _imports("\n".join([*helpers, function_text]))
+    text = "\n\n".join([part for part in (imports, *helpers, function_text) if part])
+    first = text.count("\n") - function_text.count("\n") + len(head) + 1
+    origins = {first + k: line.origin for k, line in enumerate(body) if line.origin is not None}
+    return Module(name, text, function_text, origins, _sweeps(body))
+
+
+def _imports(text: str) -> str:
+    """The imports that the text needs."""
+    lines = []
+    if "math." in text:
+        lines.append("import math\n")
+    if "numba." in text:
+        lines.append("import numba")
+    if "np." in text:
+        lines.append("import numpy as np")
+    return "\n".join(lines) + "\n" if lines else ""
+
+
+def _with_comments(emitted: Emitted, comments: dict[int, str]) -> list[Line]:
+    """The user's comments stay with the lines they stand at or above."""
+    left = dict(comments)
+    result: list[Line] = []
+    for line in emitted.lines:
+        span = line.origin.span if line.origin and line.origin.sweep == "forward" else None
+        if span is not None:
+            for above in sorted(k for k in left if span.line - 8 <= k < span.line):
+                result.append(Line(left.pop(above), None, line.depth))
+            trailing = left.pop(span.line, None)
+            if trailing:
+                line = Line(f"{line.text}  {trailing}", line.origin, line.depth)
+        result.append(line)
+    return result
+
+
+def _sweeps(lines: list[Line]) -> dict[str, list[str]]:
+    """The statements of each sweep, in order."""
+    found: dict[str, list[str]] = {}
+    for line in lines:
+        if line.origin is not None:
+            text = INDENT * (line.depth - 1) + line.text
+            found.setdefault(line.origin.sweep, []).append(text)
+    return found

@@ -1,0 +1,29 @@
+"""Gives every value that is written down one readable, unique name.
+
+    s, s_1, s_2          a variable that is assigned again
+    grad_s, dot_s        adjoint and tangent of `s`
+    L_diff               the difference inside the statement of `L`
+"""
+
+from __future__ import annotations
+
+import keyword
+
+RESERVED = frozenset(keyword.kwlist) | {"np", "math", "numba", "float", "int", "bool", "len", "range"}
+
+
+class Names:
+    """Names in use; the same requests in the same order give the same names."""
+
+    def __init__(self, taken: frozenset[str] = frozenset()) -> None:
+        self.taken = set(taken | RESERVED)
+
+    def fresh(self, base: str) -> str:
+        """`base` if it is free, else with a number."""
+        base = base if base.isidentifier() else "value"
+        candidate, count = base, 0
+        while candidate in self.taken:
+            count += 1
+            candidate = f"{base}_{count}"
+        self.taken.add(candidate)
+        return candidate

@@ -1,0 +1,82 @@
+"""Text of the functions that Numba lacks or gets wrong, each for given ranks and axes.
+
+    sum_axes(rank=2, axes=0).source
+        def sum_axis0_2d(x):
+            out = np.full((x.shape[1],), 0.0, np.float64)
+            for i in range(x.shape[0]):
+                for j in range(x.shape[1]):
+                    out[j] += x[i, j]
+            return out
+
+A generated module prints the helpers it needs (`in_order`) at its top, under
+`@numba.njit(cache=True, error_model="numpy")`; nothing here imports Numba. Helpers keep float32,
+take arrays of any memory layout and, but for `set_items` and `add_items`, change none.
+"""
+
+from flatgrad.codegen.numba_helpers.elementwise import (
+    SCALARS,
+    elementwise,
+    scalar,
+    stacked_scalars,
+    where,
+)
+from flatgrad.codegen.numba_helpers.indexing import (
+    add_items,
+    gather,
+    pattern_rank,
+    result_rank,
+    set_items,
+)
+from flatgrad.codegen.numba_helpers.linalg import (
+    dot,
+    einsum,
+    inner,
+    matmul,
+    outer,
+    tensordot,
+    trace,
+)
+from flatgrad.codegen.numba_helpers.native import native
+from flatgrad.codegen.numba_helpers.reductions import (
+    all_axes,
+    any_axes,
+    average_axes,
+    cumulative,
+    logsumexp_axes,
+    max_axes,
+    mean_axes,
+    min_axes,
+    norm_axes,
+    prod_axes,
+    ptp_axes,
+    std_axes,
+    sum_axes,
+    var_axes,
+)
+from flatgrad.codegen.numba_helpers.shapes import (
+    concatenate_flat,
+    diag,
+    diagonal,
+    expand_dims,
+    flip,
+    linspace,
+    pad,
+    repeat,
+    reshape,
+    roll,
+    squeeze,
+    tile,
+    triangle,
+)
+from flatgrad.codegen.numba_helpers.text import Helper, in_order
+
+__all__ = [
+    "Helper", "in_order", "native",
+    "all_axes", "any_axes", "average_axes", "cumulative", "logsumexp_axes", "max_axes", "mean_axes",
+    "min_axes", "norm_axes", "prod_axes", "ptp_axes", "std_axes", "sum_axes", "var_axes",
+    "dot", "einsum", "inner", "matmul", "outer", "tensordot", "trace",
+    "concatenate_flat", "diag", "diagonal", "expand_dims", "flip", "linspace", "pad", "repeat",
+    "reshape", "roll", "squeeze", "tile", "triangle",
+    "SCALARS", "elementwise", "scalar", "stacked_scalars", "where",
+    "add_items", "gather", "pattern_rank", "result_rank", "set_items",
+]  # fmt: skip

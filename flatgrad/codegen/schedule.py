@@ -1,0 +1,97 @@
+"""Decides which values become statements and which are written inside the expression that reads them.
+
+    t = x * w;  L = sum(t)      ->   L = np.sum(x * w)      # t is read once
+    t = x + i;  y = sin(t);  g = cos(t)                     # t is read twice: a statement
+
+A user's variable always stays a statement. An expression is not moved past a write in place.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from flatgrad.ir.ops import Apply, Block, Op, Value, blocks_of, operands_of
+from flatgrad.primitives.core import IDENTITY
+from flatgrad.primitives.symbolic import DIM, SIZE
+
+MAX_WIDTH = 76
+"""Characters of an expression above which its longest part becomes a statement of its own."""
+
+
+@dataclass(slots=True)
+class Schedule:
+    """`inline`: values written where they are read; `uses`: how often each value is read."""
+
+    inline: set[Value] = field(default_factory=set)
+    uses: dict[Value, int] = field(default_factory=dict)
+    width: dict[Value, int] = field(default_factory=dict)
+
+
+def is_atom(op: Apply) -> bool:
+    """Cheap, short expressions that are repeated rather than named: `x.shape[0]`, `x.T`."""
+    function = op.primitive.function
+    return function in (DIM, SIZE) or (function is np.transpose and "axes" not in op.arguments)
+
+
+def schedule(block: Block, inherited: dict[Value, int] | None = None) -> Schedule:
+    """Plan the statements of a block."""
+    plan = Schedule()
+    position = {op: k for k, op in enumerate(block.ops)}
+    readers: dict[Value, list[int]] = {}
+    for op in block.ops:
+        for operand in _reads(op):
+            plan.uses[operand] = plan.uses.get(operand, 0) + 1
+            readers.setdefault(operand, []).append(position[op])
+    for item in block.yields:
+        if isinstance(item, Value):
+            plan.uses[item] = plan.uses.get(item, 0) + 2
+    writes = [
+        k for k, op in enumerate(block.ops) if isinstance(op, Apply) and op.primitive.in_place
+    ]
+    for k, op in enumerate(block.ops):
+        if isinstance(op, Apply) and len(op.results) == 1:
+            _plan(op, k, plan, readers.get(op.result, []), writes)
+    return plan
+
+
+def _plan(op: Apply, k: int, plan: Schedule, readers: list[int], writes: list[int]) -> None:
+    value = op.result
+    width = _width(op, plan)
+    plan.width[value] = len(value.name or "value")
+    if value.kept or op.primitive.in_place or op.primitive.effect or not readers:
+        return
+    atom = is_atom(op)
+    if op.primitive.function is IDENTITY:
+        atom = True
+    if not atom and plan.uses.get(value, 0) != 1:
+        return
+    if any(k < w < max(readers) for w in writes):
+        return
+    plan.inline.add(value)
+    plan.width[value] = width
+
+
+def _width(op: Apply, plan: Schedule) -> int:
+    """The width of an expression; where it is too wide, its widest part is taken out."""
+    parts = [o for o in op.operands if isinstance(o, Value)]
+    own = 3 if op.primitive.operator else len(op.primitive.text) + 2
+    total = own + sum(plan.width.get(part, len(part.name or "value")) + 2 for part in parts)
+    if total > MAX_WIDTH:
+        inlined = [part for part in parts if part in plan.inline and plan.width[part] > 12]
+        if inlined:
+            widest = max(inlined, key=lambda part: plan.width[part])
+            plan.inline.discard(widest)
+            total -= plan.width[widest] - len(widest.name or "value")
+            plan.width[widest] = len(widest.name or "value")
+    return total
+
+
+def _reads(op: Op) -> list[Value]:
+    found = [operand for operand in operands_of(op) if isinstance(operand, Value)]
+    for inner in blocks_of(op):
+        found += [item for item in inner.yields if isinstance(item, Value)]
+        for nested in inner.ops:
+            found += _reads(nested)
+    return found

@@ -1,0 +1,107 @@
+"""What a derived function shows of itself: its sources, its graph, every stage of compilation.
+
+    print(f.source())          the emitted function
+    print(f.lower(x))          every stage as text, for these arguments
+    f.save("f_grad.py")        a module that runs alone
+"""
+
+from __future__ import annotations
+
+import inspect
+import os
+import pathlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from flatgrad.errors import Span
+
+
+@dataclass(frozen=True, slots=True)
+class MappedLine:
+    """One emitted line: its number in the module, its text, the user's line, the rule behind it."""
+
+    number: int
+    text: str
+    span: Span | None
+    sweep: str
+    rule: str | None
+
+
+class Stages(dict[str, str]):
+    """The program after every pass, by name, in order; prints as one text."""
+
+    def __str__(self) -> str:
+        return "\n\n".join(f"== {name} ==\n{text.rstrip()}" for name, text in self.items())
+
+
+class Inspection:
+    """The methods that hang on a derived function."""
+
+    def __init__(self, derived: Any) -> None:
+        self._derived = derived
+
+    def attach(self, public: Any, function: Callable[..., Any]) -> None:
+        """Make the methods attributes of the public function."""
+        public.primal = function
+        for name in METHODS:
+            setattr(public, name, getattr(self, name))
+
+    def source(self, *args: Any, **kwargs: Any) -> str:
+        """The whole emitted function, for these arguments or for those last used."""
+        return self._found(args, kwargs).compiled.module.function_text.rstrip() + "\n"
+
+    def forward_source(self, *args: Any, **kwargs: Any) -> str:
+        """The statements of the forward sweep."""
+        return self._sweep("forward", args, kwargs)
+
+    def backward_source(self, *args: Any, **kwargs: Any) -> str:
+        """The statements of the backward sweep."""
+        return self._sweep("backward", args, kwargs)
+
+    def module_source(self, *args: Any, **kwargs: Any) -> str:
+        """The generated module with its imports and helper functions."""
+        return self._found(args, kwargs).compiled.module.text
+
+    def graph(self, *args: Any, **kwargs: Any) -> str:
+        """The final IR as text."""
+        stages = self._found(args, kwargs).compiled.stages
+        return stages["results"]() + "\n"
+
+    def lower(self, *args: Any, **kwargs: Any) -> Stages:
+        """The program after every pass."""
+        stages = self._found(args, kwargs).compiled.stages
+        return Stages({name: text() for name, text in stages.items()})
+
+    def line_map(self, *args: Any, **kwargs: Any) -> list[MappedLine]:
+        """For each emitted line, where it comes from."""
+        module = self._found(args, kwargs).compiled.module
+        texts = module.text.splitlines()
+        return [
+            MappedLine(number, texts[number - 1].strip(), o.span, o.sweep, o.rule)
+            for number, o in sorted(module.lines.items())
+        ]
+
+    def save(self, path: str | os.PathLike[str], *args: Any, **kwargs: Any) -> pathlib.Path:
+        """Write the generated module to `path`; it needs NumPy (and Numba if compiled) alone."""
+        target = pathlib.Path(path)
+        target.write_text(self.module_source(*args, **kwargs), encoding="utf-8")
+        return target
+
+    def _sweep(self, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> str:
+        lines = self._found(args, kwargs).compiled.module.sweeps.get(name, [])
+        return "\n".join(lines) + "\n"
+
+    def _found(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        derived = self._derived
+        if not args and not kwargs:
+            return derived.shown()
+        bound = inspect.Signature.bind(derived.signature, *args, **kwargs)
+        bound.apply_defaults()
+        return derived.specialise(dict(bound.arguments))
+
+
+METHODS = (
+    "source", "forward_source", "backward_source", "module_source", "graph", "lower", "line_map",
+    "save",
+)  # fmt: skip

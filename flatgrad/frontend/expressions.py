@@ -335,12 +335,13 @@ class ExpressionLowerer:
         """Call a function that has rules; views of arrays stay views."""
         plain = tuple(read(arg) for arg in args)
         keywords = {key: read(item) for key, item in kwargs.items()}
-        if not is_symbolic((plain, keywords)):
+        known = PRIMITIVES.get(function)
+        creates = known is not None and known.creates
+        if not is_symbolic((plain, keywords)) and not creates:
             return self.static(node, function, *plain, **keywords)
         result = apply_function(
             function, plain, keywords, self.builder, names=names, spelling=spelling
         )
-        known = PRIMITIVES.get(function)
         if isinstance(known, Primitive) and known.alias and isinstance(result, Symbol):
             base = args[0]
             views = function is not operator.getitem or is_view_index(plain[1])

@@ -27,8 +27,10 @@ for _function in (np.zeros_like, np.ones_like, np.empty_like):
 
 for _function in (np.zeros, np.ones, np.empty):
 
-    @primitive(_function, dynamic=("shape",), derivative=False, samples=lambda: [call((2, 3))])
-    def _(*, shape, dtype=float):
+    @primitive(
+        _function, dynamic=("shape",), derivative=False, creates=True, samples=lambda: [call((2, 3))]
+    )
+    def _(shape, dtype=float):
         return Array(np.dtype(dtype).name, _shape(shape))
 
 

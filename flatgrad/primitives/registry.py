@@ -66,6 +66,7 @@ class Primitive:
     """A function that the compiler knows: how to type it, evaluate it, write it, derive it.
 
     `alias` names the operand whose memory the result may share; `fresh_copy` functions never do.
+    `creates`: a call on static arguments alone is still an operation (`np.zeros((2, 3))`).
     `derivative` is False where every derivative is zero by definition (`floor`, comparisons).
     """
 
@@ -81,6 +82,7 @@ class Primitive:
     alias: str | None = None
     helper: bool = False
     effect: bool = False
+    creates: bool = False
     in_place: str | None = None
     twin_of: Primitive | None = None
     partials: Rule | None = None
@@ -262,7 +264,7 @@ def elementwise(
     model: Primitive | None = None
     for function in functions:
         sign = OPERATORS.get(function)
-        own = samples if model is None or model.operator or not _is_math(function) else None
+        own = samples if model is None or not _is_math(function) else _of_numbers(samples)
         primitive(
             function,
             operator=sign,
@@ -273,6 +275,18 @@ def elementwise(
             **facts,
         )(_Elementwise(function, arity))
         model = model or PRIMITIVES[function]
+
+
+def _of_numbers(
+    samples: Callable[[], Sequence[Call]] | None,
+) -> Callable[[], Sequence[Call]]:
+    """The samples whose arguments are all numbers."""
+
+    def filtered() -> Sequence[Call]:
+        given = samples() if samples else ()
+        return [one for one in given if all(not getattr(a, "shape", ()) for a in one.args)]
+
+    return filtered
 
 
 def _is_math(function: Callable[..., Any]) -> bool:

@@ -257,8 +257,6 @@ def apply_function(
             help="register one with flatgrad.defvjp, or write it with functions that have rules",
         )
     if not isinstance(known, Primitive):
-        if not is_symbolic((tuple(args), kwargs)):
-            return function(*args, **kwargs)
         return known(*args, **kwargs)
     return apply_primitive(known, args, kwargs, builder, names=names, spelling=spelling)
 
@@ -278,7 +276,7 @@ def apply_primitive(
 ) -> Any:
     """Type one call of a primitive and append it; calls on constants alone are evaluated."""
     bound = primitive.bind(args, kwargs)
-    if not primitive.effect and not is_symbolic(bound):
+    if not (primitive.effect or primitive.creates or is_symbolic(bound)):
         return primitive.evaluate(bound)
     collector = _Collector()
     arguments: dict[str, Any] = {}

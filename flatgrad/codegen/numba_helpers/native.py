@@ -57,8 +57,8 @@ def _one_axis_or_none(attributes: dict[str, Any]) -> bool:
 
 def _whole(ranks: Ranks, attributes: dict[str, Any]) -> bool:
     """Over the whole array, with no other keyword."""
-    given = {key for key, value in attributes.items() if value not in (None, False)}
-    return given <= {"dtype", "dtypes"} and ranks[0] > 0
+    axis, others = attributes.get("axis"), ("keepdims", "ddof", "weights")
+    return axis is None and not any(attributes.get(key) for key in others) and ranks[0] > 0
 
 
 def _exact_whole(ranks: Ranks, attributes: dict[str, Any]) -> bool:

@@ -51,7 +51,6 @@ class _Kind:
     finish: str = "{acc}"
     center: Helper | None = None
     nonempty: bool = False
-    finite_center: bool = False
 
 
 def _reduction(kind: _Kind, rank: int, axes: Axes, keepdims: bool, dtype: str) -> Helper:
@@ -68,7 +67,7 @@ def _reduction(kind: _Kind, rank: int, axes: Axes, keepdims: bool, dtype: str) -
             f'    raise ValueError("zero-size array to reduction operation {kind.name}")',
         ]
     if kind.center:
-        body += _center_lines(kind, bool(kept))
+        body.append(f"center = {kind.center.name}(x)")
     trailing = not kept or which == tuple(range(len(kept), rank))
     write = _inner_loop if trailing else _outer_loop
     body += write(kind, rank, which, keepdims, dtype)
@@ -83,16 +82,6 @@ def reduction_name(
     """`sum_axis0_2d_keepdims_f32`."""
     kept = "_keepdims" if keepdims else ""
     return f"{kind}_{axes_name(axes, rank)}_{rank}d{kept}{SUFFIXES[dtype]}"
-
-
-def _center_lines(kind: _Kind, per_position: bool) -> list[str]:
-    assert kind.center is not None
-    lines = [f"center = {kind.center.name}(x)"]
-    if kind.finite_center and per_position:
-        lines.append("center = np.where(np.isfinite(center), center, 0.0)")
-    elif kind.finite_center:
-        lines += ["if not np.isfinite(center):", "    center = 0.0"]
-    return lines
 
 
 def _places(
@@ -298,9 +287,10 @@ def logsumexp_axes(
 ) -> Helper:
     """scipy.special.logsumexp: no overflow, -inf and inf as there."""
     center = max_axes(rank, axes, keepdims=_keeping(rank, axes))
-    step = ("{acc} += np.exp({x} - {center})",)
+    # The largest itself counts 1, an infinity too, whose difference with itself is NaN.
+    step = ("{acc} += 1.0 if {x} == {center} else math.exp({x} - {center})",)
     finish = "np.log({acc}) + {center}"
-    kind = _Kind("logsumexp", "0.0", step, finish, center, finite_center=True)
+    kind = _Kind("logsumexp", "0.0", step, finish, center)
     return _reduction(kind, rank, axes, keepdims, dtype)
 
 

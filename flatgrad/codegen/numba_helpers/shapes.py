@@ -159,10 +159,12 @@ def roll(rank: int, axes: Axes = None) -> Helper:
 
 def pad(rank: int) -> Helper:
     """np.pad with a constant: `widths` holds a pair (before, after) for each axis."""
+    names = [f"n{k}" for k in range(rank)]
     lengths = [f"widths[{k}][0] + x.shape[{k}] + widths[{k}][1]" for k in range(rank)]
     place = [f"widths[{k}][0] + {INDICES[k]}" for k in range(rank)]
     body = [
-        f"out = np.full({tuple_text(lengths)}, value, x.dtype)",
+        *[f"{name} = {length}" for name, length in zip(names, lengths, strict=True)],
+        f"out = np.full({tuple_text(names)}, value, x.dtype)",
         *loops(INDICES[:rank], "x", [f"{at('out', place)} = {at('x', INDICES[:rank])}"]),
         "return out",
     ]
@@ -189,30 +191,31 @@ def diagonal(rank: int, axis1: int = 0, axis2: int = 1) -> Helper:
 
 
 def diag(rank: int) -> Helper:
-    """np.diag(x, k): a matrix with the diagonal x, or the diagonal of the matrix x."""
+    """np.diag(x, offset): a matrix with the diagonal x, or the diagonal of the matrix x."""
     if rank == 2:
         inner = diagonal(2)
-        return define("diag_2d", "x, k", "a diagonal", [f"return {inner.name}(x, k)"], (inner,))
+        body = [f"return {inner.name}(x, offset)"]
+        return define("diag_2d", "x, offset", "a diagonal", body, (inner,))
     body = [
-        "side = x.size + abs(k)",
+        "side = x.size + abs(offset)",
         "out = np.zeros((side, side), x.dtype)",
         "for i in range(x.size):",
-        "    out[i - min(k, 0), i + max(k, 0)] = x[i]",
+        "    out[i - min(offset, 0), i + max(offset, 0)] = x[i]",
         "return out",
     ]
-    return define("diag_1d", "x, k", "a matrix with this diagonal", body)
+    return define("diag_1d", "x, offset", "a matrix with this diagonal", body)
 
 
 def triangle(kind: str, rank: int) -> Helper:
-    """np.triu (`kind="triu"`) or np.tril of the last two axes, from diagonal k."""
+    """np.triu (`kind="triu"`) or np.tril of the last two axes, from the diagonal `offset`."""
     row, column = INDICES[max(rank - 2, 0)], INDICES[max(rank - 1, 1)]
     sign = ">=" if kind == "triu" else "<="
     place = list(INDICES[: max(rank, 2)])
     source = at("x", place[-rank:] if rank == 1 else place)
     shape = "(x.size, x.size)" if rank == 1 else "x.shape"
-    inside = [f"if {column} - {row} {sign} k:", f"    {at('out', place)} = {source}"]
+    inside = [f"if {column} - {row} {sign} offset:", f"    {at('out', place)} = {source}"]
     body = [f"out = np.zeros({shape}, x.dtype)", *loops(place, "out", inside), "return out"]
-    return define(f"{kind}_{rank}d", "x, k", "one triangle, zeros elsewhere", body)
+    return define(f"{kind}_{rank}d", "x, offset", "one triangle, zeros elsewhere", body)
 
 
 def linspace(endpoint: bool = True, dtype: str = "float64") -> Helper:

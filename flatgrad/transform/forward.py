@@ -1,0 +1,188 @@
+"""Forward mode: a function in which the tangent of every varied value follows the value.
+
+    s = w * x                 s = w * x
+    L = tanh(s)       ->      dot_s = dot_w * x + dot_x * w
+                              L = tanh(s)
+                              dot_L = dot_s * (1 - L * L)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from flatgrad.analysis.activity import varied
+from flatgrad.errors import error
+from flatgrad.ir.builder import Builder
+from flatgrad.ir.ops import Apply, Block, Const, Function, Operand, Origin, Value, substitute
+from flatgrad.ir.types import Type
+from flatgrad.primitives.core import ASTYPE
+from flatgrad.primitives.registry import Primitive
+from flatgrad.primitives.symbolic import (
+    Symbol,
+    apply_function,
+    apply_primitive,
+    is_number,
+    rule_arguments,
+)
+from flatgrad.transform.reverse import times
+
+
+def forward(fn: Function, wrt: Sequence[Value]) -> tuple[Function, list[Operand]]:
+    """Add tangents: a parameter `dot_x` for each of `wrt`, after the others.
+
+    Returns the function, whose results are unchanged, and the tangents of its results, in order.
+
+    Raises
+    ------
+    UnsupportedError
+        If a varied value passes through an operation without a derivative rule.
+    """
+    dots = [Value(value.type, f"dot_{value.name}", kept=True) for value in wrt]
+    body = Block((*fn.params, *dots), [], fn.body.yields)
+    builder = Builder(body, fn.lengths)
+    pushed = _Push(builder, varied(fn.body, wrt))
+    pushed.tangent = {
+        value: Symbol(dot, builder) for value, dot in zip(wrt, dots, strict=True)
+    }
+    for op in fn.body.ops:
+        body.ops.append(op)
+        if isinstance(op, Apply) and op.primitive.derivative and len(op.results) == 1:
+            pushed.visit(op)
+    tangents = [pushed.of_result(result) for result in fn.results]
+    requirements = fn.requirements + builder.requirements
+    return replace(fn, body=body, requirements=requirements), tangents
+
+
+class _Push:
+    """The tangents found so far."""
+
+    def __init__(self, builder: Builder, varied_values: set[Value]) -> None:
+        self.builder = builder
+        self.varied = varied_values
+        self.tangent: dict[Value, Symbol] = {}
+
+    def visit(self, op: Apply) -> None:
+        """The tangent of the result of one operation."""
+        value = op.result
+        if value not in self.varied:
+            return
+        name = f"dot_{value.name}"
+        origin = Origin(op.origin.span, "forward", op.primitive.name)
+        is_math = op.primitive.text.startswith("math.")
+        tangent_origin = replace(origin, sweep="tangent")
+        with (
+            np.errstate(all="ignore"),
+            self.builder.at(tangent_origin, name, prefer_math=is_math),
+        ):
+            dot = self.push(op)
+            if dot is None:
+                return
+            dot = self.fitted(dot, value.type)
+        if isinstance(dot, Symbol):
+            if value.kept and not dot.value.kept:
+                dot.value.name, dot.value.kept = name, True
+            self.tangent[value] = dot
+
+    def push(self, op: Apply) -> Any:
+        """What the forward rule of an operation says."""
+        primitive: Primitive = op.primitive
+        y = Symbol(op.result, self.builder)
+        args, static = rule_arguments(op, self.builder)
+        if primitive.partials is not None:
+            partials = primitive.partials(y, *args, **static)
+            partials = partials if isinstance(partials, tuple) else (partials,)
+            dots = [self.of(operand) for operand in op.operands]
+            terms = [
+                times(dot, partial)
+                for dot, partial in zip(dots, partials, strict=True)
+                if dot is not None
+            ]
+            return _total(terms)
+        if primitive.linear:
+            return self.push_linear(op)
+        if primitive.bilinear:
+            a, b = op.operands
+            terms = []
+            if self.of(a) is not None:
+                terms.append(apply_function(primitive.function, (self.of(a), args[1]), {}, self.builder))
+            if self.of(b) is not None:
+                terms.append(apply_function(primitive.function, (args[0], self.of(b)), {}, self.builder))
+            return _total(terms)
+        if primitive.jvp is not None:
+            dots_by_argument = tuple(
+                substitute(op.arguments[name], lambda k: self.of(op.operands[k]))
+                for name in primitive.operand_names
+                if name in op.arguments
+            )
+            return primitive.jvp(dots_by_argument, y, *args, **static)
+        raise error(
+            "no-derivative",
+            f"`{primitive.text}` has no forward rule",
+            op.origin.span,
+            help="register one with flatgrad.defjvp",
+        )
+
+    def push_linear(self, op: Apply) -> Any:
+        """The function itself, on tangents; zeros where a linear operand has none."""
+        primitive: Primitive = op.primitive
+        tree: dict[str, Any] = {}
+        for name, argument in op.arguments.items():
+            is_linear = name in primitive.linear
+
+            def pick(k: int, is_linear: bool = is_linear) -> Any:
+                operand = op.operands[k]
+                if not is_linear:
+                    plain = operand.value if isinstance(operand, Const) else None
+                    return plain if isinstance(operand, Const) else Symbol(operand, self.builder)
+                dot = self.of(operand)
+                return dot if dot is not None else self.zero(operand)
+
+            tree[name] = substitute(argument, pick)
+        args, kwargs = primitive.call_form(tree)
+        return apply_primitive(primitive, args, kwargs, self.builder)
+
+    def zero(self, operand: Operand) -> Any:
+        """The tangent of something that does not vary."""
+        if isinstance(operand, Const) or operand.type.ndim == 0:
+            return 0.0
+        return np.zeros_like(Symbol(operand, self.builder))
+
+    def of(self, operand: Operand) -> Symbol | None:
+        """The tangent of an operand, None for zero."""
+        return self.tangent.get(operand) if isinstance(operand, Value) else None
+
+    def fitted(self, dot: Any, target: Type) -> Any:
+        """A tangent in the shape and dtype of its value."""
+        if is_number(dot) or dot.type.shape != target.shape and dot.ndim < target.ndim:
+            shape = Symbol(Value(target), self.builder).shape
+            dot = np.broadcast_to(dot, shape) if shape else dot
+        if isinstance(dot, Symbol) and dot.type.dtype != target.dtype and not dot.type.weak:
+            kind = np.dtype(target.dtype).type
+            dot = apply_function(float if target.weak else ASTYPE, (dot,) if target.weak else (dot, kind), {}, self.builder)
+        return dot
+
+    def of_result(self, result: Operand) -> Operand:
+        """The tangent of a result; zeros if it does not vary."""
+        dot = self.of(result)
+        if dot is not None:
+            return dot.value
+        with self.builder.at(Origin(None, "tangent", "zero"), "dot"):
+            zero = self.zero(result)
+        return zero.value if isinstance(zero, Symbol) else Const(zero)
+
+
+def _total(terms: list[Any]) -> Any:
+    terms = [term for term in terms if term is not None]
+    if not terms:
+        return None
+    total = terms[0]
+    for term in terms[1:]:
+        total = total + term
+    return total
+
+
+

@@ -37,6 +37,7 @@ if TYPE_CHECKING:
         TypeInferenceError,
         UnsupportedError,
     )
+    from flatgrad.primitives.custom import defjvp, defvjp
     from flatgrad.testing import check_grads
 
 _HOMES = {
@@ -49,6 +50,7 @@ _HOMES = {
         "ArgumentError", "FlatgradError", "InternalError", "NameResolutionError", "ShapeError",
         "SourceError", "StaticValueError", "TypeInferenceError", "UnsupportedError",
     ),
+    "primitives.custom": ("defjvp", "defvjp"),
     "testing": ("check_grads",),
 }  # fmt: skip
 _HOME = {name: module for module, names in _HOMES.items() for name in names}
@@ -56,7 +58,7 @@ _HOME = {name: module for module, names in _HOMES.items() for name in names}
 __all__ = [
     "ArgumentError", "FlatgradError", "InternalError", "NameResolutionError", "ShapeError",
     "SourceError", "StaticValueError", "TypeInferenceError", "UnsupportedError", "__version__",
-    "check_grads", "elu", "gelu", "grad", "leaky_relu", "log_softmax", "logsumexp", "relu",
+    "check_grads", "defjvp", "defvjp", "elu", "gelu", "grad", "leaky_relu", "log_softmax", "logsumexp", "relu",
     "sigmoid", "silu", "softmax", "softplus", "value_and_grad",
 ]  # fmt: skip
 

@@ -17,10 +17,15 @@ from typing import Any
 
 import numpy as np
 
-ELEMENTWISE = ("sigmoid", "relu", "leaky_relu", "elu", "softplus", "gelu", "silu")
+ELEMENTWISE = (
+    "sigmoid", "relu", "leaky_relu", "elu", "softplus", "gelu", "silu", "normal_cdf",
+)  # fmt: skip
 ALONG_AXIS = ("softmax", "log_softmax", "logsumexp")
 
-REQUIRES: dict[str, tuple[str, ...]] = {"silu": ("sigmoid",)}
+REQUIRES: dict[str, tuple[str, ...]] = {
+    "silu": ("sigmoid",),
+    "gelu": ("normal_cdf",),
+}
 """The functions of this module that a function calls; one that is not listed calls none."""
 
 __all__ = [*ELEMENTWISE, *ALONG_AXIS]
@@ -63,17 +68,25 @@ def softplus(x: float | np.ndarray) -> "Any":
     return np.maximum(x, 0.0) + np.log1p(e)
 
 
+def normal_cdf(x: float | np.ndarray) -> "Any":
+    """Distribution function of the standard normal, elementwise: the chance of a value below x.
+
+    By ``erfc(-x / sqrt(2)) / 2``: erfc rather than ``1 + erf`` keeps the relative precision for
+    negative `x`. NumPy has no erfc, so each element costs one call of `math.erfc`; Numba and CUDA
+    have it compiled.
+    """
+    t = -math.sqrt(0.5) * x
+    Phi = 0.5 * np.vectorize(math.erfc, otypes=[np.float64])(t)
+    return Phi.astype(np.result_type(t))
+
+
 def gelu(x: float | np.ndarray) -> "Any":
     """Gaussian error linear unit, ``x * Phi(x)``, elementwise, with Phi the normal distribution.
 
-    This is the exact form, by ``Phi(x) = erfc(-x / sqrt(2)) / 2`` (erfc rather than ``1 + erf``
-    keeps the relative precision for negative `x`), not the approximation by tanh. NumPy has no
-    erfc, so each element costs one call of `math.erfc`; Numba and CUDA have it compiled.
-    The limit at -inf is 0.
+    This is the exact form, not the approximation by tanh. The limit at -inf is 0.
     """
     x = np.maximum(x, -2e4)  # Phi is 0 from here down, and 0 * -inf would be nan
-    Phi = 0.5 * np.vectorize(math.erfc, otypes=[np.float64])(-math.sqrt(0.5) * x)
-    return x * Phi.astype(x.dtype)
+    return x * normal_cdf(x)
 
 
 def silu(x: float | np.ndarray) -> "Any":

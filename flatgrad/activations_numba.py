@@ -46,10 +46,14 @@ def softplus(x: float) -> float:
     return (type(x)(0) if x <= 0 else x) + type(x)(math.log1p(math.exp(-abs(x))))
 
 
+def normal_cdf(x: float) -> float:
+    return type(x)(0.5) * type(x)(math.erfc(type(x)(-0.7071067811865476) * x))
+
+
 def gelu(x: float) -> float:
     if x < -20000:
         return type(x)(0)
-    return x * (type(x)(0.5) * type(x)(math.erfc(type(x)(-0.7071067811865476) * x)))
+    return x * normal_cdf(x)
 
 
 def silu(x: float) -> float:

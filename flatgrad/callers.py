@@ -4,7 +4,7 @@
         try:
             run = by_class[w0.__class__, x0.__class__, ...]
         except KeyError:
-            return call_slowly(w0, x0, w1, x1, w2)
+            run = call_slowly
         return run(w0, x0, w1, x1, w2)
 
 Arrays are then told apart by dtype and shape, static arguments by value. `run` converts numbers,
@@ -13,7 +13,6 @@ checks that captured values are unchanged, calls the emitted code and names the 
 
 from __future__ import annotations
 
-import builtins
 import inspect
 import traceback
 from collections.abc import Callable
@@ -61,7 +60,7 @@ def public_function(derived: Any, function: Callable[..., Any]) -> Callable[...,
         f"    try:\n"
         f"        run = by_class[{classes}]\n"
         f"    except KeyError:\n"
-        f"        return call_slowly({arguments})\n"
+        f"        run = call_slowly\n"
         f"    return run({arguments})\n"
     ).replace("by_class[]", "by_class[()]")
     public = _compile(text, space, "caller")
@@ -94,7 +93,7 @@ def remember(derived: Any, values: dict[str, Any], run: Callable[..., Any]) -> N
             f"    try:\n"
             f"        run = table[{key},]\n"
             f"    except (KeyError, TypeError):\n"
-            f"        return call_slowly({names})\n"
+            f"        run = call_slowly\n"
             f"    return run({names})\n"
         )
         space = {"table": table, "call_slowly": derived.call_slowly, "freeze": freeze}
@@ -146,7 +145,8 @@ def runner(derived: Any, found: Any, values: dict[str, Any]) -> Callable[..., An
         "    try:",
         f"        {target} = emitted({', '.join(passed)})",
         "    except Exception as caught:",
-        "        raise explain(caught, compiled)",
+        "        explain(caught, compiled)",
+        "        raise",
         f"    return {result}",
     ]
     return _compile("\n".join(lines) + "\n", space, "run")
@@ -156,8 +156,6 @@ def _capture_tests(compiled: Any, space: dict[str, Any], lines: list[str]) -> li
     """Conditions under which something outside the function has changed since compiling."""
     tests = []
     for k, capture in enumerate(compiled.captures):
-        if getattr(builtins, capture.name, None) is capture.value:
-            continue
         space[f"value_{k}"] = capture.value
         space[f"read_{k}"] = capture.read
         simple = isinstance(capture.value, type | Callable) or inspect.ismodule(capture.value)
@@ -238,7 +236,7 @@ def _converted(leaf: str, kind: Any, given: Any, value: Any, space: dict[str, An
     return leaf
 
 
-def explain(caught: Exception, compiled: Any) -> Exception:
+def explain(caught: Exception, compiled: Any) -> None:
     """Say at which line of the user's code an error in the emitted code arose."""
     for frame in reversed(traceback.extract_tb(caught.__traceback__)):
         origin = compiled.module.lines.get(frame.lineno) if frame.filename == compiled.path else None
@@ -246,4 +244,3 @@ def explain(caught: Exception, compiled: Any) -> Exception:
             sweep = "" if origin.sweep == "forward" else f" ({origin.sweep} sweep)"
             caught.add_note(f"from {origin.span}{sweep}: {origin.span.text.strip()}")
             break
-    return caught

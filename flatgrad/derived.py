@@ -19,7 +19,7 @@ import numpy as np
 from flatgrad import callers
 from flatgrad.errors import FlatgradError, error
 from flatgrad.frontend.lower import Static
-from flatgrad.frontend.source import Source, read_source, unwrap
+from flatgrad.frontend.source import Source, read_source, signature_of, unwrap
 from flatgrad.ir.types import Scalar, Type
 from flatgrad.pipeline import Compiled, Request, compile_gradient
 from flatgrad.primitives.symbolic import NeedStatic
@@ -89,17 +89,29 @@ class Derived:
             try:
                 found = self.compile(types, wrt, bare)
             except NeedStatic as needed:
-                self.make_static(needed)
+                self.make_static(needed, values)
+                wrt, bare = self.chosen(values)
                 continue
             self.specialisations.setdefault(key, []).insert(0, found)
             self.last = found
             return found
         raise error("internal", "compilation did not settle")
 
-    def make_static(self, needed: NeedStatic) -> None:
-        """The compiler needs the value of an int parameter: from now on it is static."""
+    def make_static(self, needed: NeedStatic, values: dict[str, Any]) -> None:
+        """The compiler needs the value of an int parameter: from now on it is static.
+
+        Raises
+        ------
+        UnsupportedError
+            If it is no int, or its gradient was asked for by name.
+        """
         name = needed.symbol.value.name
         assert name is not None
+        wanted = self.argnums is not None and name in self.chosen(values)[0]
+        if wanted or not isinstance(values.get(name), int | np.integer):
+            raise needed.refusal or error(
+                "internal", f"a rule needs the value of `{name}`: {needed.reason}"
+            )
         self.static_params.add(name)
         self.by_class.clear()
 
@@ -125,7 +137,11 @@ class Derived:
         names = list(self.signature.parameters)
         span = None
         if self.argnums is None:
-            wrt = tuple(name for name in names if can_have_gradient(values[name]))
+            wrt = tuple(
+                name
+                for name in names
+                if can_have_gradient(values[name]) and name not in self.static_params
+            )
             if not wrt:
                 raise error(
                     "nothing-to-differentiate",
@@ -152,7 +168,7 @@ class Derived:
         if self.last is not None:
             return self.last
         return self.specialise(
-            {name: _example(param) for name, param in self.signature.parameters.items()}
+            {name: example_argument(param) for name, param in self.signature.parameters.items()}
         )
 
 
@@ -186,7 +202,7 @@ def _same_hidden(capture: Any) -> bool:
         return False
 
 
-def _example(param: inspect.Parameter) -> Any:
+def example_argument(param: inspect.Parameter) -> Any:
     """An argument of the type that a parameter's annotation or default shows, else a float."""
     if param.default is not param.empty:
         return param.default
@@ -247,7 +263,7 @@ def derive(
             "bad-option", f"unknown backend {backend!r}", help=f"one of {', '.join(BACKENDS)}"
         )
     plain = unwrap(function)
-    signature = inspect.signature(plain)
+    signature = signature_of(plain)
     for param in signature.parameters.values():
         if param.kind in (param.VAR_POSITIONAL, param.VAR_KEYWORD):
             raise error(

@@ -114,12 +114,14 @@ class InternalError(FlatgradError, RuntimeError):
 
 CODES: dict[str, tuple[type[FlatgradError], str]] = {
     "no-source": (SourceError, "the source text of a function cannot be found"),
-    "ambiguous-lambda": (SourceError, "several lambdas on one line cannot be told apart"),
+    "changed-source": (SourceError, "the source text is not that of the running function"),
+    "changed-source": (SourceError, "the text of a function is not that of the code that runs"),
     "unsupported-function-kind": (UnsupportedError, "generators, coroutines and classes"),
     "unsupported-statement": (UnsupportedError, "a statement outside the supported subset"),
     "unsupported-expression": (UnsupportedError, "an expression outside the supported subset"),
     "unsupported-call": (UnsupportedError, "a call of a function that has no rule"),
     "unsupported-keyword": (UnsupportedError, "a keyword that the rule of a function cannot take"),
+    "too-deep": (UnsupportedError, "a recursion that does not end, or too deep nesting"),
     "unsupported-attribute": (UnsupportedError, "an attribute or method of a value with no rule"),
     "unsupported-argument": (UnsupportedError, "an argument of a type that is not handled"),
     "unsupported-index": (UnsupportedError, "an index of a form that is not handled"),

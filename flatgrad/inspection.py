@@ -14,7 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from flatgrad.errors import Span
+from flatgrad.errors import Span, error
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,9 +83,23 @@ class Inspection:
         ]
 
     def save(self, path: str | os.PathLike[str], *args: Any, **kwargs: Any) -> pathlib.Path:
-        """Write the generated module to `path`; it needs NumPy (and Numba if compiled) alone."""
+        """Write the generated module to `path`; it needs NumPy (and Numba if compiled) alone.
+
+        Raises
+        ------
+        UnsupportedError
+            If it calls functions that were given rules with `defvjp`: it would not have them.
+        """
+        module = self._found(args, kwargs).compiled.module
+        if module.objects:
+            names = ", ".join(f"`{name}`" for name in module.objects)
+            raise error(
+                "unsupported-call",
+                f"a saved module would lack {names}, which have rules of yours but no text",
+                help="write the function with NumPy, so that it needs no rule",
+            )
         target = pathlib.Path(path)
-        target.write_text(self.module_source(*args, **kwargs), encoding="utf-8")
+        target.write_text(module.text, encoding="utf-8")
         return target
 
     def _sweep(self, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> str:

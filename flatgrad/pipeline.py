@@ -10,11 +10,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from types import ModuleType
 from typing import Any
 
 import flatgrad.primitives.rules  # noqa: F401  (fills the registry)
-from flatgrad.backends.python import load
+from flatgrad.backends import python
 from flatgrad.codegen.module import Module, build_module
+from flatgrad.codegen.emit import Dialect
+from flatgrad.codegen.numba_dialect import NumbaDialect
 from flatgrad.codegen.numpy_dialect import NumpyDialect
 from flatgrad.errors import error
 from flatgrad.frontend.lower import Static, lower
@@ -36,10 +39,24 @@ CLEAN_UP: list[tuple[str, Pass]] = [
     ("dead", eliminate_dead),
     ("simplified", simplify),
     ("merged", merge_common),
+    ("simplified again", simplify),
+    ("merged again", merge_common),
     ("final", eliminate_dead),
     ("results", separate_results),
 ]
 """The passes after differentiation."""
+
+
+DIALECTS: dict[str, type[Dialect]] = {"numpy": NumpyDialect, "numba": NumbaDialect}
+
+
+def load(module: Module, backend: str) -> ModuleType:
+    """Execute a generated module; Numba is imported only when its backend is first used."""
+    if backend == "numba":
+        from flatgrad.backends import numba_cpu
+
+        return numba_cpu.load(module.name, module.text)
+    return python.load(module.name, module.text, module.objects)
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +98,7 @@ def compile_gradient(
     FlatgradError
         If the function is outside the supported subset or has no such derivative.
     """
-    stages: dict[str, Callable[[], str]] = {"source": lambda: "".join(source.lines)}
+    stages: dict[str, Callable[[], str]] = {"source": lambda: source.text}
     fn, captures = lower(source, signature, hidden_type)
     _keep(stages, "ir", fn)
     fn = differentiate(fn, request, source)
@@ -90,9 +107,10 @@ def compile_gradient(
         fn = run(fn)
         _keep(stages, name, fn)
     verify(fn)
-    module = build_module(fn, f"{fn.name}_{request.kind}", NumpyDialect(), source.comments)
+    dialect = DIALECTS[request.backend]()
+    module = build_module(fn, f"{fn.name}_{request.kind}", dialect, source.comments)
     stages["emitted"] = lambda: module.text
-    loaded = load(module.name, module.text)
+    loaded = load(module, request.backend)
     return Compiled(
         request=request,
         function=getattr(loaded, module.name),

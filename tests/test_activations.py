@@ -40,7 +40,10 @@ EXACT = {
     "softplus": lambda x: mpmath.log1p(mpmath.exp(x)),
     "gelu": lambda x: x * mpmath.erfc(-x / mpmath.sqrt(2)) / 2,
     "silu": lambda x: x / (1 + mpmath.exp(-x)),
+    "normal_cdf": lambda x: mpmath.erfc(-x / mpmath.sqrt(2)) / 2,
 }
+
+BY_ERFC = ("gelu", "normal_cdf")
 
 # Value at -inf and at inf.
 LIMITS = {
@@ -51,6 +54,7 @@ LIMITS = {
     "softplus": (0, np.inf),
     "gelu": (0, np.inf),
     "silu": (0, np.inf),
+    "normal_cdf": (0, 1),
 }
 
 
@@ -80,7 +84,7 @@ def test_values_have_full_relative_precision(name):
         exact = [EXACT[name](v if name == "leaky_relu" else c) for v, c in zip(x, clipped)]
         exact = np.array([float(v) for v in exact])
     # erfc(t) turns the rounding of t into a relative error of t**2 roundings.
-    rounding = 4 * EPS * (1 + (np.minimum(np.abs(x), 40) ** 2 if name == "gelu" else 0))
+    rounding = 4 * EPS * (1 + (np.minimum(np.abs(x), 40) ** 2 if name in BY_ERFC else 0))
     assert np.all(np.abs(got - exact) <= rounding * np.abs(exact) + 1e-307)
 
 
@@ -106,7 +110,7 @@ def test_limits_and_nan(name, dtype):
 def test_float32_is_close_to_float64(name):
     x = np.linspace(-1000, 1000, 4001).astype("f4")
     wide = getattr(activations, name)(x.astype("f8"))
-    rounding = 1e-6 * (1 + (np.minimum(np.abs(x), 15) ** 2 if name == "gelu" else 0))
+    rounding = 1e-6 * (1 + (np.minimum(np.abs(x), 15) ** 2 if name in BY_ERFC else 0))
     assert np.all(np.abs(getattr(activations, name)(x) - wide) <= rounding * np.abs(wide) + 1e-37)
 
 

@@ -40,7 +40,7 @@ def _overload_plain(name: str) -> None:
         return lambda x: function(to_float(x))
 
 
-for _name in ("sigmoid", "relu", "softplus", "gelu", "silu"):
+for _name in ("sigmoid", "relu", "softplus", "gelu", "silu", "normal_cdf"):
     _overload_plain(_name)
 
 

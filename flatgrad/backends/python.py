@@ -12,7 +12,9 @@ What runs is always the text in hand. The file exists for those who read it: tra
 from __future__ import annotations
 
 import linecache
+from collections.abc import Mapping
 from types import ModuleType
+from typing import Any
 
 from flatgrad.backends import cache
 
@@ -33,8 +35,10 @@ from flatgrad.backends import cache
 PACKAGE = "flatgrad.backends.generated"
 
 
-def load(name: str, text: str) -> ModuleType:
+def load(name: str, text: str, objects: Mapping[str, Any] | None = None) -> ModuleType:
     """Execute `text` in a fresh module; tracebacks and `inspect.getsource` show its lines.
+
+    `objects` are there by name when it runs: functions of the user's that it calls.
 
     `module.__flatgrad_cached__` says whether a real file with this text lies behind the module,
     without which Numba's `cache=True` fails. A file of other content is never executed.
@@ -45,6 +49,7 @@ def load(name: str, text: str) -> ModuleType:
     file = str(path) if path else _file_in_memory(stem, text)
     module = ModuleType(f"{PACKAGE}.{stem}")
     module.__dict__.update(__file__=file, __flatgrad_cached__=path is not None)
+    module.__dict__.update(objects or {})
     # dont_inherit: the `from __future__` above is ours, not the generated code's.
     exec(compile(text, file, "exec", dont_inherit=True), module.__dict__)
     return module

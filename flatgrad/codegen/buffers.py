@@ -6,7 +6,10 @@
 
 from __future__ import annotations
 
-from flatgrad.ir.ops import Apply, Block, Op, Slot, Value, blocks_of, operands_of
+import operator
+
+from flatgrad.ir.ops import Apply, Block, Op, Slot, Value, blocks_of, operands_of, substitute
+from flatgrad.primitives.index import is_advanced
 
 
 def written_operand(op: Apply) -> Value | None:
@@ -47,11 +50,20 @@ def in_place_writes(block: Block) -> set[Apply]:
 
 def aliased_operand(op: Op) -> Value | None:
     """The operand whose memory the result of `op` may share."""
-    if not isinstance(op, Apply) or op.primitive.alias is None:
+    if not isinstance(op, Apply) or op.primitive.alias is None or op.result.type.ndim == 0:
+        return None
+    if op.primitive.function is operator.getitem and is_copied(op):
         return None
     slot = op.arguments[op.primitive.alias]
     operand = op.operands[slot.index] if isinstance(slot, Slot) else None
     return operand if isinstance(operand, Value) else None
+
+
+def is_copied(read: Apply) -> bool:
+    """Whether `x[index]` is a copy: an array among the indices makes it one."""
+    index = substitute(read.arguments["index"], lambda k: read.operands[k].type)
+    entries = index if isinstance(index, tuple) else (index,)
+    return any(is_advanced(entry) for entry in entries)
 
 
 def _owned(value: Value, source: dict[Value, Op], in_place: set[Apply]) -> bool:

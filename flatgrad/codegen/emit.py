@@ -16,7 +16,16 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from flatgrad.codegen.buffers import in_place_writes, written_operand
-from flatgrad.codegen.expressions import call, constant, dotted, literal, name, subscript, write
+from flatgrad.codegen.expressions import (
+    call,
+    constant,
+    dotted,
+    literal,
+    name,
+    sliceless,
+    subscript,
+    write,
+)
 from flatgrad.codegen.format import statement_text
 from flatgrad.codegen.names import Names
 from flatgrad.codegen.schedule import schedule
@@ -24,6 +33,7 @@ from flatgrad.errors import error
 from flatgrad.ir.ops import Apply, Block, Const, Function, Operand, Origin, Slot, Value, substitute
 from flatgrad.ir.types import Array
 from flatgrad.primitives.index import ADD_ITEM, has_duplicates
+from flatgrad.primitives.symbolic import REQUIRE_EQUAL
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,13 +48,17 @@ class Line:
 class Dialect:
     """How operations are written for NumPy; the Numba dialect overrides what Numba lacks.
 
-    `helpers` collects the functions whose text must stand in the module, by name.
+    `helpers` collects the functions whose text must stand in the module, by name; `objects` the
+    users' functions that the module gets as they are.
     """
 
     backend = "numpy"
+    decorator: str | None = None
+    main_decorator: str | None = None
 
     def __init__(self) -> None:
         self.helpers: dict[str, str] = {}
+        self.objects: dict[str, Any] = {}
 
     def expression(
         self, op: Apply, operands: list[ast.expr], overrides: dict[str, ast.expr]
@@ -56,11 +70,18 @@ class Dialect:
         """`base[index] += value`, with duplicates adding up."""
         kinds = substitute(op.arguments["index"], lambda k: op.operands[k].type)
         if has_duplicates(kinds):
-            add_at = call(dotted("np.add.at"), [name(base), literal(index), value], {})
+            place = literal(sliceless(index))
+            add_at = call(dotted("np.add.at"), [name(base), place, value], {})
             return ast.Expr(add_at)
         target = subscript(name(base), index)
         target.ctx = ast.Store()  # type: ignore[attr-defined]
         return ast.AugAssign(target, ast.Add(), value)  # type: ignore[arg-type]
+
+    def set_in_place(self, op: Apply, base: str, index: Any, value: ast.expr) -> ast.stmt:
+        """`base[index] = value`."""
+        target = subscript(name(base), index)
+        target.ctx = ast.Store()  # type: ignore[attr-defined]
+        return ast.Assign([target], value, lineno=0)
 
 
 @dataclass(slots=True)
@@ -102,10 +123,18 @@ class _Emitter:
 
     def declare(self, value: Value, base: str | None = None) -> str:
         """Give a value its name in the text."""
-        identifier = self.names.fresh(base or value.name or "value")
+        identifier = self.names.fresh(self.named_after(value) or base or value.name or "value")
         self.written[value] = name(identifier)
         self.visible.append(value)
         return identifier
+
+    def named_after(self, value: Value) -> str | None:
+        """The adjoint of what is written as `s_1` is `grad_s_1`."""
+        if value.of is None:
+            return None
+        prefix, primal = value.of
+        node = self.written.get(primal)
+        return f"{prefix}_{node.id}" if isinstance(node, ast.Name) else None
 
     def operand(self, operand: Operand) -> ast.expr:
         """An operand as an expression."""
@@ -116,7 +145,9 @@ class _Emitter:
         if origin.sweep != self.sweep:
             self.sweep = origin.sweep
             self.out.lines.append(Line(f"# {origin.sweep}"))
-        self.out.lines.append(Line(statement_text(node), origin))
+        for text in statement_text(node).splitlines():
+            indent = len(text) - len(text.lstrip())
+            self.out.lines.append(Line(text.lstrip(), origin, 1 + indent // 4))
 
     def block(self, block: Block) -> None:
         plan = schedule(block)
@@ -130,7 +161,9 @@ class _Emitter:
                 continue
             operands = [self.operand(operand) for operand in op.operands]
             node = self.dialect.expression(op, operands, self.overrides(op))
-            if not op.results:
+            if op.primitive.function is REQUIRE_EQUAL:
+                self.line(requirement(operands, op.arguments["message"]), op.origin)
+            elif not op.results:
                 self.line(ast.Expr(node), op.origin)
             elif op.result in plan.inline:
                 self.written[op.result] = node
@@ -175,9 +208,14 @@ class _Emitter:
         if op.primitive.function is ADD_ITEM:
             self.line(self.dialect.add_in_place(op, identifier, index, value), op.origin)
             return
-        place = subscript(name(identifier), index)
-        place.ctx = ast.Store()  # type: ignore[attr-defined]
-        self.line(ast.Assign([place], value, lineno=0), op.origin)
+        self.line(self.dialect.set_in_place(op, identifier, index, value), op.origin)
+
+
+def requirement(operands: list[ast.expr], message: str) -> ast.stmt:
+    """`if left != right: raise ValueError(message)`."""
+    left, right = operands
+    raised = ast.Raise(call(dotted("ValueError"), [literal(message)], {}), None)
+    return ast.If(ast.Compare(left, [ast.NotEq()], [right]), [raised], [])
 
 
 def _final_names(block: Block, in_place: set[Apply]) -> dict[Value, Value]:

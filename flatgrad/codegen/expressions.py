@@ -18,7 +18,11 @@ import numpy as np
 from flatgrad.errors import error
 from flatgrad.ir.ops import Apply, Const, substitute
 from flatgrad.primitives.core import ASTYPE, IDENTITY
+from flatgrad.primitives.einsum import EINSUM, EINSUM_VIEW
+from flatgrad.primitives.linalg import TENSORDOT
 from flatgrad.primitives.registry import METHODS
+from flatgrad.primitives.shape import FLATTEN
+from flatgrad.primitives.solve import LOG_OF_DET, SIGN_OF_DET
 from flatgrad.primitives.symbolic import DIM, SIZE
 
 BINARY: dict[str, Callable[[], ast.operator]] = {
@@ -139,6 +143,19 @@ def subscript(base: ast.expr, index: Any) -> ast.expr:
     return ast.Subscript(base, node, ast.Load())
 
 
+def sliceless(index: Any) -> Any:
+    """An index for use outside brackets: `x[1:, i]` is `x[(slice(1, None), i)]`."""
+    match index:
+        case slice():
+            parts = [literal(part) for part in (index.start, index.stop, index.step)]
+            if index.step is None:
+                parts = parts[1:2] if index.start is None else parts[:2]
+            return call(name("slice"), parts, {})
+        case tuple():
+            return tuple([sliceless(item) for item in index])
+    return index
+
+
 def _dim(op: Apply, arguments: dict[str, Any]) -> ast.expr:
     return subscript(ast.Attribute(arguments["x"], "shape", ast.Load()), arguments["axis"])
 
@@ -148,9 +165,39 @@ def _size(op: Apply, arguments: dict[str, Any]) -> ast.expr:
 
 
 def _transpose(op: Apply, arguments: dict[str, Any]) -> ast.expr | None:
-    if "axes" in arguments:
-        return None
+    axes = arguments.get("axes")
+    if axes is not None:  # the method takes them by position only
+        if op.spelling == "method":
+            return call(_method(arguments["x"], "transpose"), [literal(axis) for axis in axes], {})
+        return call(dotted("np.transpose"), [arguments["x"], literal(axes)], {})
     return ast.Attribute(arguments["x"], "T", ast.Load())
+
+
+def _method(node: ast.expr, name: str) -> ast.expr:
+    """`x.name`."""
+    return ast.Attribute(node, name, ast.Load())
+
+
+def _reshape(op: Apply, arguments: dict[str, Any]) -> ast.expr | None:
+    """`x.reshape(2, 3)`, or `x.reshape(y.shape)` where the lengths have a shorter text."""
+    if op.spelling != "method" or op.operands[0].type.ndim == 0:
+        return None
+    shape = arguments["shape"]
+    entries = [literal(item) for item in shape] if isinstance(shape, tuple) and shape else None
+    return call(_method(arguments["a"], "reshape"), entries or [literal(shape)], {})
+
+
+def _flatten(op: Apply, arguments: dict[str, Any]) -> ast.expr:
+    return call(_method(arguments["a"], "flatten"), [], {})
+
+
+def _arange(op: Apply, arguments: dict[str, Any]) -> ast.expr:
+    """The bounds of a range are written without their names."""
+    given = [arguments.get(key) for key in ("start_or_stop", "stop", "step")]
+    while given[-1] is None:
+        given.pop()
+    extra = {"dtype": literal(arguments["dtype"])} if arguments.get("dtype") is not None else {}
+    return call(dotted("np.arange"), [literal(item) for item in given], extra)
 
 
 def _astype(op: Apply, arguments: dict[str, Any]) -> ast.expr:
@@ -160,13 +207,45 @@ def _astype(op: Apply, arguments: dict[str, Any]) -> ast.expr:
     return call(ast.Attribute(arguments["x"], "astype", ast.Load()), [kind], {})
 
 
+def _einsum(op: Apply, arguments: dict[str, Any]) -> ast.expr:
+    """`np.einsum("ij,j->i", a, b)`; with a path, a result without axes is still an array."""
+    operands = arguments.get("operands") or [arguments["x"]]
+    keywords = {"optimize": literal(arguments["optimize"])} if "optimize" in arguments else {}
+    args = [literal(item) for item in (arguments["subscripts"], *operands)]
+    node = call(dotted("np.einsum"), args, keywords)
+    return subscript(node, ()) if keywords and op.result.type.ndim == 0 else node
+
+
+def _tensordot(op: Apply, arguments: dict[str, Any]) -> ast.expr:
+    """`np.tensordot(a, b, axes=1)`; it hands out arrays without axes, which `[()]` makes numbers."""
+    keywords = {"axes": literal(arguments["axes"])} if "axes" in arguments else {}
+    operands = [literal(arguments["a"]), literal(arguments["b"])]
+    node = call(dotted("np.tensordot"), operands, keywords)
+    return subscript(node, ()) if op.result.type.ndim == 0 else node
+
+
+def _slogdet(part: int) -> Callable[[Apply, dict[str, Any]], ast.expr]:
+    """One of the pair that `np.linalg.slogdet` hands out."""
+    return lambda op, arguments: subscript(
+        call(dotted("np.linalg.slogdet"), [literal(arguments["a"])], {}), part
+    )
+
+
 SPECIAL: dict[Any, Callable[[Apply, dict[str, Any]], ast.expr | None]] = {
     DIM: _dim,
     SIZE: _size,
     IDENTITY: lambda op, arguments: arguments["x"],
     ASTYPE: _astype,
     np.transpose: _transpose,
+    np.reshape: _reshape,
+    FLATTEN: _flatten,
+    np.arange: _arange,
     operator.getitem: lambda op, arguments: subscript(arguments["x"], arguments["index"]),
+    EINSUM: _einsum,
+    EINSUM_VIEW: _einsum,
+    TENSORDOT: _tensordot,
+    SIGN_OF_DET: _slogdet(0),
+    LOG_OF_DET: _slogdet(1),
 }
 
 

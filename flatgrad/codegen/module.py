@@ -12,22 +12,27 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
 
 from flatgrad.codegen.emit import Dialect, Emitted, Line, emit
-from flatgrad.ir.ops import Function, Origin
+from flatgrad.ir.ops import Apply, Block, Function, Origin, blocks_of
 
 INDENT = "    "
 
 
 @dataclass(slots=True)
 class Module:
-    """The text of a generated module and where each of its lines comes from."""
+    """The text of a generated module and where each of its lines comes from.
+
+    `objects` are functions of the user's that the text calls by name.
+    """
 
     name: str
     text: str
     function_text: str
     lines: dict[int, Origin] = field(default_factory=dict)
     sweeps: dict[str, list[str]] = field(default_factory=dict)
+    objects: dict[str, Any] = field(default_factory=dict)
 
 
 def build_module(
@@ -35,25 +40,35 @@ def build_module(
     name: str,
     dialect: Dialect,
     comments: dict[int, str] | None = None,
-    decorator: str | None = None,
 ) -> Module:
     """Write `fn` as the module of a function called `name`."""
-    emitted = emit(fn, dialect, frozenset({name}))
+    emitted = emit(fn, dialect, frozenset({name, *_called(fn.body)}))
     body = _with_comments(emitted, comments or {})
     head = [f"def {name}({', '.join(emitted.params)}):"]
-    if decorator:
-        head.insert(0, decorator)
+    if dialect.main_decorator:
+        head.insert(0, dialect.main_decorator)
     text_body = "\n".join(INDENT * line.depth + line.text for line in body)
     function_text = "\n".join(head) + "\n" + text_body + "\n"
     helpers = [
-        (f"{decorator}\n" if decorator else "") + text.strip() + "\n"
+        (f"{dialect.decorator}\n" if dialect.decorator else "") + text.strip() + "\n"
         for text in dialect.helpers.values()
     ]
     imports = _imports("\n".join([*helpers, function_text]))
     text = "\n\n".join([part for part in (imports, *helpers, function_text) if part])
     first = text.count("\n") - function_text.count("\n") + len(head) + 1
     origins = {first + k: line.origin for k, line in enumerate(body) if line.origin is not None}
-    return Module(name, text, function_text, origins, _sweeps(body))
+    return Module(name, text, function_text, origins, _sweeps(body), dialect.objects)
+
+
+def _called(block: Block) -> set[str]:
+    """The names of functions that the module defines or gets: no variable may have them."""
+    found = set()
+    for op in block.ops:
+        if isinstance(op, Apply) and (op.primitive.helper or op.primitive.opaque):
+            found.add(op.primitive.text)
+        for inner in blocks_of(op):
+            found |= _called(inner)
+    return found
 
 
 def _imports(text: str) -> str:

@@ -8,6 +8,8 @@ from __future__ import annotations
 import ast
 import inspect
 import textwrap
+from collections.abc import Callable
+from typing import Any
 
 from flatgrad import activations, activations_numba
 from flatgrad.codegen.emit import Dialect
@@ -24,24 +26,31 @@ class NumpyDialect(Dialect):
         self, op: Apply, operands: list[ast.expr], overrides: dict[str, ast.expr]
     ) -> ast.expr:
         """One operation as an expression."""
+        if op.primitive.opaque:
+            self.objects[op.primitive.text] = op.primitive.function
         if op.primitive.helper:
-            self.require(op.primitive.function.__name__, scalar=all_scalars(op))
+            self.require(op.primitive.function, scalar=all_scalars(op))
         return write(op, operands, overrides)
 
-    def require(self, name: str, *, scalar: bool) -> None:
-        """Put the text of an activation, and of what it calls, into the module."""
+    def require(self, function: Callable[..., Any], *, scalar: bool) -> None:
+        """Put the text of a helper, and of what it calls, into the module."""
+        name = function.__name__
         if name in self.helpers and (scalar or "np." in self.helpers[name]):
             return
         for needed in activations.REQUIRES.get(name, ()):
-            self.require(needed, scalar=scalar)
-        use_scalar = scalar and name in activations_numba.SCALAR
-        function = activations_numba.SCALAR[name] if use_scalar else getattr(activations, name)
+            self.require(getattr(activations, needed), scalar=scalar)
+        if scalar and name in activations.ELEMENTWISE:
+            function = activations_numba.SCALAR[name]
         self.helpers[name] = plain_source(function)
 
 
 def all_scalars(op: Apply) -> bool:
-    """Whether a call takes numbers only."""
-    return all(operand.type.ndim == 0 for operand in op.operands)
+    """Whether a call takes floating-point numbers only, for which the faster text is right.
+
+    That text computes in the type of the number, so it is wrong for an int.
+    """
+    kinds = [operand.type for operand in op.operands]
+    return all(kind.ndim == 0 and kind.differentiable for kind in kinds)
 
 
 def plain_source(function: object) -> str:

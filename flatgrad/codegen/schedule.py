@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from flatgrad.codegen.buffers import written_operand
 from flatgrad.ir.ops import Apply, Block, Op, Value, blocks_of, operands_of
 from flatgrad.primitives.core import IDENTITY
 from flatgrad.primitives.symbolic import DIM, SIZE
@@ -50,8 +51,9 @@ def schedule(block: Block, inherited: dict[Value, int] | None = None) -> Schedul
     writes = [
         k for k, op in enumerate(block.ops) if isinstance(op, Apply) and op.primitive.in_place
     ]
+    bases = {written_operand(block.ops[k]) for k in writes}
     for k, op in enumerate(block.ops):
-        if isinstance(op, Apply) and len(op.results) == 1:
+        if isinstance(op, Apply) and len(op.results) == 1 and op.result not in bases:
             _plan(op, k, plan, readers.get(op.result, []), writes)
     return plan
 

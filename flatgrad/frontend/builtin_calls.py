@@ -8,86 +8,177 @@ from __future__ import annotations
 import ast
 import builtins
 import math
+import operator
 from collections.abc import Callable
 from functools import reduce
-from operator import add
 from typing import Any
 
 import numpy as np
 
-from flatgrad.frontend.expressions import read
 from flatgrad.frontend.refs import Ref
+from flatgrad.frontend.values import needs_static, read
 from flatgrad.primitives.symbolic import Symbol, is_symbolic
 
 Handler = Callable[..., Any]
 
+_PURE = (
+    abs, bool, dict, divmod, float, int, len, list, max, min, pow, range, reversed, round, slice,
+    sorted, str, sum, tuple, zip, type,
+)  # fmt: skip
+
+_IMPURE = (
+    "copyto", "put", "put_along_axis", "place", "putmask", "fill_diagonal", "load", "loadtxt",
+    "genfromtxt", "fromfile", "fromregex", "memmap", "seterr", "seterrcall", "setbufsize",
+    "set_printoptions", "show_config", "info", "getbufsize", "geterr", "shares_memory",
+    "may_share_memory", "empty", "empty_like",
+)  # fmt: skip
+"""NumPy functions that change something, or whose results depend on more than their arguments."""
+
 
 def is_pure(callee: Any) -> bool:
     """Whether a call on static values may be evaluated while compiling."""
+    if isinstance(callee, np.ufunc) or any(callee is one for one in _PURE):
+        return True
     module = getattr(callee, "__module__", "") or ""
-    if module.split(".")[0] in ("numpy", "math", "operator"):
-        return not module.startswith("numpy.random")
-    return isinstance(callee, np.ufunc) or callee in _PURE
-
-
-_PURE = (
-    abs, bool, dict, divmod, enumerate, float, int, isinstance, len, list, max, min, pow, range,
-    reversed, round, slice, sorted, str, sum, tuple, zip, getattr, hasattr, type,
-)  # fmt: skip
+    if module.split(".")[0] not in ("numpy", "math") or module.startswith("numpy.random"):
+        return False
+    name = getattr(callee, "__name__", "")
+    return name not in _IMPURE and not name.startswith("save")
 
 
 def _len(low: Any, node: ast.Call, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    found = read(args[0])
+    (found,) = _counted(low, node, args, kwargs, 1)
     if isinstance(found, Symbol):
-        if found.ndim == 0:
-            raise low.refuse(node, "operand-type", "`len` of a number")
-        return found.shape[0]
-    return low.static(node, len, found)
+        raise low.refuse(node, "operand-type", "`len` of a number")
+    if isinstance(found, Ref):
+        return found.read().shape[0]
+    return low.static(node, len, found, structural=True)
+
+
+def _counted(
+    low: Any, node: ast.Call, args: tuple[Any, ...], kwargs: dict[str, Any], count: int
+) -> tuple[Any, ...]:
+    """Exactly `count` positional arguments."""
+    if len(args) != count or kwargs:
+        name = low.source.segment(node.func)
+        raise low.refuse(node, "unsupported-call", f"`{name}` takes {count} arguments here")
+    return args
 
 
 def _sum(low: Any, node: ast.Call, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    if not 1 <= len(args) <= 2 or set(kwargs) - {"start"}:
+        raise low.refuse(node, "unsupported-call", "`sum` takes a sequence and a start")
     items, start = args[0], args[1] if len(args) > 1 else kwargs.get("start", 0)
     if isinstance(items, Ref):
-        if read(items).ndim == 1:
-            return low.apply(node, np.sum, (items,), {})
-        return low.apply(node, np.sum, (items,), {"axis": 0})
-    if not is_symbolic(read(items)):
-        return low.static(node, sum, items, start)
-    parts = [read(item) for item in items]
-    return low.wrapped(reduce(add, parts if start == 0 else [read(start), *parts]))
+        if start != 0 or isinstance(start, Symbol | Ref):
+            raise low.refuse(node, "unsupported-call", "`sum` of an array with a start", "use `+`")
+        options = {} if items.read().ndim == 1 else {"axis": 0}
+        return low.apply(node, np.sum, (items,), options)
+    found: Any = start
+    for item in low.items(node, items):
+        number = read(item)
+        nothing_yet = type(found) is int and found == 0
+        if nothing_yet and isinstance(number, Symbol) and number.type.dtype != "bool":
+            found = low.wrapped(number)  # 0 + item
+        else:
+            found = low.binary(node, operator.add, found, item)
+    return found
 
 
 def _extreme(function: Any) -> Handler:
     def call(low: Any, node: ast.Call, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        items = args[0] if len(args) == 1 else args
-        if isinstance(items, Ref) or kwargs:
-            if kwargs or read(items).ndim != 1:
-                raise low.refuse(node, "unsupported-call", f"this form of `{function.__name__}`")
+        name = function.__name__
+        if kwargs or not args:
+            raise low.refuse(node, "unsupported-call", f"this form of `{name}`")
+        items: Any = args[0] if len(args) == 1 else args
+        if isinstance(items, Ref):
+            if items.read().ndim != 1:
+                raise low.refuse(node, "operand-type", f"`{name}` of a matrix", f"use `np.{name}`")
             return low.apply(node, np.max if function is max else np.min, (items,), {})
-        if not is_symbolic(read(tuple(items))):
-            return low.static(node, function, *items)
-        numeric = np.maximum if function is max else np.minimum
-        return low.wrapped(reduce(numeric, [read(item) for item in items]))
+        items = low.items(node, items)
+        if not is_symbolic(read(items)):
+            return low.static(node, function, items)
+        if any(isinstance(item, Ref) for item in items):
+            help = f"use `np.{name}imum`"
+            raise low.refuse(node, "operand-type", f"`{name}` of arrays", help)
+        numeric: Any = np.maximum if function is max else np.minimum
+        return low.wrapped(reduce(numeric, items))
 
     return call
 
 
 def _isinstance(low: Any, node: ast.Call, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    found, kinds = args
+    found, kinds = _counted(low, node, args, kwargs, 2)
     if isinstance(found, Ref):
         return low.static(node, issubclass, np.ndarray, kinds)
     if isinstance(found, Symbol):
-        weak = {"float64": float, "int64": int, "bool": bool}
-        kind = weak[found.type.dtype] if found.type.weak else np.dtype(found.type.dtype).type
+        if not found.type.weak:
+            # An array of no axes is compiled as the number in it.
+            raise low.refuse(node, "unsupported-call", "`isinstance` of a NumPy number")
+        kind = {"float64": float, "int64": int, "bool": bool}[found.type.dtype]
         return low.static(node, issubclass, kind, kinds)
-    return low.static(node, isinstance, found, kinds)
+    return low.static(node, isinstance, found, kinds, structural=True)
 
 
 def _add_at(low: Any, node: ast.Call, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    base, index, value = args
+    base, index, value = _counted(low, node, args, kwargs, 3)
     if not isinstance(base, Ref):
         raise low.refuse(node, "unsupported-write", "`np.add.at` into something that is no array")
     low.add_at(node, base, read(index), read(value))
+
+
+def _zip(low: Any, node: ast.Call, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    columns = [low.items(node, arg) for arg in args]
+    return low.static(node, lambda: list(zip(*columns, **kwargs)), structural=True)  # noqa: B905
+
+
+def _enumerate(low: Any, node: ast.Call, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    if not args:
+        raise low.refuse(node, "unsupported-call", "`enumerate` of nothing")
+    items = low.items(node, args[0])
+    needs_static(read([*args[1:], *kwargs.values()]), "the start of `enumerate`")
+    return low.static(node, lambda: list(enumerate(items, *args[1:], **kwargs)))
+
+
+def _reversed(low: Any, node: ast.Call, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    return low.items(node, _counted(low, node, args, kwargs, 1)[0])[::-1]
+
+
+def _container(kind: Any) -> Handler:
+    def call(low: Any, node: ast.Call, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        if not args and not kwargs:
+            return kind()
+        return kind(low.items(node, _counted(low, node, args, kwargs, 1)[0]))
+
+    return call
+
+
+def _range(low: Any, node: ast.Call, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    if is_symbolic(read(args)):
+        raise low.refuse(
+            node, "unsupported-statement",
+            "a loop over `range` of run-time data is not supported yet",
+            "loop over a tuple or list, or use array operations",
+        )  # fmt: skip
+    return low.static(node, range, *args, **kwargs)
+
+
+def _pow(low: Any, node: ast.Call, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    if len(args) != 2 or kwargs:
+        raise low.refuse(node, "unsupported-call", "`pow` with a modulus or keywords")
+    return low.apply(node, operator.pow, args, {})
+
+
+def _divmod(low: Any, node: ast.Call, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    quotient = low.apply(node, operator.floordiv, args, {})
+    return quotient, low.apply(node, operator.mod, args, {})
+
+
+def _log(low: Any, node: ast.Call, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    top = low.apply(node, math.log, args[:1], {})
+    if len(args) == 1:
+        return top
+    return low.apply(node, operator.truediv, (top, low.apply(node, math.log, args[1:], {})), {})
 
 
 BUILTINS: dict[Any, Handler] = {
@@ -96,6 +187,15 @@ BUILTINS: dict[Any, Handler] = {
     builtins.max: _extreme(max),
     builtins.min: _extreme(min),
     builtins.isinstance: _isinstance,
+    builtins.pow: _pow,
+    builtins.divmod: _divmod,
+    math.log: _log,
+    builtins.zip: _zip,
+    builtins.enumerate: _enumerate,
+    builtins.reversed: _reversed,
+    builtins.list: _container(list),
+    builtins.tuple: _container(tuple),
+    builtins.range: _range,
     np.add.at: _add_at,
     math.isclose: lambda low, node, args, kwargs: low.static(node, math.isclose, *args, **kwargs),
 }

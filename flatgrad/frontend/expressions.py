@@ -9,29 +9,34 @@ from __future__ import annotations
 
 import ast
 import operator
-import types
 from collections.abc import Callable
-from contextlib import contextmanager
-from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
-from flatgrad.errors import FlatgradError, error
-from flatgrad.frontend.refs import Buffer, Ref, Step, is_view_index
-from flatgrad.frontend.resolve import Captures, Scope, is_data
-from flatgrad.frontend.source import Source
-from flatgrad.ir.builder import Builder
-from flatgrad.ir.ops import Origin, Value
-from flatgrad.ir.types import Scalar, Type, constant_type, make
-from flatgrad.primitives.registry import METHODS, PRIMITIVES, Primitive
-from flatgrad.primitives.symbolic import NeedStatic, Symbol, apply_function, is_symbolic
+from flatgrad.errors import FlatgradError
+from flatgrad.frontend.names import NameLowerer, Shared
+from flatgrad.frontend.refs import Ref
+from flatgrad.frontend.values import (
+    VIEWS,
+    ControlFlow,
+    is_numeric,
+    needs_static,
+    place,
+    read,
+    refs_in,
+    same_length,
+    wrap,
+)
+from flatgrad.primitives.registry import METHODS, PRIMITIVES
+from flatgrad.primitives.symbolic import NeedStatic, Symbol, apply_function, is_number, is_symbolic
 
 BINARY: dict[type[ast.operator], Callable[..., Any]] = {
     ast.Add: operator.add, ast.Sub: operator.sub, ast.Mult: operator.mul,
     ast.Div: operator.truediv, ast.FloorDiv: operator.floordiv, ast.Mod: operator.mod,
     ast.Pow: operator.pow, ast.MatMult: operator.matmul, ast.BitAnd: operator.and_,
-    ast.BitOr: operator.or_, ast.BitXor: operator.xor,
+    ast.BitOr: operator.or_, ast.BitXor: operator.xor, ast.LShift: operator.lshift,
+    ast.RShift: operator.rshift,
 }  # fmt: skip
 UNARY: dict[type[ast.unaryop], Callable[..., Any]] = {
     ast.USub: operator.neg, ast.UAdd: operator.pos, ast.Invert: operator.invert,
@@ -42,104 +47,13 @@ COMPARE: dict[type[ast.cmpop], Callable[..., Any]] = {
 }  # fmt: skip
 
 
-@dataclass(slots=True)
-class Shared:
-    """What the lowering of a function and of all that it calls inline has in common."""
-
-    builder: Builder
-    captures: Captures = field(default_factory=Captures)
-    hidden: dict[str, Any] = field(default_factory=dict)
-    hidden_type: Callable[[str, Any], Type] | None = None
-    depth: int = 0
-
-
-class ExpressionLowerer:
+class ExpressionLowerer(NameLowerer):
     """Evaluates the expressions of one function symbolically."""
-
-    def __init__(self, source: Source, shared: Shared) -> None:
-        self.source = source
-        self.shared = shared
-        self.builder = shared.builder
-        self.scope = Scope(source.function)
-        self.env: dict[str, Any] = {}
-
-    @contextmanager
-    def at(self, node: ast.AST, part: str | None = None):  # type: ignore[no-untyped-def]
-        """Operations and errors inside belong to `node`."""
-        span = self.source.span(node)
-        try:
-            with self.builder.at(Origin(span), part or self.builder.part):
-                yield
-        except FlatgradError as caught:
-            if caught.diagnostic.span is not None:
-                raise
-            known = caught.diagnostic
-            raise error(known.code, known.message, span, help=known.help) from None
-        except NeedStatic as needed:
-            self.needs_value(needed, span)
-
-    def needs_value(self, needed: NeedStatic, span: Any) -> None:
-        """Compile again with an int parameter static, or refuse."""
-        kind = needed.symbol.type
-        is_param = needed.symbol.value in self.builder.block.params
-        if is_param and isinstance(kind, Scalar) and kind.dtype in ("int64", "bool"):
-            raise needed
-        raise error(
-            "data-dependent-static",
-            f"{needed.reason} must be known while compiling, but depends on run-time data",
-            span,
-            help="pass it as an int argument, a string or a constant",
-        ) from None
-
-    def refuse(self, node: ast.AST, code: str, message: str, help: str | None = None) -> Exception:
-        """An error at `node`."""
-        return error(code, message, self.source.span(node), help=help)
-
-    def value(self, node: ast.expr) -> Any:
-        """What an expression is: Ref, Symbol, static value or container of these."""
-        with self.at(node):
-            method = getattr(self, f"eval_{type(node).__name__}", None)
-            if method is None:
-                raise self.refuse(
-                    node, "unsupported-expression", f"{_describe(node)} is not supported"
-                )
-            return method(node)
-
-    def operand(self, node: ast.expr) -> Any:
-        """An expression as an argument of an operation: arrays are read."""
-        return read(self.value(node))
 
     def eval_Constant(self, node: ast.Constant) -> Any:
         if isinstance(node.value, complex):
             raise self.refuse(node, "unsupported-dtype", "complex numbers have no gradient here")
         return node.value
-
-    def eval_Name(self, node: ast.Name) -> Any:
-        if node.id in self.env:
-            return self.env[node.id]
-        if node.id in self.source.function.__code__.co_varnames:
-            raise self.refuse(node, "undefined-name", f"`{node.id}` is read before it is assigned")
-        return self.captured(node.id, node)
-
-    def captured(self, name: str, node: ast.AST) -> Any:
-        """A name from outside: data becomes a hidden argument, the rest is static."""
-        capture = self.scope.lookup(name, self.source.span(node))
-        if not is_data(capture.value):
-            self.shared.captures.static.setdefault(f"{id(self.scope.function)}.{name}", capture)
-            return capture.value
-        key = f"{id(self.scope.function.__globals__)}.{name}"
-        if name in self.scope.cells:
-            key = f"{id(self.scope.cells[name])}.{name}"
-        if key not in self.shared.hidden:
-            assert self.shared.hidden_type is not None
-            value = Value(self.shared.hidden_type(name, capture.value), name, kept=True)
-            self.builder.block.params += (value,)
-            for axis, size in enumerate(value.type.shape):
-                if not isinstance(size, int):
-                    self.builder.lengths[size.name] = (value, axis)
-            self.shared.captures.hidden[key] = capture
-            self.shared.hidden[key] = wrap(Symbol(value, self.builder))
-        return self.shared.hidden[key]
 
     def eval_Tuple(self, node: ast.Tuple) -> Any:
         return tuple(self.elements(node.elts))
@@ -159,77 +73,152 @@ class ExpressionLowerer:
 
     def iterated(self, node: ast.expr) -> list[Any]:
         """The items of a static sequence."""
-        found = self.value(node)
-        if isinstance(found, tuple | list | range | dict):
+        return self.items(node, self.value(node))
+
+    def items(self, node: ast.AST, found: Any) -> list[Any]:
+        """The items over which Python would iterate."""
+        if isinstance(found, Ref):
+            length = found.read().type.shape[0]
+            if isinstance(length, int):
+                return [self.apply(node, operator.getitem, (found, k), {}) for k in range(length)]
+            raise self.refuse(
+                node, "data-dependent-static",
+                "the items of an array whose length is known only when running",
+                "index the elements that are meant",
+            )  # fmt: skip
+        if isinstance(found, tuple | list | range | str) or type(found) is dict:
             return list(found)
-        raise self.refuse(
-            node, "unsupported-expression", f"`{self.source.segment(node)}` is no static sequence"
-        )
+        kind = "number" if isinstance(found, Symbol) else type(found).__name__
+        raise self.refuse(node, "operand-type", f"the items of a {kind}")
 
     def eval_Dict(self, node: ast.Dict) -> Any:
         made = {}
         for key, item in zip(node.keys, node.values, strict=True):
             if key is None:
-                made.update(self.value(item))
+                made.update(self.mapping(item))
             else:
-                made[self.value(key)] = self.value(item)
+                found = self.key(key)
+                made[found] = self.value(item)
         return made
 
+    def mapping(self, node: ast.expr) -> dict[Any, Any]:
+        """A static dict, for `**`."""
+        found = self.value(node)
+        if type(found) is not dict:
+            raise self.refuse(node, "operand-type", f"`**` of a {type(found).__name__}")
+        return found
+
+    def key(self, node: ast.expr) -> Any:
+        """A static key of a dict."""
+        found = self.value(node)
+        needs_static(read(found), "a key of a dict")
+        self.static(node, hash, found)
+        return found
+
     def eval_JoinedStr(self, node: ast.JoinedStr) -> Any:
-        return self.source.segment(node)
+        return "".join(str(self.value(part)) for part in node.values)
+
+    def eval_FormattedValue(self, node: ast.FormattedValue) -> Any:
+        found = self.value(node.value)
+        needs_static(read(found), "a value inside an f-string")
+        form = "" if node.format_spec is None else self.value(node.format_spec)
+        if node.conversion != -1:
+            convert: Any = {"r": repr, "s": str, "a": ascii}[chr(node.conversion)]
+            found = convert(found)
+        return self.static(node, format, found, form)
 
     def eval_BinOp(self, node: ast.BinOp) -> Any:
-        function = BINARY.get(type(node.op))
         left, right = self.value(node.left), self.value(node.right)
-        if function is None or (not is_numeric(left) and not is_numeric(right)):
-            return self.static(node, BINARY.get(type(node.op), operator.lshift), left, right)
         names = {"a": self.source.segment(node.left), "b": self.source.segment(node.right)}
-        return self.apply(node, function, (left, right), {}, _ticked(names))
+        return self.binary(node, BINARY[type(node.op)], left, right, _ticked(names))
+
+    def binary(
+        self,
+        node: ast.AST,
+        function: Callable[..., Any],
+        left: Any,
+        right: Any,
+        names: dict[str, str] | None = None,
+    ) -> Any:
+        """An operator on arrays and numbers, or on static values and sequences."""
+        if is_numeric(left) or is_numeric(right):
+            for one in (left, right):
+                if not is_numeric(one) and not is_number(one):
+                    raise self.refuse(
+                        node, "operand-type",
+                        f"an operator on an array or number and a {type(one).__name__}",
+                        "make it an array first",
+                    )  # fmt: skip
+            return self.apply(node, function, (left, right), {}, names)
+        plain = isinstance(left, tuple | list) or isinstance(right, tuple | list)
+        if plain and function not in (operator.add, operator.mul):
+            raise self.refuse(node, "operand-type", "this operator on a tuple or list")
+        return self.static(node, function, left, right, structural=plain)
 
     def eval_UnaryOp(self, node: ast.UnaryOp) -> Any:
         inner = self.value(node.operand)
         if isinstance(node.op, ast.Not):
-            if is_symbolic(read(inner)):
-                raise NeedStatic(read(inner), "the operand of `not`")
-            return not inner
+            return not self.truth(node.operand, inner, "the operand of `not`")
         function = UNARY[type(node.op)]
-        if isinstance(inner, bool | int | float) and not isinstance(inner, np.generic):
-            return self.static(node, function, inner)
-        return self.apply(node, function, (inner,), {})
+        if is_numeric(inner):
+            return self.apply(node, function, (inner,), {})
+        return self.static(node, function, inner)
 
     def eval_Compare(self, node: ast.Compare) -> Any:
-        if len(node.ops) > 1:
-            return self.chained(node)
-        return self.compare(node, node.ops[0], self.value(node.left), self.value(node.comparators[0]))
-
-    def chained(self, node: ast.Compare) -> Any:
-        """`a < b < c` of static values."""
-        items = [self.value(item) for item in (node.left, *node.comparators)]
-        for op, left, right in zip(node.ops, items, items[1:], strict=False):
+        left = self.value(node.left)
+        outcome: Any = True
+        for k, (op, item) in enumerate(zip(node.ops, node.comparators, strict=True)):
+            right = self.value(item)
             outcome = self.compare(node, op, left, right)
-            if is_symbolic(outcome):
-                raise NeedStatic(outcome, "a chained comparison")
+            if k == len(node.ops) - 1:
+                break
+            needs_static(read(outcome), "a chained comparison")
             if not outcome:
-                return False
-        return True
+                break
+            left = right
+        return outcome
 
     def compare(self, node: ast.Compare, op: ast.cmpop, left: Any, right: Any) -> Any:
+        """One comparison."""
         if isinstance(op, ast.Is | ast.IsNot):
-            same = left is right and not isinstance(left, Symbol | Ref)
-            return same if isinstance(op, ast.Is) else not same
+            return self.identity(node, left, right) == isinstance(op, ast.Is)
         if isinstance(op, ast.In | ast.NotIn):
-            if is_symbolic(read(left)) or is_symbolic(read(right)):
-                raise NeedStatic(read(left), "the operand of `in`")
-            return (left in right) == isinstance(op, ast.In)
+            needs_static(read(left), "the operand of `in`")
+            needs_static(read(right), "the operand of `in`")
+            return self.static(node, operator.contains, right, left) == isinstance(op, ast.In)
         function = COMPARE[type(op)]
         if is_numeric(left) or is_numeric(right):
-            return self.apply(node, function, (left, right), {})
+            known = same_length(left, right) if isinstance(op, ast.Eq | ast.NotEq) else None
+            if known is not None:
+                return known == isinstance(op, ast.Eq)
+            return self.binary(node, function, left, right)
+        if isinstance(op, ast.Eq | ast.NotEq) and type(left) is type(right) is tuple:
+            known = same_length(left, right)
+            if known is not None:
+                return known == isinstance(op, ast.Eq)
+        needs_static(read(left), "an operand of a comparison")
+        needs_static(read(right), "an operand of a comparison")
         return self.static(node, function, left, right)
+
+    def identity(self, node: ast.AST, left: Any, right: Any) -> bool:
+        """`left is right`, where it does not depend on how numbers and arrays are stored."""
+        if left is right and (isinstance(left, Ref) or not isinstance(left, Symbol)):
+            return True
+        for one, other in ((left, right), (right, left)):
+            if isinstance(one, Symbol | Ref) and (
+                isinstance(other, Symbol | Ref) or is_number(other)
+            ):
+                raise self.refuse(
+                    node, "unsupported-expression", "`is` between numbers or arrays", "use `==`"
+                )
+        return False
 
     def eval_BoolOp(self, node: ast.BoolOp) -> Any:
         result: Any = None
         for item in node.values:
             result = self.value(item)
+            if item is node.values[-1]:
+                break
             truth = self.truth(item, result, "an operand of `and` or `or`")
             if truth == isinstance(node.op, ast.Or):
                 break
@@ -242,10 +231,9 @@ class ExpressionLowerer:
 
     def truth(self, node: ast.expr, found: Any, what: str) -> bool:
         """The truth of a static value."""
-        symbol = read(found)
-        if isinstance(symbol, Symbol):
-            raise NeedStatic(symbol, what)
-        return bool(found)
+        if isinstance(found, Symbol | Ref):
+            raise NeedStatic(read(found), what)
+        return bool(self.static(node, bool, found, structural=True))
 
     def eval_NamedExpr(self, node: ast.NamedExpr) -> Any:
         found = self.value(node.value)
@@ -256,22 +244,31 @@ class ExpressionLowerer:
         """Give a value its variable."""
         self.env[name] = found
 
-    def eval_Attribute(self, node: ast.Attribute) -> Any:
+    def eval_Subscript(self, node: ast.Subscript) -> Any:
         base = self.value(node.value)
+        index = self.index(node.slice)
         if isinstance(base, Ref | Symbol):
-            return self.array_attribute(node, base)
-        if isinstance(base, types.ModuleType) or is_namespace(base):
-            try:
-                return getattr(base, node.attr)
-            except AttributeError:
+            found = self.apply(node, operator.getitem, (base, index), {})
+            entries = index if isinstance(index, tuple) else (index,)
+            if isinstance(found, Symbol) and any(entry is Ellipsis for entry in entries):
                 raise self.refuse(
-                    node, "undefined-name", f"`{self.source.segment(node)}` does not exist"
-                ) from None
-        if isinstance(base, np.dtype | type | np.ufunc) or base is None:
-            return self.static(node, getattr, base, node.attr)
-        raise self.refuse(
-            node, "unsupported-attribute", f"`.{node.attr}` of a {type(base).__name__}"
-        )
+                    node, "unsupported-index", "a view of one element (`...` and all axes)",
+                    "leave the `...` out",
+                )  # fmt: skip
+            return found
+        if not isinstance(base, tuple | str | range) and type(base) not in (list, dict):
+            raise self.refuse(node, "operand-type", f"an index into a {type(base).__name__}")
+        needs_static(index, "an index into a Python sequence")
+        return self.static(node, operator.getitem, base, index, structural=True)
+
+    def index(self, node: ast.expr) -> Any:
+        """An index expression with slices as `slice` objects."""
+        if isinstance(node, ast.Slice):
+            parts = (node.lower, node.upper, node.step)
+            return slice(*[None if part is None else self.operand(part) for part in parts])
+        if isinstance(node, ast.Tuple):
+            return tuple(self.index(item) for item in node.elts)
+        return self.operand(node)
 
     def array_attribute(self, node: ast.Attribute, base: Any) -> Any:
         """`x.shape`, `x.T`, `x.ndim`, `x.size`, `x.dtype`."""
@@ -289,35 +286,38 @@ class ExpressionLowerer:
             node, "unsupported-attribute", f"`.{node.attr}` of an array is not supported"
         )
 
-    def eval_Subscript(self, node: ast.Subscript) -> Any:
-        base = self.value(node.value)
-        index = self.index(node.slice)
-        if isinstance(base, Ref):
-            return self.apply(node, operator.getitem, (base, index), {})
-        if isinstance(base, np.ndarray):
-            return self.apply(node, operator.getitem, (base, index), {})
-        if is_symbolic(index):
-            raise NeedStatic(index, "an index into a Python sequence")
-        return self.static(node, operator.getitem, base, index)
-
-    def index(self, node: ast.expr) -> Any:
-        """An index expression with slices as `slice` objects."""
-        if isinstance(node, ast.Slice):
-            parts = (node.lower, node.upper, node.step)
-            return slice(*[None if part is None else self.operand(part) for part in parts])
-        if isinstance(node, ast.Tuple):
-            return tuple(self.index(item) for item in node.elts)
-        return self.operand(node)
-
-    def static(self, node: ast.AST, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-        """Evaluate now, on static values."""
+    def static(
+        self,
+        node: ast.AST,
+        function: Callable[..., Any],
+        *args: Any,
+        structural: bool = False,
+        **kwargs: Any,
+    ) -> Any:
+        """Evaluate now, on static values; `structural` functions look at no item of a container."""
+        if not structural:
+            needs_static(read([*args, *kwargs.values()]), "this")
         try:
-            return function(*args, **kwargs)
+            found = function(*args, **kwargs)
         except FlatgradError:
             raise
         except Exception as caught:
             text = f"{type(caught).__name__}: {caught}"
             raise self.refuse(node, "static-evaluation", text) from caught
+        return self.constants(node, found)
+
+    def constants(self, node: ast.AST, found: Any) -> Any:
+        """A static result with arrays of the program in place of NumPy's."""
+        if isinstance(found, np.ndarray):
+            if found.dtype.kind not in "biuf" or type(found) is not np.ndarray:
+                raise self.refuse(node, "unsupported-dtype", f"an array of {found.dtype}")
+            symbol = apply_function(
+                np.array, (found.tolist(),), {"dtype": found.dtype.type}, self.builder
+            )
+            return wrap(symbol)
+        if type(found) in (list, tuple):
+            return type(found)([self.constants(node, item) for item in found])
+        return found
 
     def wrapped(self, result: Any) -> Any:
         """A result of a rule as the value of an expression."""
@@ -342,50 +342,8 @@ class ExpressionLowerer:
         result = apply_function(
             function, plain, keywords, self.builder, names=names, spelling=spelling
         )
-        if isinstance(known, Primitive) and known.alias and isinstance(result, Symbol):
-            base = args[0]
-            views = function is not operator.getitem or is_view_index(plain[1])
-            if isinstance(base, Ref) and views and result.ndim:
-                return base.view(Step(function, plain[1:], keywords, is_sure(function)), result)
-        return wrap(result)
-
-
-def is_sure(function: Callable[..., Any]) -> bool:
-    """Whether a view function never copies."""
-    return function not in (np.reshape, np.ravel)
-
-
-def is_numeric(found: Any) -> bool:
-    """Whether operators on this build operations."""
-    return isinstance(found, Ref | Symbol | np.ndarray)
-
-
-def is_namespace(base: Any) -> bool:
-    """Classes used as namespaces of functions and constants."""
-    return isinstance(base, type) and not issubclass(base, np.generic)
-
-
-def read(found: Any) -> Any:
-    """A value with the arrays in it read."""
-    match found:
-        case Ref():
-            return found.read()
-        case tuple() if type(found) is tuple:
-            return tuple([read(item) for item in found])
-        case list():
-            return [read(item) for item in found]
-        case dict():
-            return {key: read(item) for key, item in found.items()}
-    return found
-
-
-def wrap(result: Any) -> Any:
-    """A fresh array gets a buffer of its own."""
-    if isinstance(result, Symbol) and result.ndim:
-        return Ref(Buffer(result))
-    if isinstance(result, list | tuple) and type(result) in (list, tuple):
-        return type(result)(wrap(item) for item in result)
-    return result
+        sources = {ref.read().value: ref for ref in refs_in((args, kwargs))}
+        return place(result, sources, known is not None or function in VIEWS)
 
 
 def _ticked(names: dict[str, str]) -> dict[str, str]:
@@ -393,13 +351,4 @@ def _ticked(names: dict[str, str]) -> dict[str, str]:
     return {key: f"`{text}`" for key, text in names.items() if len(text) <= 40 and "\n" not in text}
 
 
-def _describe(node: ast.AST) -> str:
-    words = {
-        "Await": "`await`", "Yield": "`yield`", "YieldFrom": "`yield from`", "Lambda": "a lambda",
-        "ListComp": "a list comprehension", "GeneratorExp": "a generator expression",
-        "SetComp": "a set comprehension", "DictComp": "a dict comprehension", "Set": "a set",
-    }  # fmt: skip
-    return words.get(type(node).__name__, type(node).__name__)
-
-
-__all__ = ["ExpressionLowerer", "Shared", "constant_type", "make", "read", "wrap"]
+__all__ = ["ControlFlow", "ExpressionLowerer", "Shared", "read", "wrap"]

@@ -10,8 +10,7 @@ from __future__ import annotations
 
 import ast
 import inspect
-from operator import getitem as _getitem
-import types
+import operator
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -19,21 +18,20 @@ from typing import Any
 import numpy as np
 
 from flatgrad.errors import error
-from flatgrad.frontend.builtin_calls import BUILTINS, is_pure
-from flatgrad.frontend.expressions import BINARY, ExpressionLowerer, Shared, read, wrap
-from flatgrad.frontend.refs import Ref, has_duplicates
+from flatgrad.frontend.calls import CallLowerer
+from flatgrad.frontend.expressions import BINARY
+from flatgrad.frontend.names import Shared
+from flatgrad.frontend.refs import Ref
 from flatgrad.frontend.resolve import Captures
-from flatgrad.frontend.source import FunctionNode, Source, read_source
+from flatgrad.frontend.source import FunctionNode, Source
+from flatgrad.frontend.values import ControlFlow, like, occurrences, read, wrap
 from flatgrad.ir.builder import Builder
 from flatgrad.ir.ops import Block, Const, Function, Operand, Slot, Value
 from flatgrad.ir.types import Scalar, Type
 from flatgrad.primitives.core import ASTYPE
 from flatgrad.primitives.index import ADD_ITEM, SET_ITEM
-from flatgrad.primitives.registry import METHODS, lookup
-from flatgrad.primitives.symbolic import Symbol, apply_function, is_number, is_symbolic
+from flatgrad.primitives.symbolic import Symbol, apply_function, is_number
 from flatgrad.primitives.typerules import restart_fresh_sizes
-
-MAX_DEPTH = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,8 +41,16 @@ class Static:
     value: Any
 
 
-class _Returned(Exception):
+class _Returned(ControlFlow):
     """Control reached a return statement."""
+
+
+class _Break(ControlFlow):
+    """Control left a loop."""
+
+
+class _Continue(ControlFlow):
+    """Control goes on with the next item."""
 
 
 def lower(
@@ -62,7 +68,7 @@ def lower(
     restart_fresh_sizes()
     block = Block()
     builder = Builder(block)
-    shared = Shared(builder, hidden_type=hidden_type)
+    shared = Shared(builder, hidden_type=hidden_type, names=set(signature))
     env: dict[str, Any] = {}
     for name, kind in signature.items():
         if isinstance(kind, Static):
@@ -74,9 +80,19 @@ def lower(
             if not isinstance(size, int) and size.is_atom:
                 builder.lengths.setdefault(size.name, (value, axis))
         env[name] = wrap(Symbol(value, builder))
+    arrays = {name: found for name, found in env.items() if isinstance(found, Ref)}
+    buffers = {name: ref.buffer for name, ref in arrays.items()}
     lowerer = Lowerer(source, shared)
     lowerer.env = env
-    result = lowerer.run()
+    lowerer.depends_on_code()
+    try:
+        result = lowerer.run()
+    except RecursionError:
+        raise error(
+            "too-deep", f"`{source.function.__name__}` is nested too deeply",
+            source.span(source.node), help="split long expressions into statements",
+        ) from None  # fmt: skip
+    shared.captures.written |= {name for name, buffer in buffers.items() if buffer.writes}
     leaves: list[Operand] = []
     tree = _flatten(read(result), leaves, source, builder)
     block.yields = tuple(leaves)
@@ -95,8 +111,10 @@ def _flatten(result: Any, leaves: list[Operand], source: Source, builder: Builde
         case Symbol():
             leaves.append(result.value)
             return Slot(len(leaves) - 1)
-        case tuple() | list():
-            return type(result)([_flatten(item, leaves, source, builder) for item in result])
+        case tuple():
+            return like(result, [_flatten(item, leaves, source, builder) for item in result])
+        case list():
+            return [_flatten(item, leaves, source, builder) for item in result]
         case dict():
             return {key: _flatten(item, leaves, source, builder) for key, item in result.items()}
     if is_number(result) and not isinstance(result, bool):
@@ -105,7 +123,7 @@ def _flatten(result: Any, leaves: list[Operand], source: Source, builder: Builde
     return result
 
 
-class Lowerer(ExpressionLowerer):
+class Lowerer(CallLowerer):
     """Runs the statements of one function symbolically."""
 
     result: Any = None
@@ -128,10 +146,8 @@ class Lowerer(ExpressionLowerer):
             with self.at(statement):
                 method = getattr(self, f"exec_{type(statement).__name__}", None)
                 if method is None:
-                    raise self.refuse(
-                        statement, "unsupported-statement",
-                        f"`{_keyword(statement)}` is not supported",
-                    )  # fmt: skip
+                    message, help = _refusal(statement)
+                    raise self.refuse(statement, "unsupported-statement", message, help)
                 method(statement)
 
     def exec_Pass(self, node: ast.Pass) -> None:
@@ -146,7 +162,8 @@ class Lowerer(ExpressionLowerer):
 
     def name_result(self, found: Any) -> Any:
         """An unnamed returned value is called `value`."""
-        symbol = read(found)
+        first = found[0] if isinstance(found, tuple) and found else found
+        symbol = first.latest if isinstance(first, Ref) else first
         if isinstance(symbol, Symbol) and self.shared.depth == 0:
             self.name_value(symbol.value, "value")
         return found
@@ -159,8 +176,10 @@ class Lowerer(ExpressionLowerer):
     def exec_Assert(self, node: ast.Assert) -> None:
         found = self.value(node.test)
         if not self.truth(node.test, found, "an asserted condition"):
-            message = read(self.value(node.msg)) if node.msg is not None else ""
-            raise self.refuse(node, "static-evaluation", f"AssertionError: {message}")
+            message = "AssertionError"
+            if node.msg is not None:
+                message += f": {self.source.segment(node.msg)}"
+            raise self.refuse(node, "static-evaluation", message)
 
     def exec_Assign(self, node: ast.Assign) -> None:
         with self.at(node, _part(node.targets[0])):
@@ -185,7 +204,7 @@ class Lowerer(ExpressionLowerer):
                 self.write(target, found)
             case _:
                 raise self.refuse(
-                    target, "unsupported-statement", "assignment to an attribute",
+                    target, "unsupported-write", "assignment to an attribute",
                     "assign to a local name",
                 )  # fmt: skip
 
@@ -205,21 +224,9 @@ class Lowerer(ExpressionLowerer):
         for item, part in zip(target.elts, items, strict=True):
             self.assign(item.value if isinstance(item, ast.Starred) else item, part)
 
-    def items(self, node: ast.AST, found: Any) -> list[Any]:
-        """The items over which Python would iterate."""
-        if isinstance(found, Ref):
-            length = read(found).type.shape[0]
-            if isinstance(length, int):
-                return [self.apply(node, _getitem, (found, k), {}) for k in range(length)]
-        if isinstance(found, tuple | list | range | dict | str):
-            return list(found)
-        raise self.refuse(
-            node, "unsupported-statement", "unpacking of a value whose length is not known"
-        )
-
     def bind(self, name: str, found: Any) -> None:
         """Give a value its variable; the statement keeps the user's name."""
-        symbol = read(found)
+        symbol = found.latest if isinstance(found, Ref) else found
         if isinstance(symbol, Symbol):
             self.name_value(symbol.value, name)
         self.env[name] = found
@@ -232,33 +239,57 @@ class Lowerer(ExpressionLowerer):
         value.kept = self.shared.depth == 0
 
     def exec_AugAssign(self, node: ast.AugAssign) -> None:
-        function = BINARY.get(type(node.op))
-        if function is None:
-            raise self.refuse(node, "unsupported-statement", "this augmented assignment")
+        function = BINARY[type(node.op)]
         with self.at(node, _part(node.target)):
-            right = self.operand(node.value)
             if isinstance(node.target, ast.Name):
-                left = self.value(ast.copy_location(ast.Name(node.target.id, ast.Load()), node))
-                self.augment_name(node, node.target.id, left, function, right)
+                name = ast.copy_location(ast.Name(node.target.id, ast.Load()), node.target)
+                left = self.value(name)
+                found = self.augmented(node, left, function, self.value(node.value))
+                if found is not left:
+                    self.bind(node.target.id, found)
             elif isinstance(node.target, ast.Subscript):
-                self.augment_item(node, node.target, function, right)
+                self.augment_item(node, node.target, function)
             else:
-                raise self.refuse(node, "unsupported-statement", "assignment to an attribute")
+                raise self.refuse(
+                    node.target, "unsupported-write", "assignment to an attribute",
+                    "assign to a local name",
+                )  # fmt: skip
 
-    def augment_name(
-        self, node: ast.AST, name: str, left: Any, function: Callable[..., Any], right: Any
-    ) -> None:
-        """In place on an array, so that aliases see it; a new binding for numbers."""
-        if not isinstance(left, Ref):
-            if isinstance(left, list):
-                raise self.refuse(node, "unsupported-statement", "augmented assignment to a list")
-            self.bind(name, self.apply(node, function, (left, right), {}))
+    def augmented(
+        self, node: ast.AugAssign, left: Any, function: Callable[..., Any], right: Any
+    ) -> Any:
+        """In place on an array or list, so that aliases see it; a new value for numbers."""
+        if isinstance(left, Ref):
+            new = self.binary(node, function, left.read(), right)
+            symbol = self.same_type(node, read(new), left.read())
+            self.name_value(symbol.value, _part(node.target) or "a")
+            left.write(symbol)
+            return left
+        if isinstance(left, list):
+            if function is not operator.add:
+                raise self.refuse(node, "unsupported-statement", "this operation on a list")
+            self.owned(node, left)
+            left.extend(self.items(node.value, right))
+            return left
+        if isinstance(left, Symbol):
+            self.check_one_name(node, left)
+        return self.binary(node, function, left, right)
+
+    def check_one_name(self, node: ast.AST, number: Symbol) -> None:
+        """Refuse to augment what may be a 0-d array that goes by another name, too.
+
+        A number is replaced by `+=`, a 0-d array is changed for all that hold it; which of the two
+        a NumPy number is, its type does not tell.
+        """
+        op = self.builder.made.get(number.value)
+        if number.type.weak or (op is not None and _makes_number(op)):
             return
-        old = left.read()
-        new = read(self.apply(node, function, (old, right), {}))
-        new = self.same_type(node, new, old)
-        self.name_value(new.value, name)
-        left.write(new)
+        if occurrences(number, [self.env, *self.shared.frames]) > 1:
+            raise self.refuse(
+                node, "unsupported-write",
+                "this may be an array of no axes that another name holds, too",
+                "write `a = a + b` for a new value",
+            )  # fmt: skip
 
     def same_type(self, node: ast.AST, new: Symbol, old: Symbol) -> Symbol:
         """What an in-place operation stores: the array keeps its shape and dtype."""
@@ -284,145 +315,51 @@ class Lowerer(ExpressionLowerer):
         return apply_function(ASTYPE, (new, np.dtype(old.type.dtype).type), {}, self.builder)
 
     def augment_item(
-        self, node: ast.AugAssign, target: ast.Subscript, function: Callable[..., Any], right: Any
+        self, node: ast.AugAssign, target: ast.Subscript, function: Callable[..., Any]
     ) -> None:
         """`a[i] += v`: read, combine, write back (NumPy's rule for duplicates)."""
-        base, index = self.written_base(target)
-        old = self.apply(target, _getitem, (base.read(), index), {})
-        new = self.apply(node, function, (old, right), {})
-        self.store(node, base, index, read(new))
+        base, index = self.value(target.value), self.index(target.slice)
+        if isinstance(base, Ref):
+            old = self.apply(target, operator.getitem, (base, index), {})
+            new = self.binary(node, function, old, self.value(node.value))
+            if isinstance(old, Ref):
+                new = self.same_type(node, read(new), old.latest)
+            self.store(node, base, index, read(new))
+            return
+        self.check_container(target, base)
+        old = self.static(target, operator.getitem, base, index, structural=True)
+        base[index] = self.augmented(node, old, function, self.value(node.value))
 
     def write(self, target: ast.Subscript, found: Any) -> None:
         """`a[index] = v`."""
-        base = self.value(target.value)
-        if isinstance(base, list | dict):
-            index = self.index(target.slice)
-            base[index] = found
+        base, index = self.value(target.value), self.index(target.slice)
+        if isinstance(base, Ref):
+            self.store(target, base, index, read(found))
             return
-        ref, index = self.written_base(target)
-        self.store(target, ref, index, read(found))
+        self.check_container(target, base)
+        self.static(target, operator.setitem, base, index, found, structural=True)
 
-    def written_base(self, target: ast.Subscript) -> tuple[Ref, Any]:
-        """The array that an element is written to, and the index."""
-        base = self.value(target.value)
-        if not isinstance(base, Ref):
-            raise self.refuse(
-                target, "unsupported-write", f"`{self.source.segment(target.value)}` is no array"
-            )
-        return base, self.index(target.slice)
+    def check_container(self, target: ast.Subscript, base: Any) -> None:
+        """Elements are written to arrays, and to lists and dicts that the function made."""
+        if type(base) not in (list, dict):
+            text = self.source.segment(target.value)
+            raise self.refuse(target, "unsupported-write", f"`{text}` is no array")
+        self.owned(target, base)
 
     def store(self, node: ast.AST, ref: Ref, index: Any, new: Any) -> None:
         """Make the next version of a buffer."""
         old = ref.read()
+        if isinstance(new, list | tuple):
+            new = read(self.apply(node, np.array, (list(new),), {}))
+        if not isinstance(new, Symbol) and not is_number(new):
+            raise self.refuse(
+                node, "operand-type", f"a {type(new).__name__} is stored into an array"
+            )
         with self.at(node, old.value.name):
             new = self.cast(node, new, old)
             symbol = apply_function(SET_ITEM, (old, new, index), {}, self.builder)
             self.name_value(symbol.value, old.value.name or "a")
             ref.write(symbol)
-
-    def exec_If(self, node: ast.If) -> None:
-        found = self.value(node.test)
-        self.body(node.body if self.truth(node.test, found, "the condition of `if`") else node.orelse)
-
-    def exec_For(self, node: ast.For) -> None:
-        """A loop over a static sequence is unrolled."""
-        sequence = self.value(node.iter)
-        if not isinstance(sequence, tuple | list):
-            raise self.refuse(
-                node, "unsupported-statement", "a loop over `range` or an array is not supported",
-                "loop over a tuple or list, or use array operations",
-            )  # fmt: skip
-        for item in sequence:
-            self.assign(node.target, item)
-            self.body(node.body)
-        self.body(node.orelse)
-
-    def exec_FunctionDef(self, node: ast.FunctionDef) -> None:
-        raise self.refuse(
-            node, "unsupported-statement", "a function defined inside the function",
-            "define it outside",
-        )  # fmt: skip
-
-    def eval_Call(self, node: ast.Call) -> Any:
-        """A method of an array, a function with rules, a builtin, or another Python function."""
-        if isinstance(node.func, ast.Attribute):
-            base = self.value(node.func.value)
-            if isinstance(base, Ref | Symbol):
-                return self.call_method(node, node.func.attr, base)
-        callee = self.value(node.func)
-        args = tuple(self.elements(node.args))
-        kwargs = self.keywords(node)
-        if isinstance(callee, Symbol | Ref) or not callable(callee):
-            raise self.refuse(node, "unsupported-call", "a call of something that is no function")
-        builtin = BUILTINS.get(callee) if _hashable(callee) else None
-        if builtin is not None:
-            return builtin(self, node, args, kwargs)
-        names = self.argument_names(node, callee)
-        if lookup(callee) is not None:
-            return self.apply(node, callee, args, kwargs, names)
-        if not is_symbolic(read((args, kwargs))) and is_pure(callee):
-            return self.static(node, callee, *read(args), **read(kwargs))
-        if isinstance(callee, types.FunctionType) or hasattr(callee, "py_func"):
-            return self.inline(node, callee, args, kwargs)
-        raise self.refuse(
-            node, "unsupported-call", f"`{self.source.segment(node.func)}` has no rule",
-            "write it with functions that have rules, or register one with flatgrad.defvjp",
-        )  # fmt: skip
-
-    def keywords(self, node: ast.Call) -> dict[str, Any]:
-        """Keyword arguments, `**static` unpacked."""
-        found: dict[str, Any] = {}
-        for keyword in node.keywords:
-            if keyword.arg is None:
-                found.update(self.value(keyword.value))
-            else:
-                found[keyword.arg] = self.value(keyword.value)
-        return found
-
-    def argument_names(self, node: ast.Call, callee: Any) -> dict[str, str] | None:
-        """The user's words for the operands of a call."""
-        known = lookup(callee)
-        names = getattr(known, "operand_names", None)
-        if not names or any(isinstance(arg, ast.Starred) for arg in node.args):
-            return None
-        texts = [self.source.segment(arg) for arg in node.args]
-        return {name: f"`{text}`" for name, text in zip(names, texts, strict=False)}
-
-    def call_method(self, node: ast.Call, name: str, base: Any) -> Any:
-        """`x.sum(axis=0)`."""
-        args = tuple(self.elements(node.args))
-        kwargs = self.keywords(node)
-        if name == "fill" and isinstance(base, Ref):
-            self.store(node, base, slice(None), read(args[0]))
-            return None
-        if name in ("reshape", "transpose") and len(args) > 1:
-            args = (tuple(args),)
-        target = METHODS.get(name)
-        if target is None:
-            raise self.refuse(
-                node, "unsupported-attribute", f"the method `.{name}` of an array is not supported"
-            )
-        return self.apply(node, target, (base, *args), kwargs, spelling="method")
-
-    def inline(
-        self, node: ast.Call, callee: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
-    ) -> Any:
-        """Lower another Python function in place."""
-        if self.shared.depth >= MAX_DEPTH:
-            raise self.refuse(node, "unsupported-call", "recursion that does not end")
-        source = read_source(callee)
-        try:
-            bound = inspect.signature(source.function).bind(*args, **kwargs)
-        except TypeError as caught:
-            raise self.refuse(node, "static-evaluation", f"TypeError: {caught}") from None
-        bound.apply_defaults()
-        inner = type(self)(source, self.shared)
-        inner.env = dict(bound.arguments)
-        self.shared.depth += 1
-        try:
-            return inner.run()
-        finally:
-            self.shared.depth -= 1
 
     def add_at(self, node: ast.AST, base: Any, index: Any, value: Any) -> None:
         """`np.add.at(a, index, v)`."""
@@ -432,17 +369,42 @@ class Lowerer(ExpressionLowerer):
         self.name_value(symbol.value, old.value.name or "a")
         base.write(symbol)
 
+    def exec_If(self, node: ast.If) -> None:
+        found = self.value(node.test)
+        chosen = self.truth(node.test, found, "the condition of `if`")
+        self.body(node.body if chosen else node.orelse)
+
+    def exec_For(self, node: ast.For) -> None:
+        """A loop over a static sequence is unrolled."""
+        sequence = self.value(node.iter)
+        if isinstance(sequence, Ref | Symbol | range):
+            raise self.refuse(
+                node, "unsupported-statement",
+                "a loop over `range` or an array is not supported yet",
+                "loop over a tuple or list, or use array operations",
+            )  # fmt: skip
+        try:
+            for item in self.items(node.iter, sequence):
+                self.assign(node.target, item)
+                try:
+                    self.body(node.body)
+                except _Continue:
+                    continue
+        except _Break:
+            return
+        self.body(node.orelse)
+
+    def exec_Break(self, node: ast.Break) -> None:
+        raise _Break
+
+    def exec_Continue(self, node: ast.Continue) -> None:
+        raise _Continue
 
 
-
-
-
-def _hashable(callee: Any) -> bool:
-    try:
-        hash(callee)
-    except TypeError:
-        return False
-    return True
+def _makes_number(op: Any) -> bool:
+    """Whether the result of rank 0 is a NumPy number rather than an array of no axes."""
+    function = op.primitive.function
+    return function is operator.getitem or (op.primitive.elementwise and function is not np.where)
 
 
 def _part(target: ast.expr) -> str | None:
@@ -458,9 +420,28 @@ def _shape(symbol: Symbol) -> str:
     return f"({', '.join(str(size) for size in symbol.type.shape)})"
 
 
-def _keyword(node: ast.stmt) -> str:
-    words = {"AsyncFor": "async for", "AsyncWith": "async with", "ImportFrom": "import"}
-    return words.get(type(node).__name__, type(node).__name__.lower())
+_STATEMENTS = {
+    "While": ("a `while` loop is not supported yet", "use array operations"),
+    "FunctionDef": ("a function defined inside the function", "define it outside"),
+    "ClassDef": ("a class defined inside the function", "define it outside"),
+    "AsyncFunctionDef": ("a coroutine defined inside the function", "define it outside"),
+    "Raise": ("`raise` is reached while compiling", "raise under a condition on static values"),
+    "Import": ("`import` inside the function", "import at the top of the module"),
+    "ImportFrom": ("`import` inside the function", "import at the top of the module"),
+    "Delete": ("`del` is not supported", "leave it out: what is not used costs nothing"),
+    "Global": ("`global` is not supported", "return the value instead"),
+    "Nonlocal": ("`nonlocal` is not supported", "return the value instead"),
+    "Match": ("`match` is not supported", "use `if`"),
+    "With": ("`with` is not supported", "open the context around the call of the derivative"),
+    "Try": ("`try` is not supported", "catch errors around the call of the derivative"),
+    "TryStar": ("`try` is not supported", "catch errors around the call of the derivative"),
+}
 
 
-__all__ = ["Lowerer", "Static", "error", "has_duplicates", "lower"]
+def _refusal(node: ast.stmt) -> tuple[str, str | None]:
+    """Why a statement is not supported, and what to write instead."""
+    kind = type(node).__name__
+    return _STATEMENTS.get(kind, (f"`{kind.lower()}` is not supported", None))
+
+
+__all__ = ["Lowerer", "Static", "lower"]

@@ -1,8 +1,10 @@
 """What the names in a function refer to, and which of these a compiled function depends on.
 
     scale = 2.0                 # a float or an array: read at every call, passed as hidden argument
-    order = 3                   # an int, string, tuple or function: fixed while compiling and
-                                # checked at every call; another value is another specialisation
+    order = 3                   # an int, string or function: fixed while compiling and checked at
+                                # every call; another value is another specialisation
+    layers = [W1, W2]           # the list is fixed, its arrays are hidden arguments
+    config.rate                 # likewise, for modules, classes and objects with plain attributes
 """
 
 from __future__ import annotations
@@ -17,7 +19,20 @@ import numpy as np
 
 from flatgrad.errors import Span, error
 
-_MISSING = object()
+Reader = Callable[[], Any]
+
+_COMPARED = (bool, int, str, bytes, float, np.generic, range, slice, np.dtype)
+"""Static values that are compared by type and value; all others by identity."""
+
+LIBRARIES = frozenset({"numpy", "math", "operator", "scipy", "flatgrad", "functools"})
+"""Modules whose attributes never change."""
+
+
+class _Missing:
+    """What a reader returns when the name is gone; equal to nothing."""
+
+
+MISSING = _Missing()
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,35 +40,74 @@ class Capture:
     """A name outside a function: how to read its present value, and the value when compiled."""
 
     name: str
-    read: Callable[[], Any]
+    read: Reader
     value: Any
 
     def unchanged(self) -> bool:
         """Whether the name still has the value that was compiled in."""
-        try:
-            now = self.read()
-        except (NameError, AttributeError, KeyError, ValueError):
-            return False
+        now = self.read()
         if now is self.value:
             return True
-        if isinstance(self.value, types.FunctionType | types.ModuleType | type):
-            return False
-        return type(now) is type(self.value) and bool(now == self.value)
+        comparable = isinstance(self.value, (*_COMPARED, Structure))
+        return comparable and type(now) is type(self.value) and bool(now == self.value)
 
 
 @dataclass(slots=True)
 class Captures:
-    """All that a compiled function took from outside."""
+    """All that a compiled function took from outside; `written`: parameters written in place."""
 
     static: dict[str, Capture] = field(default_factory=dict)
     hidden: dict[str, Capture] = field(default_factory=dict)
+    written: set[str] = field(default_factory=set)
+
+
+class _Same:
+    """A value that is equal only to itself."""
+
+    __slots__ = ("value",)
+
+    def __init__(self, value: Any) -> None:
+        self.value = value
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Same) and other.value is self.value
+
+    __hash__ = None  # type: ignore[assignment]
+
+
+@dataclass(frozen=True, slots=True)
+class Structure:
+    """A container as it was: what is fixed while compiling, with data left open."""
+
+    content: Any
+
+
+def structure(value: Any) -> Structure:
+    """The structure of a list, tuple or dict now."""
+    return Structure(_frozen(value))
+
+
+def _frozen(value: Any) -> Any:
+    if is_data(value):
+        return "data"
+    if is_sequence(value):
+        return type(value), tuple([_frozen(item) for item in value])
+    if type(value) is dict:
+        items = [(type(key), key, _frozen(item)) for key, item in value.items()]
+        return dict, tuple(items)
+    if isinstance(value, _COMPARED):
+        return type(value), value
+    return _Same(value)
+
+
+def is_sequence(value: Any) -> bool:
+    """A list, a tuple or a named tuple, whose items may be data."""
+    return type(value) in (list, tuple) or (isinstance(value, tuple) and hasattr(value, "_fields"))
 
 
 def is_data(value: Any) -> bool:
     """Whether a captured value is run-time data: a float or an array."""
-    if isinstance(value, np.ndarray):
-        return value.dtype.kind in "biuf"
-    return isinstance(value, float | np.floating)
+    return isinstance(value, np.ndarray | float | np.floating)
 
 
 class Scope:
@@ -64,18 +118,6 @@ class Scope:
         free = function.__code__.co_freevars
         self.cells = dict(zip(free, function.__closure__ or (), strict=True))
 
-    def reader(self, name: str) -> Callable[[], Any] | None:
-        """A function that reads the present value of a name, None if there is no such name."""
-        if name in self.cells:
-            cell = self.cells[name]
-            return lambda: cell.cell_contents
-        space = self.function.__globals__
-        if name in space:
-            return lambda: space[name]
-        if hasattr(builtins, name):
-            return lambda: getattr(builtins, name)
-        return None
-
     def lookup(self, name: str, span: Span | None) -> Capture:
         """The capture of a name.
 
@@ -84,14 +126,9 @@ class Scope:
         NameResolutionError
             If the name is not defined anywhere.
         """
-        read = self.reader(name)
-        value = _MISSING
-        if read is not None:
-            try:
-                value = read()
-            except ValueError:  # an empty closure cell
-                value = _MISSING
-        if read is None or value is _MISSING:
+        read = self._reader(name)
+        value = read()
+        if value is MISSING:
             raise error(
                 "undefined-name",
                 f"`{name}` is not defined",
@@ -99,3 +136,67 @@ class Scope:
                 help="define it before the function is first differentiated",
             )
         return Capture(name, read, value)
+
+    def _reader(self, name: str) -> Reader:
+        """A function that reads the present value of a name, MISSING if there is none."""
+        if name in self.cells:
+            return _cell_reader(self.cells[name])
+        space = self.function.__globals__
+        known = space.get("__builtins__", builtins)
+        table = known if isinstance(known, dict) else vars(known)
+        if name not in space and name in table:
+            builtin = table[name]
+            return lambda: space.get(name, builtin)
+        return lambda: space.get(name, MISSING)
+
+
+def _cell_reader(cell: types.CellType) -> Reader:
+    def read() -> Any:
+        try:
+            return cell.cell_contents
+        except ValueError:
+            return MISSING
+
+    return read
+
+
+def attribute_reader(base: Any, attribute: str) -> Reader:
+    """Reads `base.attribute`; a method is read as its function, for a bound one is made anew."""
+
+    def read() -> Any:
+        found = getattr(base, attribute, MISSING)
+        return found.__func__ if isinstance(found, types.MethodType) else found
+
+    return read
+
+
+def item_reader(read: Reader, key: Any) -> Reader:
+    """Reads an item of a captured container."""
+
+    def item() -> Any:
+        try:
+            return read()[key]
+        except (LookupError, TypeError):
+            return MISSING
+
+    return item
+
+
+def is_fixed(base: Any) -> bool:
+    """Whether the attributes of a module or class are taken to never change."""
+    owner = base.__name__ if isinstance(base, types.ModuleType) else base.__module__
+    return owner.split(".")[0] in LIBRARIES
+
+
+def has_plain_attribute(base: Any, attribute: str) -> bool:
+    """Whether reading `base.attribute` runs no code of the user's."""
+    if isinstance(base, types.ModuleType | type):
+        return True
+    kind = type(base)
+    usual: tuple[Any, ...] = (object.__getattribute__, types.SimpleNamespace.__getattribute__)
+    if kind.__getattribute__ not in usual or isinstance(base, np.ndarray):
+        return False
+    if attribute in getattr(base, "__dict__", {}):
+        return not isinstance(getattr(kind, attribute, None), property)
+    found = getattr(kind, attribute, None)
+    return isinstance(found, types.FunctionType | types.MemberDescriptorType)

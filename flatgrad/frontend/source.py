@@ -4,11 +4,15 @@
     source.node            # the ast of `def f` or of the lambda
     source.span(node)      # where a node stands in the user's file
     source.comments        # {line: "# the hidden layer"}
+
+What is found is compiled and compared with the code that runs: a text that has changed since, or
+that belongs to another function, is never taken.
 """
 
 from __future__ import annotations
 
 import ast
+import copy
 import inspect
 import io
 import linecache
@@ -23,41 +27,58 @@ from flatgrad.errors import Span, error
 
 FunctionNode = ast.FunctionDef | ast.Lambda
 
+_FUTURE = 0x1FF0000
+"""The bits of `co_flags` that stand for `from __future__` imports."""
+
 
 @dataclass(slots=True, eq=False)
 class Source:
-    """The text of one function: its ast, and how the ast's lines map to the user's file."""
+    """The text of one function; the ast's lines count from 1 at `first_line` of the file."""
 
     function: types.FunctionType
     node: FunctionNode
     file: str
     first_line: int
-    indent: int
     lines: list[str]
     comments: dict[int, str] = field(default_factory=dict)
+
+    @property
+    def text(self) -> str:
+        """The lines, without common indentation."""
+        return textwrap.dedent("".join(self.lines))
 
     def span(self, node: ast.AST) -> Span:
         """Where `node` stands in the user's file."""
         line = getattr(node, "lineno", 1)
         end_line = getattr(node, "end_lineno", None) or line
-        text = self.lines[line - 1].rstrip("\n") if line <= len(self.lines) else ""
+        text, last = self._line(line), self._line(end_line)
         return Span(
             file=self.file,
             line=self.first_line + line - 1,
-            column=_characters(text, getattr(node, "col_offset", 0), self.indent),
+            column=_characters(text, getattr(node, "col_offset", 0)),
             end_line=self.first_line + end_line - 1,
-            end_column=_characters(text, getattr(node, "end_col_offset", 0) or 0, self.indent),
-            text=" " * self.indent + text,
+            end_column=_characters(last, getattr(node, "end_col_offset", 0) or 0),
+            text=text,
         )
+
+    def _line(self, number: int) -> str:
+        return self.lines[number - 1].rstrip("\n") if 0 < number <= len(self.lines) else ""
 
     def segment(self, node: ast.AST) -> str:
         """The text of an expression, as the user wrote it."""
-        return ast.get_source_segment("".join(self.lines), node) or ast.unparse(node)
+        line, end = getattr(node, "lineno", 0) - 1, (getattr(node, "end_lineno", 0) or 0) - 1
+        if not 0 <= line <= end < len(self.lines):
+            return ast.unparse(node)
+        first, last = node.col_offset, node.end_col_offset  # type: ignore[attr-defined]
+        rows = [row.encode() for row in self.lines[line : end + 1]]
+        rows[-1] = rows[-1][:last]
+        rows[0] = rows[0][first:]
+        return b"".join(rows).decode(errors="replace")
 
 
-def _characters(text: str, offset: int, indent: int) -> int:
+def _characters(text: str, offset: int) -> int:
     """A character column from ast's byte offset."""
-    return len(text.encode()[:offset].decode(errors="ignore")) + indent
+    return len(text.encode()[:offset].decode(errors="ignore"))
 
 
 def unwrap(function: Any) -> types.FunctionType:
@@ -68,25 +89,50 @@ def unwrap(function: Any) -> types.FunctionType:
     UnsupportedError
         If no plain function is behind it.
     """
-    if hasattr(function, "__flatgrad__"):
+    derived = getattr(function, "__flatgrad__", None)
+    if derived is not None and getattr(derived, "wrapper", function) is function:
         raise error(
             "unsupported-call",
             f"the derivative of the derived function `{function.__name__}` is not supported",
             help="differentiate the function itself, `.primal`",
         )
-    # A decorator's `__wrapped__` is not followed: what the decorator adds would be lost.
-    plain = getattr(function, "py_func", function)
+    # What a decorator adds would be lost by following `__wrapped__`, or a `py_func` that
+    # `functools.wraps` copied: a plain function stands for itself.
+    if isinstance(function, types.FunctionType):
+        return function
+    plain = getattr(function, "py_func", None)
     if isinstance(plain, types.FunctionType):
         return plain
     name = getattr(function, "__name__", type(function).__name__)
     raise error(
         "unsupported-function-kind",
         f"`{name}` is no Python function whose source can be read",
-        help="pass a function written with `def` or an unambiguous lambda",
+        help="pass a function written with `def` or `lambda`",
     )
 
 
-_sources: dict[types.CodeType, Source] = {}
+def signature_of(function: types.FunctionType) -> inspect.Signature:
+    """The function's own parameters: those of its code, whatever decorators say.
+
+    Raises
+    ------
+    UnsupportedError
+        If `__signature__` was set to something else.
+    """
+    found = inspect.signature(function, follow_wrapped=False)
+    code = function.__code__
+    count = code.co_argcount + code.co_kwonlyargcount
+    stars = sum(p.kind in (p.VAR_POSITIONAL, p.VAR_KEYWORD) for p in found.parameters.values())
+    if set(found.parameters) != set(code.co_varnames[: count + stars]):
+        raise error(
+            "unsupported-function-kind",
+            f"the parameters of `{function.__name__}` are not those of its code",
+            help="remove its `__signature__`",
+        )
+    return found
+
+
+_sources: dict[tuple[str, types.CodeType], Source] = {}
 
 
 def read_source(function: Callable[..., Any]) -> Source:
@@ -95,20 +141,19 @@ def read_source(function: Callable[..., Any]) -> Source:
     Raises
     ------
     SourceError
-        If the text cannot be found, or several lambdas stand where this one does.
+        If the text cannot be found, or is not that of the code that runs.
     UnsupportedError
         For generators, coroutines and other things that are no plain functions.
     """
     plain = unwrap(function)
-    code = plain.__code__
-    if code not in _sources:
-        _sources[code] = _read(plain)
-    found = _sources[code]
+    key = plain.__code__.co_filename, plain.__code__
+    if key not in _sources:
+        _sources[key] = _read(plain)
+    found = _sources[key]
     if found.function is not plain:
         found = Source(
-            plain, found.node, found.file, found.first_line, found.indent, found.lines,
-            found.comments,
-        )  # fmt: skip
+            plain, found.node, found.file, found.first_line, found.lines, found.comments
+        )
     return found
 
 
@@ -123,80 +168,160 @@ def _read(function: types.FunctionType) -> Source:
         )
     linecache.checkcache(code.co_filename)
     try:
-        lines, first_line = inspect.getsourcelines(code)
-    except (OSError, TypeError):
+        block, first_line = inspect.getsourcelines(code)
+        whole, _ = inspect.findsource(code)
+    except (OSError, TypeError, SyntaxError, IndexError):
         raise error(
             "no-source",
             f"the source of `{name}` cannot be found ({code.co_filename})",
-            help="define the function in a file or a notebook cell, not with exec or at a bare prompt",
+            help="define it in a file or a notebook cell, not with exec or at a bare prompt",
         ) from None
-    text = textwrap.dedent("".join(lines))
-    indent = len(lines[0]) - len(lines[0].lstrip(" "))
-    node = _find(text, function, indent)
-    source = Source(
-        function, node, code.co_filename, max(first_line, 1), indent, text.splitlines(True)
-    )
-    source.comments = _comments(text, source.first_line)
-    return source
+    found = _match(block, max(first_line, 1), function) or _match(whole, 1, function)
+    if found is None:
+        raise error(
+            "changed-source",
+            f"the text of `{name}` in {code.co_filename} is not that of the code that runs",
+            help="import the module again, or restart: the file was edited after it was loaded",
+        )
+    return found
 
 
-def _find(text: str, function: types.FunctionType, indent: int) -> FunctionNode:
-    """The node of `function` in its source lines."""
-    tree = _parse(text, function)
-    if function.__name__ != "<lambda>":
-        for node in ast.walk(tree):
-            if isinstance(node, ast.FunctionDef) and node.name == function.__name__:
-                return node
-    lambdas = [node for node in ast.walk(tree) if isinstance(node, ast.Lambda)]
-    alike = [node for node in lambdas if _same_lambda(node, function)]
-    if len(alike) == 1:
-        return alike[0]
-    raise error(
-        "ambiguous-lambda" if alike else "no-source",
-        f"{len(alike)} lambdas on this line could be meant",
-        help="put each lambda on a line of its own, or write a `def`",
-    )
+def _match(lines: list[str], first_line: int, function: types.FunctionType) -> Source | None:
+    """The function's source in these lines of its file."""
+    tree = _parse(lines)
+    if tree is None:
+        return None
+    code = function.__code__
+    wanted = ast.Lambda if code.co_name == "<lambda>" else ast.FunctionDef
+    nodes = [
+        node
+        for node in ast.walk(tree)
+        if isinstance(node, wanted) and getattr(node, "name", "<lambda>") == code.co_name
+    ]
+    # Functions of the same code on other lines mean the same; the nearest has the right line.
+    nodes.sort(key=lambda node: abs(first_line + _first_line(node) - 1 - code.co_firstlineno))
+    node = next((node for node in nodes if _same_code(node, function)), None)
+    if node is None:
+        return None
+    start = _first_line(node)
+    lines = lines[start - 1 : node.end_lineno]
+    ast.increment_lineno(node, 1 - start)
+    first_line += start - 1
+    file = code.co_filename
+    return Source(function, node, file, first_line, lines, _comments(lines, first_line))
 
 
-def _parse(text: str, function: types.FunctionType) -> ast.AST:
-    """Parse, or for a lambda inside a broken-off statement the longest part that parses."""
+def _first_line(node: FunctionNode) -> int:
+    """The line of a function's first decorator, or of the function."""
+    decorators = getattr(node, "decorator_list", [])
+    return decorators[0].lineno if decorators else node.lineno
+
+
+def _parse(lines: list[str]) -> ast.AST | None:
+    """Parse lines that may be indented; columns and lines are those of the text."""
+    text = "".join(lines)
+    indented = text[:1] in (" ", "\t")
     try:
-        return ast.parse(text)
-    except SyntaxError:
-        start = text.find("lambda")
-        for end in range(len(text), max(start, 0), -1) if start >= 0 else ():
-            try:
-                return ast.parse(text[start:end].strip(), mode="eval")
-            except SyntaxError:
-                continue
-    raise error("no-source", f"the source of `{function.__name__}` does not parse by itself")
-
-
-def _same_lambda(node: ast.Lambda, function: types.FunctionType) -> bool:
-    """Whether a lambda compiles to the code of `function`."""
-    wrapper = ast.Expression(body=node)
-    try:
-        compiled = compile(ast.fix_missing_locations(wrapper), "<lambda>", "eval")
+        tree = ast.parse("if 1:\n" + text if indented else text)
     except (SyntaxError, ValueError):
+        return None
+    return ast.increment_lineno(tree, -1) if indented else tree
+
+
+def _same_code(node: FunctionNode, function: types.FunctionType) -> bool:
+    """Whether `node` compiles to the code of `function`."""
+    code = function.__code__
+    bare = copy.copy(node)
+    bare.args = _without_defaults(node.args)
+    if isinstance(bare, ast.FunctionDef):
+        bare.decorator_list, bare.returns = [], None
+        if hasattr(bare, "type_params"):
+            bare.type_params = []
+    body: ast.stmt = bare if isinstance(bare, ast.FunctionDef) else ast.Expr(bare)
+    mangled = [n for n in (*code.co_names, *code.co_varnames) if n.startswith("_") and "__" in n]
+    parts = [part for part in code.co_qualname.split(".")[:-1] if part != "<locals>"]
+    if parts and (mangled or "__class__" in code.co_freevars):
+        body = ast.ClassDef(parts[-1], [], [], [body], [], **_no_type_params())
+    outer = ast.parse("def outer(): pass").body[0]
+    assert isinstance(outer, ast.FunctionDef)
+    outer.args.args = [ast.arg(name) for name in code.co_freevars if name != "__class__"]
+    outer.body = [body]
+    # A method call on a name that the module imports compiles to other instructions.
+    space = function.__globals__
+    imported = [n for n in code.co_names if isinstance(space.get(n), types.ModuleType)]
+    imports: list[ast.stmt] = [ast.Import([ast.alias(n) for n in imported])] if imported else []
+    module = ast.fix_missing_locations(ast.Module([*imports, outer], []))
+    try:
+        compiled = compile(module, "<check>", "exec", code.co_flags & _FUTURE, dont_inherit=True)
+    except (SyntaxError, ValueError, RecursionError):
         return False
-    inner = next(c for c in compiled.co_consts if isinstance(c, types.CodeType))
-    mine = function.__code__
-    names = (*mine.co_names, *mine.co_freevars)
-    return (
-        inner.co_varnames == mine.co_varnames
-        and set(inner.co_names) == set(names)
-        and _constants(inner) == _constants(mine)
-        and (mine.co_freevars != () or inner.co_code == mine.co_code)
+    return any(_alike(found, code) for found in _inner(compiled) if found.co_name == code.co_name)
+
+
+def _no_type_params() -> dict[str, Any]:
+    return {"type_params": []} if hasattr(ast, "TypeVar") else {}
+
+
+def _without_defaults(args: ast.arguments) -> ast.arguments:
+    """Parameters without annotations and with `None` for defaults: only the code matters."""
+
+    def plain(arg: ast.arg | None) -> ast.arg | None:
+        return None if arg is None else ast.arg(arg.arg)
+
+    return ast.arguments(
+        posonlyargs=[ast.arg(arg.arg) for arg in args.posonlyargs],
+        args=[ast.arg(arg.arg) for arg in args.args],
+        vararg=plain(args.vararg),
+        kwonlyargs=[ast.arg(arg.arg) for arg in args.kwonlyargs],
+        kw_defaults=[None if d is None else ast.Constant(None) for d in args.kw_defaults],
+        kwarg=plain(args.kwarg),
+        defaults=[ast.Constant(None) for _ in args.defaults],
     )
 
 
-def _constants(code: types.CodeType) -> list[str]:
-    return [repr(c) for c in code.co_consts if not isinstance(c, types.CodeType)]
+def _inner(code: types.CodeType) -> list[types.CodeType]:
+    """The code objects inside, outermost first."""
+    found = [code]
+    for one in found:
+        found += [item for item in one.co_consts if isinstance(item, types.CodeType)]
+    return found
 
 
-def _comments(text: str, first_line: int) -> dict[int, str]:
+def _alike(one: types.CodeType, other: types.CodeType) -> bool:
+    """Whether two code objects do the same."""
+    if "@pytest_ar" in other.co_names:  # pytest rewrote the asserts inside: compare what is left
+        count = one.co_argcount + one.co_kwonlyargcount
+        return one.co_varnames[:count] == other.co_varnames[:count] and set(one.co_names) - {
+            "AssertionError"
+        } <= set(other.co_names)
+    return _facts(one) == _facts(other)
+
+
+def _facts(code: types.CodeType) -> tuple[Any, ...]:
+    return (
+        code.co_code, code.co_names, code.co_varnames, code.co_freevars, code.co_cellvars,
+        code.co_argcount, code.co_posonlyargcount, code.co_kwonlyargcount,
+        code.co_flags & (inspect.CO_VARARGS | inspect.CO_VARKEYWORDS),
+        tuple(_constant(item) for item in code.co_consts),
+    )  # fmt: skip
+
+
+def _constant(value: Any) -> Any:
+    """A constant of a code object as a key that tells 1, 1.0, True and -0.0 apart."""
+    match value:
+        case types.CodeType():
+            return _facts(value)
+        case tuple():
+            return tuple([_constant(item) for item in value])
+        case frozenset():
+            return frozenset(_constant(item) for item in value)
+    return type(value), repr(value)
+
+
+def _comments(lines: list[str], first_line: int) -> dict[int, str]:
     """Comments by the line of the user's file on which they stand."""
     found = {}
+    text = textwrap.dedent("".join(lines))
     try:
         for token in tokenize.generate_tokens(io.StringIO(text).readline):
             if token.type == tokenize.COMMENT:

@@ -6,6 +6,8 @@
 
 An atom stands for a length that is known not to be 1: the signature of a compiled function fixes
 which axes of its parameters have length 1. Everything else about a length is found at run time.
+Two kinds of atoms are exceptions: opaque ones, `?3`, about which nothing is known, and the length
+of a slice, `N[1:]`, which is computed from another length (N - 1 would be wrong for N = 0).
 """
 
 from __future__ import annotations
@@ -66,19 +68,153 @@ class Dim:
             text += f" {sign} {body}" if text else ("-" if factor < 0 else "") + body
         return text
 
+    @property
+    def atoms(self) -> set[str]:
+        """The atoms in it; for the length of a slice, those from which it is computed."""
+        found: set[str] = set()
+        for monomial, _ in self.terms:
+            for atom in monomial:
+                found |= atom.needs if isinstance(atom, SliceLength) else {atom}
+        return found
+
     def value(self, lengths: dict[str, int]) -> int | None:
         """The length for given atoms, or None where one of them is not given."""
         total = 0
         for monomial, factor in self.terms:
             for atom in monomial:
-                if atom not in lengths:
+                known = lengths.get(atom)
+                if known is None and isinstance(atom, SliceLength):
+                    known = atom.value(lengths)
+                if known is None:
                     return None
-                factor *= lengths[atom]
+                factor *= known
             total += factor
         return total
 
 
 Size = int | Dim
+Bound = Size | None
+
+
+class SliceLength(str):
+    """The atom for the length of `slice(*bounds)` of an axis; compared by its text, `N[1:]`."""
+
+    size: Size
+    bounds: tuple[Bound, Bound, Bound]
+
+    def __new__(cls, size: Size, bounds: tuple[Bound, Bound, Bound]) -> SliceLength:
+        """The atom, with the text that tells it from others."""
+        start, stop, step = ("" if bound is None else str(bound) for bound in bounds)
+        base = str(size) if isinstance(size, int) or size.is_atom else f"({size})"
+        made = super().__new__(cls, f"{base}[{start}:{stop}{':' if step else ''}{step}]")
+        made.size, made.bounds = size, bounds
+        return made
+
+    @property
+    def needs(self) -> set[str]:
+        """The atoms from which it is computed."""
+        parts = (self.size, *self.bounds)
+        return {atom for part in parts if isinstance(part, Dim) for atom in part.atoms}
+
+    def value(self, lengths: dict[str, int]) -> int | None:
+        """The length for given atoms, or None where one of them is not given."""
+        parts = [
+            part.value(lengths) if isinstance(part, Dim) else part
+            for part in (self.size, *self.bounds)
+        ]
+        unknown = [isinstance(old, Dim) and new is None
+                   for old, new in zip((self.size, *self.bounds), parts, strict=True)]
+        if any(unknown) or parts[0] is None or parts[0] < 0:
+            return None
+        return len(range(*slice(*parts[1:]).indices(parts[0])))
+
+
+def slice_length(size: Size, start: Bound, stop: Bound, step: Bound) -> Size:
+    """The length of a slice of an axis of length `size`, in a normal form.
+
+    `N[1:]` and `N[:-1]` have the same form, so that `u[1:] - u[:-1]` needs no check.
+    """
+    if step == 1:
+        step = None
+    if stop is not None and stop == size and step is None:
+        stop = None
+    if start == 0 and step is None:
+        start = None
+    if start is None and stop is None and step in (None, -1):
+        return size
+    if step is None and not isinstance(start, Dim) and not isinstance(stop, Dim):
+        return _stretch(size, start or 0, stop)
+    if step is None:
+        first, last = start or 0, size if stop is None else stop
+        if all(map(_never_negative, (first, last - first, size - last))):
+            return last - first
+    if all(not isinstance(part, Dim) for part in (size, start, stop, step)):
+        return len(range(*slice(start, stop, step).indices(size)))  # type: ignore[arg-type]
+    return Dim.atom(SliceLength(size, (start, stop, step)))
+
+
+def _never_negative(size: Size) -> bool:
+    """Whether this is certainly a length; an int argument, `?n`, may be negative."""
+    if isinstance(size, int):
+        return size >= 0
+    arguments = any(atom[:1] == "?" and not atom[1:2].isdigit() for atom in size.atoms)
+    return not arguments and all(factor > 0 for _, factor in size.terms)
+
+
+def _stretch(size: Size, start: int, stop: int | None) -> Size:
+    """The length of `[start:stop]` by what it cuts off: `without` from one end, then `at_most`."""
+    if start >= 0:
+        if stop is None:
+            return without(size, start)
+        if stop < 0:
+            return without(size, start - stop)
+        return at_most(without(size, start), stop - start)
+    if stop is None:
+        return at_most(size, -start)
+    if stop < 0:
+        return at_most(without(size, -stop), stop - start)
+    return Dim.atom(SliceLength(size, (start, stop, None))) if isinstance(size, Dim) else len(
+        range(*slice(start, stop).indices(size))
+    )
+
+
+def without(size: Size, count: int) -> Size:
+    """The length of an axis without `count` of its entries, at least 0."""
+    if isinstance(size, int):
+        return max(0, size - count)
+    if at_least(size) >= count:
+        return size - count
+    inner = _slice_atom(size)
+    if inner is not None and inner.bounds[1:] == (None, None) and isinstance(inner.bounds[0], int):
+        return without(inner.size, inner.bounds[0] + count)
+    return Dim.atom(SliceLength(size, (count, None, None)))
+
+
+def at_most(size: Size, count: int) -> Size:
+    """The length of the first `count` entries of an axis."""
+    if count <= 0:
+        return 0
+    if isinstance(size, int):
+        return min(size, count)
+    if at_least(size) >= count:
+        return count
+    inner = _slice_atom(size)
+    if inner is not None and inner.bounds[::2] == (None, None) and isinstance(inner.bounds[1], int):
+        return at_most(inner.size, min(inner.bounds[1], count))
+    return Dim.atom(SliceLength(size, (None, count, None)))
+
+
+def _slice_atom(size: Dim) -> SliceLength | None:
+    return size.name if size.is_atom and isinstance(size.name, SliceLength) else None
+
+
+def at_least(size: Size) -> int:
+    """A number that a length is never below: lengths are never negative."""
+    if isinstance(size, int):
+        return size
+    if any(factor < 0 and monomial for monomial, factor in size.terms) or opaque(size):
+        return 0
+    return max(0, sum(factor for monomial, factor in size.terms if not monomial))
 
 
 def _terms(size: Size) -> list[tuple[Monomial, int]]:
@@ -113,14 +249,22 @@ def may_be_one(size: Size) -> bool:
     constant = sum(factor for monomial, factor in size.terms if not monomial)
     if any(factor < 0 for _, factor in size.terms) or opaque(size):
         return True
+    if any(isinstance(atom, SliceLength) for monomial, _ in size.terms for atom in monomial):
+        return True
     return constant == 1
+
+
+def at_most_one(size: Size) -> bool:
+    """Whether this is the length of a slice of one element, as `x[:1]` or `x[-1:]`."""
+    atom = _slice_atom(size) if isinstance(size, Dim) else None
+    return atom is not None and atom.bounds == (None, 1, None)
 
 
 def opaque(size: Size) -> bool:
     """Whether a length depends on run-time data (a mask, an integer argument), not on shapes."""
     if isinstance(size, int):
         return False
-    return any(atom.startswith("?") for monomial, _ in size.terms for atom in monomial)
+    return any(atom.startswith("?") for atom in size.atoms)
 
 
 def product(sizes: tuple[Size, ...]) -> Size:

@@ -24,10 +24,11 @@ class Value:
     """The result of an operation or a block parameter; compared by identity.
 
     `name` is the variable it carries (the user's, or `grad_...`); `kept` says that it stays a
-    statement of its own under that name; `part` names the variable whose statement it is part of.
+    statement of its own under that name; `part` names the variable whose statement it is part of;
+    `of` is ("grad", s) for the adjoint of `s`, so that s_1 and grad_s_1 carry the same number.
     """
 
-    __slots__ = ("kept", "name", "part", "type")
+    __slots__ = ("kept", "name", "of", "part", "type")
 
     def __init__(
         self, type: Type, name: str | None = None, *, kept: bool = False, part: str | None = None
@@ -36,6 +37,7 @@ class Value:
         self.name = name
         self.kept = kept
         self.part = part
+        self.of: tuple[str, Value] | None = None
 
     def __repr__(self) -> str:
         return f"%{self.name or self.part or '_'}: {self.type}"
@@ -158,12 +160,16 @@ Op = Apply | If | For | While
 
 @dataclass(frozen=True, slots=True)
 class Requirement:
-    """Two lengths that must be equal where the user's code runs, and the words if they are not."""
+    """Two lengths that must be equal where the user's code runs, and the words if they are not.
+
+    `guard`: NumPy would not notice the difference, because one of them may be 1 and broadcast.
+    """
 
     left: Any
     right: Any
     message: Callable[[dict[str, int]], str]
     span: Span | None
+    guard: bool = False
 
 
 @dataclass(slots=True, eq=False)

@@ -1,4 +1,4 @@
-"""Operators, comparisons, logic, and the rounding functions.
+"""Operators, comparisons, logic.
 
     @partials(operator.mul)
     def _(y, a, b): return b, a
@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import math
 import operator
 
 import numpy as np
@@ -60,35 +61,19 @@ def _(y, a, b):
     return 1 / b, -y / b
 
 
-elementwise(
-    operator.floordiv, np.floor_divide, arity=2, samples=lambda: pairs(0.6, 0.9), derivative=False
-)
-elementwise(operator.mod, np.remainder, arity=2, samples=lambda: pairs(1.1, 1.4))
-
-
-@partials(operator.mod)
-def _(y, a, b):
-    return 1, -(a // b)
-
-
-elementwise(
-    operator.pow,
-    np.power,
-    arity=2,
-    samples=lambda: [
-        *pairs(0.5, 2.0),
-        call(A(3), 2),
-        call(A(3), 3),
-        call(A(3, low=0.5), -1),
-        call(A(3, low=0.5), 0.5),
-        call(A(3), 0),
-        call(2.0, A(3)),
-        call(A(), 2),
+def _powers():
+    return [
+        *pairs(0.5, 2.0), call(A(3), 2), call(A(3), 3), call(A(3, low=0.5), -1),
+        call(A(3, low=0.5), 0.5), call(A(3), 0), call(2.0, A(3)), call(A(), 2),
         call(A(3), I([0, 1, 2])),
-    ],
-)
+    ]  # fmt: skip
 
 
+elementwise(operator.pow, np.power, math.pow, arity=2, samples=_powers)
+elementwise(np.float_power, arity=2, samples=_powers)
+
+
+@partials(np.float_power)
 @partials(operator.pow)
 def _(y, a, b):
     if is_number(b):

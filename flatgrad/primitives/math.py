@@ -1,4 +1,4 @@
-"""Elementwise functions of NumPy and their twins in `math`.
+"""Elementwise functions of NumPy and their twins in `math`; the rounding ones are in `rounding`.
 
     elementwise(np.tanh, math.tanh, samples=anywhere)
     @partials(np.tanh)
@@ -12,9 +12,10 @@ import math
 import numpy as np
 
 from flatgrad.primitives.arith import pairs
-from flatgrad.primitives.registry import call, elementwise, partials
+from flatgrad.primitives.registry import call, elementwise, jvp, partials, primitive, vjp
 from flatgrad.primitives.samples import A
 from flatgrad.primitives.symbolic import is_number
+from flatgrad.primitives.typerules import elementwise_type
 
 
 def between(low, high):
@@ -38,12 +39,13 @@ def _(y, x):
     return np.sign(x)
 
 
-elementwise(np.sign, samples=anywhere, derivative=False)
+elementwise(np.sign, np.signbit, samples=anywhere, derivative=False)
 elementwise(np.sqrt, math.sqrt, samples=positive)
 
 
 @partials(np.sqrt)
 def _(y, x):
+    # inf at 0, as the slope is there (`math.sqrt` raises ZeroDivisionError, as Python does).
     return 0.5 / y
 
 
@@ -232,7 +234,7 @@ def _(y, x):
     return 1 / (1 - x * x)
 
 
-elementwise(np.hypot, arity=2, samples=lambda: pairs(0.3, 2.0))
+elementwise(np.hypot, math.hypot, arity=2, samples=lambda: pairs(0.3, 2.0))
 
 
 @partials(np.hypot)
@@ -272,16 +274,102 @@ def _share(y, mine, other):
     return (mine == y) * (1 - 0.5 * (other == mine))
 
 
-elementwise(np.floor, math.floor, samples=anywhere, derivative=False)
-elementwise(np.ceil, math.ceil, samples=anywhere, derivative=False)
-elementwise(np.trunc, math.trunc, samples=anywhere, derivative=False)
-elementwise(np.rint, samples=anywhere, derivative=False)
 elementwise(np.logaddexp, arity=2, samples=pairs)
 
 
 @partials(np.logaddexp)
 def _(y, a, b):
-    return np.exp(a - y), np.exp(b - y)
+    total = np.where(y == -np.inf, 0.0, y)  # both operands -inf: 0, not NaN
+    return np.exp(a - total), np.exp(b - total)
 
 
-elementwise(np.isnan, np.isfinite, np.isinf, samples=anywhere, derivative=False)
+elementwise(np.logaddexp2, arity=2, samples=pairs)
+
+
+@partials(np.logaddexp2)
+def _(y, a, b):
+    total = np.where(y == -np.inf, 0.0, y)
+    return np.exp2(a - total), np.exp2(b - total)
+
+
+elementwise(np.degrees, np.rad2deg, math.degrees, samples=anywhere)
+
+
+@partials(np.degrees)
+def _(y, x):
+    return 180.0 / math.pi
+
+
+elementwise(np.radians, np.deg2rad, math.radians, samples=anywhere)
+
+
+@partials(np.radians)
+def _(y, x):
+    return math.pi / 180.0
+
+
+elementwise(np.copysign, math.copysign, arity=2, samples=pairs)
+
+
+@partials(np.copysign)
+def _(y, a, b):
+    return np.sign(a) * np.copysign(1.0, b), None
+
+
+elementwise(np.heaviside, arity=2, samples=pairs)
+
+
+@partials(np.heaviside)
+def _(y, a, b):
+    return None, a == 0
+
+
+elementwise(np.sinc, samples=anywhere)
+
+
+@partials(np.sinc)
+def _(y, x):
+    # Near 0 the difference cancels; three terms of its series are exact to rounding there.
+    near = np.abs(x) < 0.01
+    z = (np.pi * x) ** 2
+    series = -np.pi**2 / 3 * x * (1 - z / 10 * (1 - z / 28))
+    return np.where(near, series, (np.cos(np.pi * x) - y) / np.where(near, 1.0, x))
+
+
+elementwise(math.erf, samples=lambda: [call(A()), call(A(low=2.0, high=4.0))])
+
+
+@partials(math.erf)
+def _(y, x):
+    return 2 / math.sqrt(math.pi) * np.exp(-x * x)
+
+
+elementwise(math.erfc, samples=lambda: [call(A()), call(A(low=2.0, high=4.0))])
+
+
+@partials(math.erfc)
+def _(y, x):
+    return -2 / math.sqrt(math.pi) * np.exp(-x * x)
+
+
+elementwise(np.isnan, math.isnan, samples=anywhere, derivative=False)
+elementwise(np.isfinite, math.isfinite, samples=anywhere, derivative=False)
+elementwise(np.isinf, math.isinf, samples=anywhere, derivative=False)
+
+
+@primitive(
+    np.nan_to_num,
+    samples=lambda: [call(A(2, 3)), call(A(3, dtype="float32"), nan=1.0, posinf=2.0), call(A())],
+)
+def _(x, /, nan=0.0, posinf=None, neginf=None):
+    return elementwise_type(np.nan_to_num, x)
+
+
+@vjp(np.nan_to_num)
+def _(grad_y, y, x, *, nan=0.0, posinf=None, neginf=None):
+    return np.where(np.isfinite(x), grad_y, 0.0)
+
+
+@jvp(np.nan_to_num)
+def _(dots, y, x, *, nan=0.0, posinf=None, neginf=None):
+    return np.where(np.isfinite(x), dots[0], 0.0)

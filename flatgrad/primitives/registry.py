@@ -16,6 +16,7 @@ from __future__ import annotations
 import inspect
 import math
 import operator as operators
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -67,6 +68,7 @@ class Primitive:
 
     `alias` names the operand whose memory the result may share; `fresh_copy` functions never do.
     `creates`: a call on static arguments alone is still an operation (`np.zeros((2, 3))`).
+    `opaque`: a function of the user's, which emitted code calls by name as an object.
     `derivative` is False where every derivative is zero by definition (`floor`, comparisons).
     """
 
@@ -83,6 +85,7 @@ class Primitive:
     helper: bool = False
     effect: bool = False
     creates: bool = False
+    opaque: bool = False
     in_place: str | None = None
     twin_of: Primitive | None = None
     partials: Rule | None = None
@@ -136,7 +139,7 @@ class Primitive:
             value = arguments.get(param.name, _MISSING)
             if value is _MISSING:
                 contiguous = False
-            elif param.operand or (contiguous and param.positional and param.required):
+            elif contiguous and (param.operand or param.positional and param.required):
                 args.append(value)
             else:
                 kwargs[param.name] = value
@@ -156,14 +159,25 @@ class Primitive:
 PRIMITIVES: dict[Any, Primitive] = {}
 COMPOSITES: dict[Any, Rule] = {}
 METHODS: dict[str, Any] = {}
+FOREIGN: dict[str, tuple[str, Rule]] = {}
 
 
 def lookup(function: Any) -> Primitive | Rule | None:
     """What is known of a function: a primitive, a composite (a function over known ones), None."""
     try:
-        return PRIMITIVES.get(function) or COMPOSITES.get(function)
+        return PRIMITIVES.get(function) or COMPOSITES.get(function) or _foreign(function)
     except TypeError:
         return None
+
+
+def _foreign(function: Any) -> Rule | None:
+    """The composite for a function of a library that is imported by its users only.
+
+    Whoever holds such a function has imported its module, so `sys.modules` tells whose it is.
+    """
+    name = getattr(function, "__name__", None)
+    home, rule = FOREIGN.get(name, ("", None)) if isinstance(name, str) else ("", None)
+    return rule if getattr(sys.modules.get(home), name or "", None) is function else None
 
 
 def primitive(
@@ -369,6 +383,16 @@ def composite(*functions: Any) -> Callable[[Rule], Rule]:
     def register(rule: Rule) -> Rule:
         for function in functions:
             COMPOSITES[function] = rule
+        return rule
+
+    return register
+
+
+def foreign(home: str, name: str) -> Callable[[Rule], Rule]:
+    """A composite for the function `name` of the module `home`, which is not imported for it."""
+
+    def register(rule: Rule) -> Rule:
+        FOREIGN[name] = (home, rule)
         return rule
 
     return register

@@ -7,16 +7,17 @@ Rules and composites run on them; the frontend makes calls through `apply_functi
 
 from __future__ import annotations
 
+import inspect
 import operator
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
-from flatgrad.errors import error
+from flatgrad.errors import FlatgradError, error
 from flatgrad.ir.builder import Builder
 from flatgrad.ir.dims import Dim
-from flatgrad.ir.ops import Apply, Const, Operand, Slot, Value, substitute
+from flatgrad.ir.ops import Apply, Const, Operand, Requirement, Slot, Value, substitute
 from flatgrad.ir.types import Array, Scalar, Type, constant_type
 from flatgrad.primitives.registry import (
     METHODS,
@@ -24,16 +25,20 @@ from flatgrad.primitives.registry import (
     lookup,
     twin_in_math,
 )
-from flatgrad.primitives.typerules import TypingContext, typing_call
+from flatgrad.primitives.typerules import TypingContext, fresh_size, typing_call
 
 
 class NeedStatic(Exception):
-    """The compiler needs the value of something that it has only as run-time data."""
+    """The compiler needs the value of something that it has only as run-time data.
+
+    `refusal` is the error, with its place, if that value cannot be had.
+    """
 
     def __init__(self, symbol: Symbol, reason: str) -> None:
         super().__init__(reason)
         self.symbol = symbol
         self.reason = reason
+        self.refusal: FlatgradError | None = None
 
 
 _UFUNC_OPERATORS: dict[Any, Any] = {
@@ -180,6 +185,24 @@ def SIZE(x: Any) -> int:
     return int(x.size)
 
 
+def REQUIRE_EQUAL(left: int, right: int, message: str) -> None:
+    """Two lengths agree; written `if left != right: raise ValueError(message)`."""
+    if left != right:
+        raise ValueError(message)
+
+
+def operation(function: Callable[..., Any]) -> Callable[..., Any]:
+    """`function` for use in rules: an operation if called on symbols, else itself."""
+
+    def called(*args: Any, **kwargs: Any) -> Any:
+        symbols = [arg for arg in args if isinstance(arg, Symbol)]
+        if not symbols:
+            return function(*args, **kwargs)
+        return apply_function(function, args, kwargs, symbols[0].builder)
+
+    return called
+
+
 def is_symbolic(tree: Any) -> bool:
     """Whether a tree of arguments holds a Symbol."""
     match tree:
@@ -257,8 +280,25 @@ def apply_function(
             help="register one with flatgrad.defvjp, or write it with functions that have rules",
         )
     if not isinstance(known, Primitive):
+        _check_signature(function, known, args, kwargs)
         return known(*args, **kwargs)
     return apply_primitive(known, args, kwargs, builder, names=names, spelling=spelling)
+
+
+def _check_signature(
+    function: Any, composite: Callable[..., Any], args: Sequence[Any], kwargs: dict[str, Any]
+) -> None:
+    """Refuse a call that a composite cannot take; its signature says what is supported."""
+    signature = inspect.signature(composite)
+    try:
+        signature.bind(*args, **kwargs)
+    except TypeError as caught:
+        unknown = [key for key in kwargs if key not in signature.parameters]
+        raise error(
+            "unsupported-keyword" if unknown else "unsupported-call",
+            f"`{function.__name__}`: {caught}",
+            help=f"supported here: {function.__name__}{signature}",
+        ) from None
 
 
 def _is_scalar(arg: Any) -> bool:
@@ -288,14 +328,65 @@ def apply_primitive(
             raise NeedStatic(_first_symbol(value), f"`{param.name}` of `{primitive.text}`")
         arguments[param.name] = collector.collect(value, numbers=param.operand)
     operands = tuple(collector.operands)
-    context = TypingContext(builder.origin.span, names or _names(arguments, operands))
+    context = TypingContext(
+        builder.origin.span,
+        names or _names(arguments, operands),
+        substitute(arguments, operands.__getitem__),
+    )
     with typing_call(context):
         kinds = substitute(arguments, lambda k: operands[k].type)
         type_args, type_kwargs = _by_kind(primitive, kinds)
         result_type = primitive.type_rule(*type_args, **type_kwargs)
     builder.requirements += context.requirements
+    if builder.origin.sweep == "forward":
+        for requirement in context.requirements:
+            _guard(requirement, operands, bound, builder)
     value = builder.apply(primitive, operands, arguments, result_type, spelling)
     return None if value is None else Symbol(value, builder)
+
+
+def _guard(
+    requirement: Requirement, operands: Sequence[Operand], bound: dict[str, Any], builder: Builder
+) -> None:
+    """Check lengths in the emitted code, where neither the arguments' shapes nor NumPy tell.
+
+    Only the user's own operations need it: those of a derivative rule work on shapes that follow
+    from theirs.
+    """
+    sides = (requirement.left, requirement.right)
+    atoms = {atom for side in sides if isinstance(side, Dim) for atom in side.atoms}
+    if not requirement.guard or atoms <= builder.lengths.keys():
+        return
+    measured = [_measured(side, operands, bound, builder) for side in sides]
+    if any(length is None for length in measured):
+        raise error(
+            "data-dependent-static",
+            requirement.message({}),
+            requirement.span,
+            help="give the parts names of their own, so that their lengths can be compared",
+        )
+    apply_function(REQUIRE_EQUAL, (*measured, requirement.message({})), {}, builder)
+
+
+def _measured(
+    size: Any, operands: Sequence[Operand], bound: dict[str, Any], builder: Builder
+) -> Any:
+    """A symbol for a length: an axis of an operand, an int operand, an axis of what is indexed."""
+    if isinstance(size, int):
+        return size
+    values = [operand for operand in operands if isinstance(operand, Value)]
+    if "index" in bound and "value" in bound:
+        item = apply_function(operator.getitem, (bound["x"], bound["index"]), {}, builder)
+        values.append(item.value)
+    for value in values:
+        if size in value.type.shape:
+            axis = value.type.shape.index(size)
+            return apply_function(DIM, (Symbol(value, builder), axis), {}, builder)
+        if isinstance(value.type, Scalar) and value.type.size == size:
+            return Symbol(value, builder)
+        if value.type.dtype == "bool" and size == fresh_size(("mask", value)):
+            return apply_function(np.count_nonzero, (Symbol(value, builder),), {}, builder)
+    return None
 
 
 def _by_kind(primitive: Primitive, kinds: dict[str, Any]) -> tuple[list[Any], dict[str, Any]]:
@@ -329,7 +420,7 @@ def rule_arguments(op: Apply, builder: Builder) -> tuple[list[Any], dict[str, An
 
 
 __all__ = [
-    "DIM", "SIZE", "Array", "Dim", "NeedStatic", "Scalar", "Symbol", "apply_function",
-    "apply_primitive", "constant_type", "is_number", "is_symbolic", "operand_of",
+    "DIM", "REQUIRE_EQUAL", "SIZE", "Array", "Dim", "NeedStatic", "Scalar", "Symbol", "apply_function",
+    "apply_primitive", "constant_type", "is_number", "is_symbolic", "operand_of", "operation",
     "rule_arguments", "symbol_of",
 ]  # fmt: skip

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from flatgrad.errors import Span, error
-from flatgrad.ir.dims import Dim, Size, may_be_one
+from flatgrad.ir.dims import Dim, Size, may_be_one, opaque
 from flatgrad.ir.ops import Requirement
 from flatgrad.ir.types import Array, Scalar, Type, make
 
@@ -25,10 +25,14 @@ _INTEGER_RULES = {"add", "sub", "mul", "neg", "pos"}
 
 @dataclass(slots=True)
 class TypingContext:
-    """Where the call being typed stands, what the user calls its operands, and what it requires."""
+    """Where the call being typed stands, what the user calls its operands, and what it requires.
+
+    `arguments` are those of the call with the operands themselves in it, not their types.
+    """
 
     span: Span | None = None
     names: dict[str, str] = field(default_factory=dict)
+    arguments: dict[str, Any] = field(default_factory=dict)
     requirements: list[Requirement] = field(default_factory=list)
 
 
@@ -54,10 +58,18 @@ def named(param: str) -> str:
     return _current[-1].names.get(param, param)
 
 
-def require_same(left: Size, right: Size, message: Callable[[Any, Any], str]) -> None:
+def argument(name: str) -> Any:
+    """An argument of the call being typed, with the operands themselves in it."""
+    return _current[-1].arguments.get(name)
+
+
+def require_same(
+    left: Size, right: Size, message: Callable[[Any, Any], str], *, guard: bool = False
+) -> None:
     """Two lengths must be equal: checked now if known, else when the arguments are seen.
 
-    `message(left_length, right_length)` says so in the user's words.
+    `message(left_length, right_length)` says so in the user's words. With `guard`, the emitted code
+    checks what the arguments do not tell; without, NumPy itself does.
 
     Raises
     ------
@@ -73,11 +85,14 @@ def require_same(left: Size, right: Size, message: Callable[[Any, Any], str]) ->
     def described(lengths: dict[str, int]) -> str:
         return message(_known(left, lengths), _known(right, lengths))
 
-    context.requirements.append(Requirement(left, right, described, context.span))
+    context.requirements.append(Requirement(left, right, described, context.span, guard))
 
 
 def _known(size: Size, lengths: dict[str, int]) -> Any:
-    return size if isinstance(size, int) else size.value(lengths)
+    if isinstance(size, int):
+        return size
+    found = size.value(lengths)
+    return found if found is not None else "?" if opaque(size) else size
 
 
 def fail(code: str, message: str, help: str | None = None) -> Exception:
@@ -100,7 +115,8 @@ def broadcast(*shapes: tuple[Size, ...], names: Sequence[str] = ("a", "b", "c"))
                 best, owner = size, k
                 continue
             one, other = names[owner % len(names)], names[k % len(names)]
-            require_same(best, size, _mismatch(one, other, axis))
+            silent = may_be_one(best) or may_be_one(size)
+            require_same(best, size, _mismatch(one, other, axis), guard=silent)
             best, owner = _preferred((best, owner), (size, k))
         result.append(best)
     return tuple(result)
@@ -169,17 +185,25 @@ def promoted(function: Callable[..., Any], *types: Type) -> tuple[str, bool]:
 def _probe(
     function: Callable[..., Any], kinds: tuple[tuple[str, bool, bool], ...]
 ) -> tuple[str, bool]:
-    samples = [_sample(*kind) for kind in kinds]
-    with np.errstate(all="ignore"):
-        outcome = function(*samples)
+    try:
+        outcome = _outcome(function, kinds, 1.0)
+    except ValueError:  # outside the domain of a function of `math`
+        outcome = _outcome(function, kinds, 0.5)
     if isinstance(outcome, np.ndarray | np.generic):
         return outcome.dtype.name, False
     return np.asarray(outcome).dtype.name, True
 
 
-def _sample(dtype: str, weak: bool, is_array: bool) -> Any:
+def _outcome(
+    function: Callable[..., Any], kinds: tuple[tuple[str, bool, bool], ...], number: float
+) -> Any:
+    with np.errstate(all="ignore"):
+        return function(*[_sample(*kind, number) for kind in kinds])
+
+
+def _sample(dtype: str, weak: bool, is_array: bool, number: float) -> Any:
     if weak:
-        return {"bool": True, "int64": 1}.get(dtype, 1.0)
+        return {"bool": True, "int64": 1}.get(dtype, number)
     one = np.dtype(dtype).type(1)
     return np.full(1, one) if is_array else one
 
@@ -201,14 +225,22 @@ def normalize_axes(axis: int | Sequence[int] | None, rank: int) -> tuple[int, ..
     """All axes for None, else the given ones, non-negative and sorted."""
     if axis is None:
         return tuple(range(rank))
-    axes = [axis] if isinstance(axis, int) else list(axis)
-    return tuple(sorted(normalize_axis(one, rank) for one in axes))
+    axes = [axis] if isinstance(axis, int | np.integer) else list(axis)
+    found = tuple(sorted(normalize_axis(one, rank) for one in axes))
+    if len(set(found)) < len(found):
+        raise fail("axis-out-of-range", f"axis={axis} names an axis twice")
+    return found
 
 
 def reduced(
     function: Callable[..., Any], x: Type, axis: Any = None, keepdims: bool = False
 ) -> Type:
     """The type of a reduction over `axis`; the dtype is asked of NumPy."""
+    if not isinstance(x, Scalar | Array):
+        raise fail(
+            "operand-type", f"`np.{function.__name__}` takes an array here, not a list",
+            "join the parts with np.stack or np.concatenate first",
+        )  # fmt: skip
     axes = normalize_axes(axis, x.ndim)
     dtype, _ = promoted(function, Array(x.dtype, (2,)) if x.ndim == 0 else x)
     shape = tuple(
@@ -227,14 +259,23 @@ def as_size(length: Any) -> Size:
 
 
 _fresh = itertools.count(1)
+_counted: dict[Hashable, Dim] = {}
 
 
-def fresh_size() -> Dim:
-    """A length about which nothing is known while compiling (it may even be 1)."""
-    return Dim.atom(f"?{next(_fresh)}")
+def fresh_size(key: Hashable = None) -> Dim:
+    """A length about which nothing is known while compiling (it may even be 1).
+
+    The same `key` gives the same length: `x[mask]` and `y[mask]` agree.
+    """
+    if key is None:
+        return Dim.atom(f"?{next(_fresh)}")
+    if key not in _counted:
+        _counted[key] = fresh_size()
+    return _counted[key]
 
 
 def restart_fresh_sizes() -> None:
     """Number fresh lengths from 1 again, so that printed IR is the same from run to run."""
     global _fresh
     _fresh = itertools.count(1)
+    _counted.clear()

@@ -2,7 +2,8 @@
 
     a = exp(x);  t = exp(x);  y = a * t        ->        a = exp(x);  y = a * a
 
-A variable of the user's stays a statement of its own; only unnamed values are merged.
+A variable of the user's stays a statement of its own; only unnamed values are merged. Two new arrays
+that are written to stay two.
 """
 
 from __future__ import annotations
@@ -12,21 +13,28 @@ from dataclasses import replace
 from typing import Any
 
 from flatgrad.ir.ops import Apply, Block, Const, Function, Op, Operand, Slot, Value
+from flatgrad.primitives.symbolic import REQUIRE_EQUAL
 
 
 def merge_common(fn: Function) -> Function:
     """The function with unnamed repetitions of a computation replaced by the first."""
     replaced: dict[Value, Operand] = {}
     first: dict[Hashable, Value] = {}
+    checked: set[Hashable] = set()
+    buffers = set(filter(None, map(_written, fn.body.ops)))
     ops: list[Op] = []
     for op in fn.body.ops:
         if not isinstance(op, Apply):
             ops.append(op)
             continue
         op = rewired(op, replaced)
-        key = _key(op)
+        key = None if buffers.intersection(op.results) else _key(op)
         if key is None:
             ops.append(op)
+        elif not op.results:
+            if key not in checked:
+                ops.append(op)
+            checked.add(key)
         elif key in first and not op.result.kept:
             replaced[op.result] = first[key]
         else:
@@ -34,6 +42,13 @@ def merge_common(fn: Function) -> Function:
             ops.append(op)
     yields = tuple(replaced.get(item, item) for item in fn.body.yields)  # type: ignore[arg-type]
     return replace(fn, body=Block(fn.body.params, ops, yields))
+
+
+def _written(op: Op) -> Operand | None:
+    """The array that an operation writes to in place."""
+    if not isinstance(op, Apply) or op.primitive.in_place is None:
+        return None
+    return op.operands[op.arguments[op.primitive.in_place].index]
 
 
 def rewired(op: Apply, replaced: dict[Value, Operand]) -> Apply:
@@ -46,8 +61,11 @@ def rewired(op: Apply, replaced: dict[Value, Operand]) -> Apply:
 
 def _key(op: Apply) -> Hashable | None:
     """Equal for calls that compute the same; None for those that must stay."""
-    if op.primitive.effect or op.primitive.in_place or len(op.results) != 1:
+    if op.primitive.in_place:
         return None
+    if op.primitive.function is not REQUIRE_EQUAL:
+        if op.primitive.effect or len(op.results) != 1:
+            return None
     operands = tuple(
         (repr(o.value), o.type) if isinstance(o, Const) else id(o) for o in op.operands
     )

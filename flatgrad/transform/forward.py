@@ -85,6 +85,7 @@ class _Push:
         if isinstance(dot, Symbol):
             if value.kept and not dot.value.kept:
                 dot.value.name, dot.value.kept = name, True
+                dot.value.of = ("dot", value)
             self.tangent[value] = dot
 
     def push(self, op: Apply) -> Any:
@@ -108,9 +109,9 @@ class _Push:
             a, b = op.operands
             terms = []
             if self.of(a) is not None:
-                terms.append(apply_function(primitive.function, (self.of(a), args[1]), {}, self.builder))
+                terms.append(apply_function(primitive.function, (self.of(a), args[1]), static, self.builder))
             if self.of(b) is not None:
-                terms.append(apply_function(primitive.function, (args[0], self.of(b)), {}, self.builder))
+                terms.append(apply_function(primitive.function, (args[0], self.of(b)), static, self.builder))
             return _total(terms)
         if primitive.jvp is not None:
             dots_by_argument = tuple(

@@ -81,6 +81,7 @@ class _Sweep:
         for op in reversed(self.ops):
             if any(result in self.adjoint for result in op.results):
                 self.visit(op)
+            self.finish(op)
         return [self.gradient(value) for value in self.wrt]
 
     def active_operands(self, op: Op) -> list[Value]:
@@ -112,7 +113,7 @@ class _Sweep:
         return Symbol(value, self.builder)
 
     def visit(self, op: Op) -> None:
-        """The contributions of one operation, and the adjoints that they complete."""
+        """The contributions of one operation."""
         assert isinstance(op, Apply)
         rule = op.primitive.name
         result = op.result
@@ -120,10 +121,15 @@ class _Sweep:
             with self.builder.at(Origin(op.origin.span, "backward", rule), _part(operand)):
                 fitted = self.fit(contribution, operand.type)
             self.contributions[operand].append(fitted)
+
+    def finish(self, op: Op) -> None:
+        """The adjoints that are complete now: also an operation without an adjoint was awaited."""
         for value in self.active_operands(op):
+            assert isinstance(op, Apply)
             self.pending[value] -= 1
             if self.pending[value] == 0:
-                with self.builder.at(Origin(op.origin.span, "backward", rule), _part(value)):
+                origin = Origin(op.origin.span, "backward", op.primitive.name)
+                with self.builder.at(origin, _part(value)):
                     self.settle(value)
 
     def pull(self, op: Apply, grad_y: Any) -> list[tuple[Value, Any]]:
@@ -178,6 +184,8 @@ class _Sweep:
         elif isinstance(total, Symbol) and not total.value.kept and total.value not in self.named:
             total.value.name = name
             self.named.add(total.value)
+        if isinstance(total, Symbol) and total.value.of is None:
+            total.value.of = ("grad", value)
         self.adjoint[value] = total
 
     def owned(self, total: Any, value: Value) -> Any:
@@ -205,7 +213,12 @@ class _Sweep:
     def is_scatter(self, contribution: Any) -> bool:
         """Whether a contribution was written into fresh zeros by a reading rule."""
         op = self.definition(contribution)
-        return op is not None and op.primitive.function is ADD_ITEM and not op.result.kept
+        if op is None or op.primitive.function is not ADD_ITEM or op.result.kept:
+            return False
+        # The adjoint of an array that was written to is no such thing: its base carries values.
+        base = op.operands[op.arguments["x"].index]
+        made = self.builder.made.get(base) if isinstance(base, Value) else None
+        return made is not None and made.primitive.function is np.zeros_like
 
     def definition(self, symbol: Any) -> Apply | None:
         """The operation of this sweep that made a value."""

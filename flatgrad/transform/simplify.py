@@ -18,11 +18,11 @@ from typing import Any
 import numpy as np
 
 from flatgrad.ir.builder import Builder
-from flatgrad.ir.ops import Apply, Block, Const, Function, Op, Operand, Slot, Value
+from flatgrad.ir.ops import Apply, Block, Const, Function, Operand, Slot, Value
 from flatgrad.ir.types import Array
 from flatgrad.primitives.core import ASTYPE, IDENTITY
 from flatgrad.primitives.registry import PRIMITIVES
-from flatgrad.primitives.symbolic import Symbol, apply_function, symbol_of
+from flatgrad.primitives.symbolic import DIM, SIZE, Symbol, apply_function, symbol_of
 from flatgrad.transform.cse import rewired
 
 
@@ -39,6 +39,10 @@ class _Simplifier:
         self.replaced: dict[Value, Operand] = {}
         self.builder = Builder(Block(fn.params), fn.lengths)
         self.uses = _count_uses(fn)
+        self.created: set[Value] = set()
+        self.by_shape: dict[Any, Value] = {}
+        for param in fn.params:
+            self.see(param)
 
     def run(self) -> Function:
         for op in self.fn.body.ops:
@@ -49,6 +53,11 @@ class _Simplifier:
         yields = tuple(self.replaced.get(item, item) for item in self.fn.results)  # type: ignore[arg-type]
         block = self.builder.block
         return replace(self.fn, body=Block(self.fn.params, block.ops, yields))
+
+    def see(self, value: Value) -> None:
+        """Remember the first array with a name for each shape."""
+        if value.kept and value.type.ndim:
+            self.by_shape.setdefault(value.type.shape, value)
 
     def visit(self, op: Apply) -> None:
         """Append `op`, or what replaces it."""
@@ -62,6 +71,7 @@ class _Simplifier:
         self.builder.block.ops.append(op)
         for value in op.results:
             self.builder.made[value] = op
+            self.see(value)
 
     def replace(self, op: Apply, new: Any) -> None:
         """Let `new` stand for the result of `op`, under its name where that must be kept."""
@@ -69,6 +79,8 @@ class _Simplifier:
         operand = new.value if isinstance(new, Symbol) else Const(new)
         if not old.kept:
             if isinstance(operand, Value):
+                if operand in self.created and not operand.kept:
+                    operand.name, operand.of = old.name, old.of
                 self.uses[operand] = self.uses.get(operand, 0) + self.uses.get(old, 0) - 1
             self.replaced[old] = operand
             return
@@ -103,6 +115,7 @@ class _Simplifier:
         if not isinstance(result, Symbol):
             return result
         self.uses[result.value] = 1
+        self.created.add(result.value)
         op = self.builder.block.ops.pop()
         assert isinstance(op, Apply)
         del self.builder.made[op.result]
@@ -158,6 +171,10 @@ def flat_product(s: _Simplifier, op: Apply) -> Any:
         return None
     for function in (operator.mul, operator.truediv):
         inner = s.definition(b, function)
+        if inner is not None and function is operator.truediv and s.single(inner):
+            one, divisor = s.symbols(inner)
+            if _is(one, 1):
+                return s.call(operator.truediv, a, divisor)
         if inner is None or not s.single(inner) or inner.result.type.shape != op.result.type.shape:
             continue
         left, right = s.symbols(inner)
@@ -210,9 +227,48 @@ def plain_operand(s: _Simplifier, op: Apply) -> Any:
         made = s.builder.block.ops.pop()
         assert isinstance(made, Apply)
         s.uses[made.result] = 1
+        s.created.add(made.result)
         s.visit(made)
         return symbol_of(s.replaced.get(made.result, made.result), s.builder)
     return None
+
+
+def spread_last(s: _Simplifier, op: Apply) -> Any:
+    """`broadcast_to(g, x.shape) * 2` is a broadcast of `g * 2`; also through `expand_dims`."""
+    function = op.primitive.function
+    if not (op.primitive.elementwise or function is np.expand_dims):
+        return None
+    scalars, found = [], False
+    for operand in op.operands:
+        spread = s.definition(operand, np.broadcast_to)
+        if spread is not None:
+            operand, found = spread.operands[0], True
+        if operand.type.ndim:
+            return None
+        scalars.append(symbol_of(operand, s.builder))
+    if not found:
+        return None
+    inner = scalars[0] if function is np.expand_dims else s.call(function, *scalars)
+    shape = Symbol(Value(op.result.type), s.builder).shape
+    return apply_function(np.broadcast_to, (inner, shape), {}, s.builder)
+
+
+def doubled(s: _Simplifier, op: Apply) -> Any:
+    """`a + a` is `a * 2`."""
+    a, b = op.operands
+    if a is b and isinstance(a, Value):
+        return s.call(operator.mul, symbol_of(a, s.builder), 2)
+    return None
+
+
+def named_shape(s: _Simplifier, op: Apply) -> Any:
+    """The length or size of a temporary is read off a named array of the same shape."""
+    x = op.operands[0]
+    known = s.by_shape.get(x.type.shape)
+    if not isinstance(x, Value) or x.kept or known is None or known is x:
+        return None
+    rest = [item for key, item in op.arguments.items() if key != "x"]
+    return s.call(op.primitive.function, symbol_of(known, s.builder), *rest)
 
 
 def double_transpose(s: _Simplifier, op: Apply) -> Any:
@@ -237,13 +293,22 @@ def unneeded_broadcast(s: _Simplifier, op: Apply) -> Any:
 
 
 Rewrite = Callable[[_Simplifier, Apply], Any]
-ANYWHERE: tuple[Rewrite, ...] = (plain_operand,)
+ANYWHERE: tuple[Rewrite, ...] = (plain_operand, spread_last)
 REWRITES: dict[Any, tuple[Rewrite, ...]] = {
-    operator.mul: (drop_unit, plain_operand, constant_first, negative_factor, flat_product),
-    operator.truediv: (drop_unit, plain_operand),
+    operator.mul: (
+        drop_unit,
+        plain_operand,
+        spread_last,
+        constant_first,
+        negative_factor,
+        flat_product,
+    ),
+    operator.truediv: (drop_unit, plain_operand, spread_last),
     operator.pow: (drop_unit, plain_operand),
     operator.neg: (double_negation, plain_operand),
-    operator.add: (plain_operand, sum_with_negative),
+    operator.add: (plain_operand, doubled, sum_with_negative),
+    DIM: (named_shape,),
+    SIZE: (named_shape,),
     np.transpose: (double_transpose,),
     np.broadcast_to: (unneeded_broadcast,),
     ASTYPE: (same_dtype,),

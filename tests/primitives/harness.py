@@ -50,6 +50,8 @@ class Case:
             return self.parameter(draw(tree, self.rng), block, varies=isinstance(tree, A))
         if isinstance(tree, tuple | list):
             return type(tree)([self.lift(item, block) for item in tree])
+        if isinstance(tree, slice):
+            return slice(*self.lift((tree.start, tree.stop, tree.step), block))
         return tree
 
     def parameter(self, value: Any, block: Block, *, varies: bool) -> Symbol:

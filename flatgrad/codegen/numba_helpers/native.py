@@ -1,7 +1,7 @@
 """What plain NumPy text Numba 0.68 compiles and computes as NumPy does; found by trying.
 
-    native("sum", (2,), axis=0)                    True: `x.sum(axis=0)` can stay as it is
-    native("sum", (2,), axis=0, keepdims=True)     False: print the helper `sum_axes(2, 0, True)`
+    native("sum", (2,))                     True: `x.sum()` can stay as it is
+    native("sum", (2,), keepdims=True)      False: print the helper `sum_axes(2, None, True)`
 
 "Native" also means safe: Numba checks no index against the length of its axis, so reading or
 writing by arrays and masks is never native here. float32 is native only if the result is
@@ -37,7 +37,7 @@ ALWAYS = frozenset(
     remainder mod fmod negative positive absolute fabs sign sqrt cbrt square reciprocal
     exp exp2 expm1 log log2 log10 log1p sin cos tan arcsin arccos arctan arctan2 sinh cosh tanh
     arcsinh arccosh arctanh hypot logaddexp logaddexp2 maximum minimum fmax fmin floor ceil trunc
-    rint round copysign less less_equal greater greater_equal equal not_equal logical_and
+    rint round around copysign less less_equal greater greater_equal equal not_equal logical_and
     logical_or logical_not logical_xor isnan isinf isfinite deg2rad rad2deg sinc nan_to_num
     where broadcast_to ravel flatten transpose swapaxes moveaxis fliplr flipud rot90
     zeros ones empty full eye identity arange zeros_like ones_like empty_like full_like copy astype
@@ -51,10 +51,6 @@ def _wide(attributes: dict[str, Any]) -> bool:
     return "float32" not in dtypes
 
 
-def _one_axis_or_none(attributes: dict[str, Any]) -> bool:
-    return not isinstance(attributes.get("axis"), tuple | list)
-
-
 def _whole(ranks: Ranks, attributes: dict[str, Any]) -> bool:
     """Over the whole array, with no other keyword."""
     axis, others = attributes.get("axis"), ("keepdims", "ddof", "weights")
@@ -63,15 +59,6 @@ def _whole(ranks: Ranks, attributes: dict[str, Any]) -> bool:
 
 def _exact_whole(ranks: Ranks, attributes: dict[str, Any]) -> bool:
     return _wide(attributes) and _whole(ranks, attributes)
-
-
-def _sum(ranks: Ranks, attributes: dict[str, Any]) -> bool:
-    return (
-        _wide(attributes)
-        and ranks[0] > 0
-        and not attributes.get("keepdims")
-        and _one_axis_or_none(attributes)
-    )
 
 
 def _cumulative(ranks: Ranks, attributes: dict[str, Any]) -> bool:
@@ -105,7 +92,8 @@ def _same_rank(ranks: Ranks, attributes: dict[str, Any]) -> bool:
 
 
 TESTS: dict[str, Test] = {
-    "sum": _sum,
+    # With an axis it compiles too, but six times longer than the helper, and runs 4x slower.
+    "sum": _exact_whole,
     "mean": _exact_whole,
     "prod": _exact_whole,
     "var": _exact_whole,
@@ -127,6 +115,7 @@ TESTS: dict[str, Test] = {
     # `//` of arrays is wrong at infinities; of numbers it is right.
     "//": lambda ranks, facts: not any(ranks),
     "floor_divide": lambda ranks, facts: not any(ranks),
+    "abs": lambda ranks, facts: not any(ranks),  # the builtin; np.abs takes arrays
     "clip": lambda ranks, facts: False,  # not for numbers; print np.minimum(np.maximum(...), ...)
     "reshape": lambda ranks, facts: False,  # only of contiguous arrays
     "expand_dims": lambda ranks, facts: ranks[0] > 0 and isinstance(facts.get("axis"), int),

@@ -1,8 +1,8 @@
 """Reductions over any axes, and running sums.
 
-    total(2, axes=1)
+    sum_axes(2, axes=1)
         def sum_axis1_2d(x):
-            out = np.empty((x.shape[0],))
+            out = np.empty((x.shape[0],), np.float64)
             for i in range(x.shape[0]):
                 acc = 0.0
                 for j in range(x.shape[1]):
@@ -345,3 +345,30 @@ def cumulative(kind: str, rank: int, axis: int | None = None, dtype: str = "floa
     ]
     name = f"cum{kind}_axis{along}_{rank}d{SUFFIXES[dtype]}"
     return define(name, "x", f"running {kind} along axis {along}", body)
+
+
+def product_of_others(rank: int, axes: Axes = None) -> Helper:
+    """For each element the product of the others that np.prod over `axes` takes with it."""
+    taken = tuple(normal_axes(axes, rank))
+    kept = tuple(axis for axis in range(rank) if axis not in taken)
+    order = kept + taken
+    inverse = tuple(order.index(axis) for axis in range(rank))
+    rows = " * ".join(f"x.shape[{axis}]" for axis in kept) or "1"
+    columns = " * ".join(f"x.shape[{axis}]" for axis in taken) or "1"
+    body = [
+        f"moved = np.ascontiguousarray(np.transpose(x, {order}))",
+        f"rows = moved.reshape(({rows}, {columns}))",
+        "out = np.empty_like(rows)",
+        "for i in range(rows.shape[0]):",
+        "    product = 1.0",
+        "    for j in range(rows.shape[1]):",
+        "        out[i, j] = product",
+        "        product *= rows[i, j]",
+        "    product = 1.0",
+        "    for j in range(rows.shape[1] - 1, -1, -1):",
+        "        out[i, j] *= product",
+        "        product *= rows[i, j]",
+        f"return np.transpose(out.reshape(moved.shape), {inverse})",
+    ]
+    suffix = "".join(str(axis) for axis in taken)
+    return define(f"product_of_others_axis{suffix}_{rank}d", "x", "products without one", body)

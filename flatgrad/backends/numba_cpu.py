@@ -1,0 +1,27 @@
+"""Generated Numba modules: compiled lazily, their machine code cached on disk.
+
+    module = load("f_grad", text)      # the text carries its own @numba.njit(cache=True) decorators
+    module.f_grad(x)                   # compiled now, or loaded from the folder of generated code
+"""
+
+from __future__ import annotations
+
+import warnings
+from types import ModuleType
+
+import numba
+
+from flatgrad.backends import python
+
+# A transposed operand of `@` is slower than a contiguous one; the user can do nothing about it.
+warnings.filterwarnings("ignore", category=numba.NumbaPerformanceWarning, message=".*contiguous.*")
+
+
+def load(name: str, text: str) -> ModuleType:
+    """Execute a module of jitted functions; where no cache can be had they compile in memory."""
+    try:
+        return python.load(name, text)
+    except RuntimeError as caught:
+        if "cannot cache" not in str(caught):
+            raise
+        return python.load(name, text.replace("cache=True, ", ""))

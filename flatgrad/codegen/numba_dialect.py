@@ -1,0 +1,112 @@
+"""How operations are written for Numba: plain NumPy text where it compiles and is right, else helpers.
+
+    x.sum(axis=0)        sum_axis0_2d(x)             # a small function, printed into the module
+    0.5 * x              np.float32(0.5) * x         # Numba would compute in float64
+    x[rows, columns]     gather_array1d_array1d(x, rows, columns)      # which checks its indices
+"""
+
+from __future__ import annotations
+
+import ast
+from typing import Any
+
+from flatgrad import activations_numba
+from flatgrad.codegen import numba_helpers as numba_text
+from flatgrad.codegen.emit import Dialect
+from flatgrad.codegen.expressions import call, literal, name, subscript, write
+from flatgrad.codegen.numba_index import indexed
+from flatgrad.codegen.numba_site import Site, fitted, unsupported
+from flatgrad.codegen.numba_writers import PLAIN, WRITERS
+from flatgrad.ir.ops import Apply, substitute
+
+DECORATOR = '@numba.njit(cache=True, error_model="numpy")'
+MAIN_DECORATOR = '@numba.njit(cache=True, error_model="numpy", boundscheck=True)'
+"""Numba checks no index by itself; in the function itself it must."""
+
+
+class NumbaDialect(Dialect):
+    """NumPy as far as Numba computes it right, helpers for the rest."""
+
+    backend = "numba"
+    decorator = DECORATOR
+    main_decorator = MAIN_DECORATOR
+
+    def need(self, helper: numba_text.Helper) -> None:
+        """Put a helper, and what it requires, into the module."""
+        for one in numba_text.in_order([helper]):
+            self.helpers.setdefault(one.name, one.source)
+
+    def expression(
+        self, op: Apply, operands: list[ast.expr], overrides: dict[str, ast.expr]
+    ) -> ast.expr:
+        """One operation as an expression.
+
+        Raises
+        ------
+        UnsupportedError
+            If there is neither a text that Numba compiles rightly nor a helper.
+        """
+        if op.primitive.opaque:
+            raise unsupported(op)
+        key = op.primitive.name
+        arguments = substitute(op.arguments, operands.__getitem__) | overrides
+        types = substitute(op.arguments, lambda k: op.operands[k].type)
+        site = Site(op, arguments, types, self)
+        if op.primitive.helper and key not in WRITERS:
+            return self.activation(site)
+        writer = WRITERS.get(key)
+        if writer is not None:
+            written = writer(site)
+            if written is not None:
+                return written
+        elif op.primitive.elementwise:
+            return write(op, fitted(op, operands), overrides)
+        elif key not in PLAIN and op.results:
+            raise unsupported(op)
+        return write(op, operands, overrides)
+
+    def activation(self, site: Site) -> ast.expr:
+        """One of flatgrad's own functions, in its text for these ranks."""
+        function = site.op.primitive.function.__name__
+        kind = site.kinds[0]
+        known = (*activations_numba.ALONG_AXIS, *activations_numba.SCALAR)
+        if function not in known or any(other.ndim for other in site.kinds[1:]):
+            raise unsupported(site.op)
+        keywords = {
+            key: value for key, value in site.op.arguments.items() if key in ("axis", "keepdims")
+        }
+        if function in activations_numba.ALONG_AXIS and "axis" not in keywords:
+            keywords["axis"] = None if function == "logsumexp" else -1
+        sources = activations_numba.numba_sources(function, kind.ndim, **keywords)
+        for key, text in sources.items():
+            self.helpers.setdefault(key, text)
+        target = activations_numba.numba_name(function, kind.ndim, **keywords)
+        args = fitted(site.op, [literal(arg) for arg in site.operands])
+        return call(name(target), args, {})
+
+    def add_in_place(self, op: Apply, base: str, index: Any, value: ast.expr) -> ast.stmt:
+        """`base[index] += value`, with duplicates adding up."""
+        return self.written(op, base, index, value, add=True)
+
+    def set_in_place(self, op: Apply, base: str, index: Any, value: ast.expr) -> ast.stmt:
+        """`base[index] = value`."""
+        return self.written(op, base, index, value, add=False)
+
+    def written(self, op: Apply, base: str, index: Any, value: ast.expr, *, add: bool) -> ast.stmt:
+        """A write as a statement, or as a call of a helper that checks its indices."""
+        kinds = substitute(op.arguments["index"], lambda k: op.operands[k].type)
+        rank = op.result.type.ndim
+        plan = indexed(index, kinds, rank)
+        if plan is None:
+            target = subscript(name(base), index)
+            target.ctx = ast.Store()  # type: ignore[attr-defined]
+            if add:
+                return ast.AugAssign(target, ast.Add(), value)  # type: ignore[arg-type]
+            return ast.Assign([target], value, lineno=0)
+        value_rank = substitute(op.arguments["value"], lambda k: op.operands[k].type).ndim
+        make = numba_text.add_items if add else numba_text.set_items
+        helper = make(plan.pattern, value_rank)
+        self.need(helper)
+        view = subscript(name(base), plan.view) if plan.view is not None else name(base)
+        args = [view, *[literal(entry) for entry in plan.entries], value]
+        return ast.Expr(call(name(helper.name), args, {}))

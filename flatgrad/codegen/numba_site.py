@@ -1,0 +1,91 @@
+"""One call as the Numba writers see it, and the casts that Numba's promotion makes necessary.
+
+    site.arguments["x"]      the expression of an argument
+    site.types["x"]          its type
+    site.helper(h, x)        a call of a helper, whose text goes into the module
+"""
+
+from __future__ import annotations
+
+import ast
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from flatgrad.codegen import numba_helpers as numba_text
+from flatgrad.codegen.expressions import call, dotted, literal, name
+from flatgrad.errors import error
+from flatgrad.ir.ops import Apply
+
+
+class HelperSink(Protocol):
+    """Where the text of helpers is collected."""
+
+    def need(self, helper: numba_text.Helper) -> None:
+        """Put a helper into the module."""
+
+
+@dataclass(slots=True)
+class Site:
+    """One call: its operation, its arguments as expressions and as types."""
+
+    op: Apply
+    arguments: dict[str, Any]
+    types: dict[str, Any]
+    dialect: HelperSink
+
+    @property
+    def dtype(self) -> str:
+        """The dtype of the result."""
+        return str(self.op.result.type.dtype)
+
+    @property
+    def operands(self) -> list[Any]:
+        """The operand arguments, in order."""
+        names = self.op.primitive.operand_names
+        return [self.arguments[key] for key in names if key in self.arguments]
+
+    @property
+    def kinds(self) -> list[Any]:
+        """The types of the operand arguments, in order."""
+        return [self.types[key] for key in self.op.primitive.operand_names if key in self.types]
+
+    def static(self, key: str, default: Any = None) -> Any:
+        """A static argument."""
+        return self.op.arguments.get(key, default)
+
+    def helper(self, helper: numba_text.Helper, *args: Any) -> ast.expr:
+        """A call of a helper, which goes into the module."""
+        self.dialect.need(helper)
+        return call(name(helper.name), [literal(arg) for arg in args], {})
+
+
+def unsupported(op: Apply) -> Exception:
+    """A call that Numba cannot run."""
+    return error(
+        "unsupported-backend",
+        f"`{op.primitive.text}` in this form is not available on the Numba backend",
+        op.origin.span,
+        help='use backend="numpy", or write it with other functions',
+    )
+
+
+def fitted(op: Apply, operands: list[ast.expr]) -> list[ast.expr]:
+    """Operands converted where Numba's promotion differs from NumPy's (NEP 50)."""
+    result = op.result.type.dtype
+    kinds = [operand.type for operand in op.operands]
+    compared = [kind.dtype for kind in kinds if not kind.weak and kind.dtype.startswith("float")]
+    working = result if result.startswith("float") else ("float32" if compared and set(compared) == {"float32"} else result)
+    return [fit(node, kind, working) for node, kind in zip(operands, kinds, strict=True)]
+
+
+def fit(node: ast.expr, kind: Any, working: str) -> ast.expr:
+    if working == "float32" and kind.dtype in ("float64", "int64") and kind.weak:
+        return call(dotted("np.float32"), [node], {})
+    if working == "float32" and kind.dtype == "bool" and kind.ndim:
+        return call(ast.Attribute(node, "astype", ast.Load()), [dotted("np.float32")], {})
+    if working == "float64" and kind.dtype == "float32":
+        wide = dotted("np.float64")
+        if kind.ndim:
+            return call(ast.Attribute(node, "astype", ast.Load()), [wide], {})
+        return call(wide, [node], {})
+    return node

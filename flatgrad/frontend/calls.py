@@ -1,0 +1,214 @@
+"""Calls: methods, functions that have rules, builtins, and Python functions lowered in place.
+
+    x.sum(axis=0)          # a method of an array
+    hidden.append(h)       # a method of a list made here
+    layer(x, w)            # a Python function: its statements are taken as if written here
+"""
+
+from __future__ import annotations
+
+import ast
+import types
+from typing import Any
+
+from flatgrad.frontend.builtin_calls import BUILTINS, is_pure
+from flatgrad.frontend.expressions import ExpressionLowerer
+from flatgrad.frontend.refs import Ref
+from flatgrad.frontend.resolve import Capture, Reader, is_data, is_sequence
+from flatgrad.frontend.source import read_source, signature_of
+from flatgrad.frontend.values import needs_static, read
+from flatgrad.primitives.registry import METHODS, lookup
+from flatgrad.primitives.symbolic import Symbol, is_symbolic
+
+MAX_DEPTH = 64
+
+READERS: dict[Any, tuple[str, ...]] = {
+    dict: ("items", "keys", "values", "get", "copy"), list: ("copy",),
+}  # fmt: skip
+WRITERS: dict[Any, tuple[str, ...]] = {
+    dict: ("update",), list: ("append", "extend", "insert", "pop", "reverse"),
+}  # fmt: skip
+"""Methods of Python containers that are handled."""
+
+
+class CallLowerer(ExpressionLowerer):
+    """Evaluates calls; `run`, the statements of a function, comes with the subclass."""
+
+    def run(self) -> Any:
+        """The value that the function returns."""
+        raise NotImplementedError
+
+    def eval_Call(self, node: ast.Call) -> Any:
+        """A method, a function with rules, a builtin, or another Python function."""
+        if isinstance(node.func, ast.Attribute):
+            base = self.value(node.func.value)
+            if isinstance(base, Ref | Symbol):
+                return self.call_method(node, node.func.attr, base)
+            if type(base) in READERS:
+                return self.container_method(node, node.func.attr, base)
+            with self.at(node.func):
+                callee = self.attribute(node.func, base)
+        else:
+            callee = self.value(node.func)
+        args = tuple(self.elements(node.args))
+        kwargs = self.keywords(node)
+        return self.call(node, callee, args, kwargs)
+
+    def call(
+        self, node: ast.Call, callee: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Any:
+        """A call of a static callee."""
+        if isinstance(callee, Symbol | Ref) or not callable(callee):
+            raise self.refuse(node, "unsupported-call", "a call of something that is no function")
+        if isinstance(callee, types.MethodType) and isinstance(callee.__func__, types.FunctionType):
+            return self.inline(node, callee.__func__, (callee.__self__, *args), kwargs)
+        builtin = BUILTINS.get(callee) if _hashable(callee) else None
+        if builtin is not None:
+            return builtin(self, node, args, kwargs)
+        if lookup(callee) is not None:
+            return self.apply(node, callee, args, kwargs, self.argument_names(node, callee))
+        if not is_symbolic(read((args, kwargs))) and is_pure(callee):
+            return self.static(node, callee, *args, **kwargs)
+        if isinstance(callee, types.FunctionType) or hasattr(callee, "py_func"):
+            return self.inline(node, callee, args, kwargs)
+        raise self.refuse(
+            node, "unsupported-call", f"`{self.source.segment(node.func)}` has no rule",
+            "write it with functions that have rules, or register one with flatgrad.defvjp",
+        )  # fmt: skip
+
+    def keywords(self, node: ast.Call) -> dict[str, Any]:
+        """Keyword arguments, `**static` unpacked."""
+        found: dict[str, Any] = {}
+        for keyword in node.keywords:
+            if keyword.arg is None:
+                more = self.mapping(keyword.value)
+            else:
+                more = {keyword.arg: self.value(keyword.value)}
+            twice = [name for name in more if name in found]
+            if twice:
+                raise self.refuse(node, "static-evaluation", f"`{twice[0]}` is given twice")
+            found.update(more)
+        return found
+
+    def argument_names(self, node: ast.Call, callee: Any) -> dict[str, str] | None:
+        """The user's words for the operands of a call."""
+        known = lookup(callee)
+        names = getattr(known, "operand_names", None)
+        if not names or any(isinstance(arg, ast.Starred) for arg in node.args):
+            return None
+        texts = [self.source.segment(arg) for arg in node.args]
+        return {name: f"`{text}`" for name, text in zip(names, texts, strict=False)}
+
+    def call_method(self, node: ast.Call, name: str, base: Any) -> Any:
+        """`x.sum(axis=0)`."""
+        args = tuple(self.elements(node.args))
+        kwargs = self.keywords(node)
+        if name == "fill" and isinstance(base, Ref):
+            if len(args) != 1 or kwargs:
+                raise self.refuse(node, "unsupported-call", "`.fill` takes one value")
+            self.store(node, base, slice(None), read(args[0]))
+            return None
+        if name in ("reshape", "transpose") and len(args) > 1:
+            args = (tuple(args),)
+        target = METHODS.get(name)
+        if target is None:
+            raise self.refuse(
+                node, "unsupported-attribute", f"the method `.{name}` of an array is not supported"
+            )
+        return self.apply(node, target, (base, *args), kwargs, spelling="method")
+
+    def container_method(self, node: ast.Call, name: str, base: Any) -> Any:
+        """A method of a list or dict."""
+        args = tuple(self.elements(node.args))
+        kwargs = self.keywords(node)
+        if name in WRITERS[type(base)]:
+            self.owned(node, base)
+        elif name not in READERS[type(base)]:
+            raise self.refuse(
+                node, "unsupported-attribute",
+                f"the method `.{name}` of a {type(base).__name__} is not supported",
+            )  # fmt: skip
+        if name in ("get", "insert", "pop"):
+            needs_static(read(args[:1]), f"the first argument of `.{name}`")
+        if name == "extend" and args:
+            args = (self.items(node, args[0]),)
+        found = self.static(node, getattr(base, name), *args, structural=True, **kwargs)
+        return list(found) if name in ("items", "keys", "values") else found
+
+    def owned(self, node: ast.AST, container: Any) -> None:
+        """Refuse to write to a list or dict of the user's."""
+        if id(container) in self.shared.outside:
+            raise self.refuse(
+                node, "unsupported-write",
+                f"a {type(container).__name__} from outside the function is written to",
+                "make a copy of it",
+            )  # fmt: skip
+
+    def store(self, node: ast.AST, ref: Ref, index: Any, new: Any) -> None:
+        """`ref[index] = new`."""
+        raise NotImplementedError
+
+    def inline(
+        self, node: ast.Call, callee: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Any:
+        """Lower another Python function in place."""
+        if self.shared.depth >= MAX_DEPTH:
+            raise self.refuse(node, "too-deep", "a recursion that does not end")
+        source = read_source(callee)
+        function = source.function
+        try:
+            bound = signature_of(function).bind(*args, **kwargs)
+        except TypeError as caught:
+            raise self.refuse(node, "static-evaluation", f"TypeError: {caught}") from None
+        inner = type(self)(source, self.shared)
+        given = bound.arguments.copy()
+        bound.apply_defaults()
+        for name, value in bound.arguments.items():
+            with self.at(node):
+                inner.env[name] = value if name in given else inner.default(name, value)
+        inner.depends_on_code()
+        self.shared.depth += 1
+        self.shared.frames.append(self.env)
+        try:
+            return inner.run()
+        finally:
+            self.shared.depth -= 1
+            self.shared.frames.pop()
+
+    def default(self, name: str, value: Any) -> Any:
+        """The default of a parameter; arrays and containers are captured."""
+        if not (is_data(value) or is_sequence(value) or type(value) is dict):
+            return value
+        function = self.source.function
+        return self.captured(
+            (id(function), "default", name), name, default_reader(function, name), value
+        )
+
+    def depends_on_code(self) -> None:
+        """A function whose code or defaults are replaced (`%autoreload`) is compiled again."""
+        function = self.source.function
+        static = self.shared.captures.static
+        for what in ("__code__", "__defaults__", "__kwdefaults__"):
+            value = getattr(function, what)
+            if value is not None:
+                read = _reader_of(function, what)
+                static[f"{id(function)}.{what}"] = Capture(what, read, value)
+
+
+def default_reader(function: types.FunctionType, name: str) -> Reader:
+    """Reads the present default of a parameter."""
+    return lambda: signature_of(function).parameters[name].default
+
+
+def _reader_of(function: types.FunctionType, what: str) -> Reader:
+    return lambda: getattr(function, what)
+
+
+def _hashable(callee: Any) -> bool:
+    try:
+        hash(callee)
+    except TypeError:
+        return False
+    return True
+
+

@@ -1,0 +1,243 @@
+"""Names and attributes: local variables, and what a function takes from outside.
+
+    scale * x          # a captured float: a hidden argument
+    layers[0] @ x      # a captured list: its arrays are hidden arguments
+    config.rate        # the attribute of a captured object: likewise
+"""
+
+from __future__ import annotations
+
+import ast
+import types
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from flatgrad.errors import FlatgradError, error
+from flatgrad.frontend.refs import Ref
+from flatgrad.frontend.resolve import (
+    MISSING,
+    Capture,
+    Captures,
+    Reader,
+    Scope,
+    attribute_reader,
+    has_plain_attribute,
+    is_data,
+    is_fixed,
+    is_sequence,
+    item_reader,
+    structure,
+)
+from flatgrad.frontend.source import Source
+from flatgrad.frontend.values import ControlFlow, like, number_in, read, wrap
+from flatgrad.ir.builder import Builder
+from flatgrad.ir.ops import Origin, Value
+from flatgrad.ir.types import Scalar, Type
+from flatgrad.primitives.symbolic import NeedStatic, Symbol
+
+CONTAINERS = (list, tuple, dict, set, frozenset, str, bytes, int, float, slice, range)
+
+
+
+@dataclass(slots=True)
+class Shared:
+    """What the lowering of a function and of all that it calls inline has in common.
+
+    `names` are those of the parameters; `imported` what was captured, by where it came from;
+    `outside` the lists and dicts that belong to the user; `frames` the variables of each function
+    on the way to the present call.
+    """
+
+    builder: Builder
+    captures: Captures = field(default_factory=Captures)
+    hidden_type: Callable[[str, Any], Type] | None = None
+    depth: int = 0
+    names: set[str] = field(default_factory=set)
+    imported: dict[Any, Any] = field(default_factory=dict)
+    outside: dict[int, Any] = field(default_factory=dict)
+    frames: list[dict[str, Any]] = field(default_factory=list)
+    hidden_values: set[Value] = field(default_factory=set)
+
+
+class NameLowerer:
+    """Finds what names and attributes mean, and says where errors are."""
+
+    def __init__(self, source: Source, shared: Shared) -> None:
+        self.source = source
+        self.shared = shared
+        self.builder = shared.builder
+        self.scope = Scope(source.function)
+        self.env: dict[str, Any] = {}
+        code = source.function.__code__
+        self.local_names = frozenset((*code.co_varnames, *code.co_cellvars))
+
+    @contextmanager
+    def at(self, node: ast.AST, part: str | None = None) -> Iterator[None]:
+        """Operations and errors inside belong to `node`."""
+        span = self.source.span(node)
+        try:
+            with self.builder.at(Origin(span), part or self.builder.part):
+                yield
+        except FlatgradError as caught:
+            if caught.diagnostic.span is not None:
+                raise
+            known = caught.diagnostic
+            raise error(known.code, known.message, span, help=known.help) from None
+        except NeedStatic as needed:
+            self.needs_value(needed, span)
+        except (ControlFlow, RecursionError):
+            raise
+        except Exception as caught:
+            message = f"{type(caught).__name__}: {caught} (while compiling this)"
+            raise error("internal", message, span, help="report it with this line") from caught
+
+    def needs_value(self, needed: NeedStatic, span: Any) -> None:
+        """Compile again with an int parameter static, or refuse."""
+        kind = needed.symbol.type
+        refusal = error(
+            "data-dependent-static",
+            f"{needed.reason} must be known while compiling, but depends on run-time data",
+            span,
+            help="pass it as an int argument, a string or a constant",
+        )
+        is_param = needed.symbol.value in self.builder.block.params
+        is_param = is_param and needed.symbol.value not in self.shared.hidden_values
+        if is_param and isinstance(kind, Scalar) and (kind.weak or kind.dtype == "int64"):
+            needed.refusal = refusal
+            raise needed
+        raise refusal from None
+
+    def refuse(self, node: ast.AST, code: str, message: str, help: str | None = None) -> Exception:
+        """An error at `node`."""
+        return error(code, message, self.source.span(node), help=help)
+
+    def value(self, node: ast.expr) -> Any:
+        """What an expression is: Ref, Symbol, static value or container of these."""
+        with self.at(node):
+            method = getattr(self, f"eval_{type(node).__name__}", None)
+            if method is None:
+                raise self.refuse(
+                    node, "unsupported-expression", f"{_describe(node)} is not supported"
+                )
+            return method(node)
+
+    def operand(self, node: ast.expr) -> Any:
+        """An expression as an argument of an operation: arrays are read."""
+        return read(self.value(node))
+
+    def eval_Name(self, node: ast.Name) -> Any:
+        if node.id in self.env:
+            return self.env[node.id]
+        if node.id in self.local_names:
+            raise self.refuse(node, "undefined-name", f"`{node.id}` is read before it is assigned")
+        capture = self.scope.lookup(node.id, self.source.span(node))
+        cell = self.scope.cells.get(node.id)
+        space = self.source.function.__globals__ if cell is None else cell
+        return self.captured((id(space), node.id), node.id, capture.read, capture.value)
+
+    def captured(self, key: Any, name: str, read: Reader, value: Any) -> Any:
+        """Something from outside: data becomes hidden arguments, the rest is checked at calls."""
+        if key not in self.shared.imported:
+            if not is_data(value):
+                container = is_sequence(value) or type(value) is dict
+                seen = lambda: structure(read())  # noqa: E731
+                capture = Capture(name, seen, seen()) if container else Capture(name, read, value)
+                self.shared.captures.static[f"{key}"] = capture
+            self.shared.imported[key] = self.imported(key, name, read, value)
+        return self.shared.imported[key]
+
+    def imported(self, key: Any, name: str, read: Reader, value: Any) -> Any:
+        """A captured value with hidden arguments for the data in it."""
+        if is_data(value):
+            return self.hidden(key, name, read, value)
+        if is_sequence(value):
+            items = [
+                self.imported((key, k), f"{name}_{k}", item_reader(read, k), item)
+                for k, item in enumerate(value)
+            ]
+            return self.foreign(items) if type(value) is list else like(value, items)
+        if type(value) is dict:
+            return self.foreign(
+                {
+                    k: self.imported((key, k), f"{name}_{k}", item_reader(read, k), item)
+                    for k, item in value.items()
+                }
+            )
+        return value
+
+    def foreign(self, container: Any) -> Any:
+        """Mark a list or dict as the user's, which may not be written to."""
+        self.shared.outside[id(container)] = container
+        return container
+
+    def hidden(self, key: Any, name: str, read: Reader, value: Any) -> Any:
+        """A hidden argument that carries a captured float or array."""
+        assert self.shared.hidden_type is not None
+        base = name if name.isidentifier() else "value"
+        name, count = base, 0
+        while name in self.shared.names:
+            count += 1
+            name = f"{base}_{count}"
+        self.shared.names.add(name)
+        if isinstance(value, np.ndarray) and value.ndim == 0:
+            outer = read
+            read = lambda: number_in(outer())  # noqa: E731
+            value = value[()]
+        made = Value(self.shared.hidden_type(name, value), name, kept=True)
+        self.builder.block.params += (made,)
+        for axis, size in enumerate(made.type.shape):
+            if not isinstance(size, int):
+                self.builder.lengths[size.name] = (made, axis)
+        self.shared.hidden_values.add(made)
+        self.shared.captures.hidden[f"{key}"] = Capture(name, read, value)
+        found = wrap(Symbol(made, self.builder))
+        if isinstance(found, Ref):
+            found.buffer.fixed = f"`{base}` lives outside the function and is written to"
+        return found
+
+    def eval_Attribute(self, node: ast.Attribute) -> Any:
+        return self.attribute(node, self.value(node.value))
+
+    def attribute(self, node: ast.Attribute, base: Any) -> Any:
+        """`base.name`: of an array, of a module or class, or of an object of the user's."""
+        name = node.attr
+        if isinstance(base, Ref | Symbol):
+            return self.array_attribute(node, base)
+        if isinstance(base, np.dtype | np.ufunc):
+            return getattr(base, name)
+        if isinstance(base, tuple) and name in getattr(base, "_fields", ()):
+            return getattr(base, name)
+        plain = not isinstance(base, CONTAINERS) and has_plain_attribute(base, name)
+        if base is None or not plain:
+            raise self.refuse(
+                node, "unsupported-attribute", f"`.{name}` of a {type(base).__name__}"
+            )
+        found = getattr(base, name, MISSING)
+        if found is MISSING:
+            raise self.refuse(
+                node, "undefined-name", f"`{self.source.segment(node)}` does not exist"
+            )
+        if isinstance(base, types.ModuleType | type) and is_fixed(base):
+            return found
+        read = attribute_reader(base, name)
+        if isinstance(found, types.MethodType):
+            self.captured((id(base), name), name, read, read())
+            return found
+        return self.captured((id(base), name), name, read, found)
+
+    def array_attribute(self, node: ast.Attribute, base: Any) -> Any:
+        """An attribute of an array or number."""
+        raise NotImplementedError
+
+
+def _describe(node: ast.AST) -> str:
+    words = {
+        "Await": "`await`", "Yield": "`yield`", "YieldFrom": "`yield from`", "Lambda": "a lambda",
+        "ListComp": "a list comprehension", "GeneratorExp": "a generator expression",
+        "SetComp": "a set comprehension", "DictComp": "a dict comprehension", "Set": "a set",
+    }  # fmt: skip
+    return words.get(type(node).__name__, type(node).__name__)

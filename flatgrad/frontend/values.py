@@ -1,0 +1,131 @@
+"""What expressions evaluate to while compiling, and how it is taken apart.
+
+    Ref       an array: a buffer or a view          Symbol    a number known when running
+    tuple, list, dict of these                      anything else: a static Python value
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from flatgrad.frontend.refs import Buffer, Ref, is_view_without_axes, located
+from flatgrad.ir.ops import Value
+from flatgrad.ir.types import Scalar
+from flatgrad.primitives.symbolic import NeedStatic, Symbol
+
+VIEWS = frozenset(
+    {np.split, np.array_split, np.hsplit, np.vsplit, np.dsplit, np.flip, np.fliplr, np.flipud,
+     np.diag, np.rot90, np.moveaxis, np.rollaxis, np.atleast_1d, np.atleast_2d, np.atleast_3d}
+)  # fmt: skip
+"""Functions defined through others whose results are views in NumPy, too."""
+
+class ControlFlow(Exception):
+    """Control left a block by a statement of the user's."""
+
+
+def place(result: Any, sources: dict[Value, Ref], whole: bool) -> Any:
+    """The arrays in the result of a call, as references."""
+    if isinstance(result, Symbol) and (result.ndim or is_view_without_axes(result)):
+        return located(result, sources, whole)
+    if isinstance(result, list | tuple):
+        return type(result)([place(item, sources, whole) for item in result])
+    return result
+
+
+def refs_in(tree: Any) -> list[Ref]:
+    """All references in a tree of arguments."""
+    match tree:
+        case Ref():
+            return [tree]
+        case tuple() | list():
+            return [ref for item in tree for ref in refs_in(item)]
+        case dict():
+            return [ref for item in tree.values() for ref in refs_in(item)]
+    return []
+
+
+def occurrences(number: Symbol, tree: Any) -> int:
+    """How often a number stands in variables and containers."""
+    match tree:
+        case Symbol():
+            return int(tree.value is number.value)
+        case tuple() | list():
+            return sum(occurrences(number, item) for item in tree)
+        case dict():
+            return sum(occurrences(number, item) for item in tree.values())
+    return 0
+
+
+def needs_static(found: Any, what: str) -> None:
+    """Ask for the value of the first symbol in `found`, if there is one."""
+    match found:
+        case Symbol():
+            raise NeedStatic(found, what)
+        case tuple() | list():
+            for item in found:
+                needs_static(item, what)
+        case dict():
+            for item in found.values():
+                needs_static(item, what)
+        case slice():
+            needs_static((found.start, found.stop, found.step), what)
+
+
+def same_length(left: Any, right: Any) -> bool | None:
+    """Whether two lengths, or shapes, are equal; None if that is known only when running."""
+    if type(left) is type(right) is tuple:
+        if len(left) != len(right):
+            return False
+        known = [same_length(one, other) for one, other in zip(left, right, strict=True)]
+        return False if False in known else None if None in known else True
+    one, other = _size(left), _size(right)
+    if isinstance(one, int) and isinstance(other, int):
+        return one == other
+    return True if one is not None and one == other else None
+
+
+def _size(found: Any) -> Any:
+    if isinstance(found, Symbol):
+        return found.type.size if isinstance(found.type, Scalar) else None
+    return found if type(found) is int else None
+
+
+def is_numeric(found: Any) -> bool:
+    """Whether operators on this build operations."""
+    return isinstance(found, Ref | Symbol)
+
+
+def read(found: Any) -> Any:
+    """A value with the arrays in it read."""
+    match found:
+        case Ref():
+            return found.read()
+        case tuple():
+            return like(found, [read(item) for item in found])
+        case list():
+            return [read(item) for item in found]
+        case dict():
+            return {key: read(item) for key, item in found.items()}
+    return found
+
+
+def wrap(result: Any) -> Any:
+    """A fresh array gets a buffer of its own."""
+    if isinstance(result, Symbol) and result.ndim:
+        return Ref(Buffer(result))
+    if isinstance(result, list | tuple) and type(result) in (list, tuple):
+        return type(result)(wrap(item) for item in result)
+    return result
+
+
+def like(found: tuple[Any, ...], items: list[Any]) -> Any:
+    """A tuple, or a named tuple of the same kind."""
+    make_from = getattr(type(found), "_make", tuple)
+    return make_from(items)
+
+
+def number_in(found: Any) -> Any:
+    """A 0-d array as the number in it."""
+    return found[()] if isinstance(found, np.ndarray) else found

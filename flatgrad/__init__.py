@@ -58,7 +58,8 @@ _HOME = {name: module for module, names in _HOMES.items() for name in names}
 __all__ = [
     "ArgumentError", "FlatgradError", "InternalError", "NameResolutionError", "ShapeError",
     "SourceError", "StaticValueError", "TypeInferenceError", "UnsupportedError", "__version__",
-    "check_grads", "defjvp", "defvjp", "elu", "gelu", "grad", "leaky_relu", "log_softmax", "logsumexp", "relu",
+    "check_grads", "defjvp", "defvjp", "elu", "gelu", "grad", "leaky_relu", "log_softmax",
+    "logsumexp", "relu",
     "sigmoid", "silu", "softmax", "softplus", "value_and_grad",
 ]  # fmt: skip
 

@@ -8,11 +8,13 @@ for it, nothing else. Its source text is copied as it stands into generated modu
 too may only use these names (or be strings). `activations_numba` holds the same for Numba.
 
 Shared behaviour: float16, float32 and float64 are kept; integers and bools act as float64; a scalar
-or 0-d array gives a scalar; nan gives nan; no argument is changed; nothing overflows on the way to
-a finite result.
+or 0-d array gives a scalar, a Python float a Python float where the function is elementwise; nan
+gives nan; no argument is changed; nothing overflows on the way to a finite result.
 """
 
+import functools
 import math
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -31,6 +33,19 @@ REQUIRES: dict[str, tuple[str, ...]] = {
 __all__ = [*ELEMENTWISE, *ALONG_AXIS]
 
 
+def _float_for_float(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Hand out a Python float for Python floats: unlike np.float64, it adapts to float32 arrays."""
+
+    @functools.wraps(function)
+    def wrapper(*args: Any, **kwargs: Any) -> Any:
+        result = function(*args, **kwargs)
+        given = (*args, *kwargs.values())
+        return float(result) if all(type(arg) is float for arg in given) else result
+
+    return wrapper
+
+
+@_float_for_float
 def sigmoid(x: float | np.ndarray) -> "Any":
     """Logistic function, ``1 / (1 + exp(-x))``, elementwise.
 
@@ -41,11 +56,13 @@ def sigmoid(x: float | np.ndarray) -> "Any":
     return np.where(x >= 0, 1.0, e) / (1.0 + e)
 
 
+@_float_for_float
 def relu(x: float | np.ndarray) -> "Any":
     """Rectifier, ``max(x, 0)``, elementwise."""
     return np.maximum(x, 0.0)
 
 
+@_float_for_float
 def leaky_relu(x: float | np.ndarray, slope: float | np.ndarray = 0.01) -> "Any":
     """``x`` where `x` is positive, ``slope * x`` elsewhere.
 
@@ -54,6 +71,7 @@ def leaky_relu(x: float | np.ndarray, slope: float | np.ndarray = 0.01) -> "Any"
     return np.maximum(x, 0.0) + slope * np.minimum(x, 0.0)
 
 
+@_float_for_float
 def elu(x: float | np.ndarray, alpha: float | np.ndarray = 1.0) -> "Any":
     """``x`` where `x` is positive, ``alpha * (exp(x) - 1)`` elsewhere; ``-alpha`` at -inf.
 
@@ -62,12 +80,14 @@ def elu(x: float | np.ndarray, alpha: float | np.ndarray = 1.0) -> "Any":
     return np.maximum(x, 0.0) + alpha * np.expm1(np.minimum(x, 0.0))
 
 
+@_float_for_float
 def softplus(x: float | np.ndarray) -> "Any":
     """``log(1 + exp(x))``, elementwise: about ``exp(x)`` far below 0 and ``x`` far above."""
     e = np.exp(np.minimum(x, 0.0 - x))  # exp(-|x|) is at most 1
     return np.maximum(x, 0.0) + np.log1p(e)
 
 
+@_float_for_float
 def normal_cdf(x: float | np.ndarray) -> "Any":
     """Distribution function of the standard normal, elementwise: the chance of a value below x.
 
@@ -80,6 +100,7 @@ def normal_cdf(x: float | np.ndarray) -> "Any":
     return Phi.astype(np.result_type(t))
 
 
+@_float_for_float
 def gelu(x: float | np.ndarray) -> "Any":
     """Gaussian error linear unit, ``x * Phi(x)``, elementwise, with Phi the normal distribution.
 
@@ -89,6 +110,7 @@ def gelu(x: float | np.ndarray) -> "Any":
     return x * normal_cdf(x)
 
 
+@_float_for_float
 def silu(x: float | np.ndarray) -> "Any":
     """Sigmoid linear unit or swish, ``x * sigmoid(x)``, elementwise; the limit at -inf is 0."""
     return np.maximum(x, -2e4) * sigmoid(x)  # sigmoid is 0 from here down; 0 * -inf would be nan

@@ -115,10 +115,10 @@ def _key_parts(derived: Any, values: dict[str, Any]) -> list[str]:
             parts += [f"{name}.dtype", f"{name}.shape"]
         elif value is None or type(value) in (float, np.float64, np.float32):
             continue
+        elif isinstance(value, tuple | slice):
+            parts.append(f"freeze({name})")
         elif name in derived.static_params or isinstance(value, STATIC_KINDS) or callable(value):
             parts.append(name)
-        elif isinstance(value, tuple):
-            parts.append(f"freeze({name})")
     return parts
 
 
@@ -172,13 +172,14 @@ def _capture_tests(compiled: Any, space: dict[str, Any], lines: list[str]) -> li
         if isinstance(capture.value, np.ndarray):
             space[f"hidden_shape_{k}"] = capture.value.shape
             space[f"hidden_dtype_{k}"] = capture.value.dtype
-            test += f" or hidden_{k}.shape != hidden_shape_{k} or hidden_{k}.dtype != hidden_dtype_{k}"
+            test += f" or hidden_{k}.shape != hidden_shape_{k}"
+            test += f" or hidden_{k}.dtype != hidden_dtype_{k}"
         tests.append(test)
     return tests
 
 
 def _passed(found: Any, values: dict[str, Any]) -> list[str]:
-    """The arguments that the emitted code takes, converted: ints to floats, 0-d arrays to numbers."""
+    """The arguments of the emitted code: ints made floats, 0-d arrays made numbers."""
     passed = []
     for name, kind in found.types.items():
         if isinstance(kind, Array):
@@ -203,10 +204,7 @@ def _results(
     for k, (name, kind) in enumerate(zip(found.wrt, gradients, strict=True)):
         leaves.append(f"g{k}")
         converted.append(_converted(f"g{k}", found.types[name], kind, values[name], space))
-    if found.bare or len(leaves) == 1:
-        target = "g0"
-    else:
-        target = f"({', '.join(leaves)})"
+    target = "g0" if len(leaves) == 1 else f"({', '.join(leaves)})"
     if found.bare:
         result = converted[0]
     elif isinstance(derived.argnums, tuple | list):
@@ -239,7 +237,9 @@ def _converted(leaf: str, kind: Any, given: Any, value: Any, space: dict[str, An
 def explain(caught: Exception, compiled: Any) -> None:
     """Say at which line of the user's code an error in the emitted code arose."""
     for frame in reversed(traceback.extract_tb(caught.__traceback__)):
-        origin = compiled.module.lines.get(frame.lineno) if frame.filename == compiled.path else None
+        if frame.filename != compiled.path:
+            continue
+        origin = compiled.module.lines.get(frame.lineno)
         if origin is not None and origin.span is not None:
             sweep = "" if origin.sweep == "forward" else f" ({origin.sweep} sweep)"
             caught.add_note(f"from {origin.span}{sweep}: {origin.span.text.strip()}")

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from flatgrad import callers
+from flatgrad.compiled_calls import make_compiled_callable
 from flatgrad.errors import FlatgradError, error
 from flatgrad.frontend.lower import Static
 from flatgrad.frontend.source import Source, read_source, signature_of, unwrap
@@ -121,9 +122,7 @@ class Derived:
         """Run the pipeline."""
         request = Request(self.kind, wrt, self.has_aux, self.backend)
         compiled = compile_gradient(self.source, types, request, hidden_type)
-        gradients = None
-        if not bare:
-            gradients = namedtuple("Gradients", wrt, rename=True)  # type: ignore[misc]
+        gradients: Any = None if bare else namedtuple("Gradients", wrt, rename=True)
         return Specialisation(compiled, types, wrt, bare, gradients)
 
     def chosen(self, values: dict[str, Any]) -> tuple[tuple[str, ...], bool]:
@@ -143,6 +142,8 @@ class Derived:
                 if can_have_gradient(values[name]) and name not in self.static_params
             )
             if not wrt:
+                for name, value in values.items():
+                    type_of(name, value, wants_gradient=False)  # a list says more about itself
                 raise error(
                     "nothing-to-differentiate",
                     f"no argument of `{self.primal.__name__}` is a float or a float array",
@@ -154,7 +155,8 @@ class Derived:
         for name in wrt:
             if not can_have_gradient(values[name]):
                 found = values[name]
-                what = f"an array of {found.dtype}" if isinstance(found, np.ndarray) else repr(found)
+                is_array = isinstance(found, np.ndarray)
+                what = f"an array of {found.dtype}" if is_array else repr(found)
                 raise error(
                     "not-differentiable",
                     f"`{name}` is {what} and cannot have a gradient",
@@ -197,7 +199,8 @@ def _key(kind: Type | Static) -> Any:
 
 def _same_hidden(capture: Any) -> bool:
     try:
-        return bool(hidden_type(capture.name, capture.read()) == hidden_type(capture.name, capture.value))
+        now, then = capture.read(), capture.value
+        return bool(hidden_type(capture.name, now) == hidden_type(capture.name, then))
     except (FlatgradError, NameError, ValueError, KeyError):
         return False
 
@@ -276,4 +279,7 @@ def derive(
         for one in argnums if isinstance(argnums, tuple | list) else (argnums,):
             parameter_name(one, names, plain)
     derived = Derived(plain, kind, argnums, has_aux, backend, signature)
-    return callers.public_function(derived, function)
+    public = callers.public_function(derived, function)
+    if backend == "numba":
+        make_compiled_callable(derived, public)
+    return public

@@ -1,6 +1,6 @@
 """What went wrong, where, why, and what to write instead.
 
-    raise error("loop-carried-type", "`h` changes rank inside the loop", span, help="use a new name")
+    raise error("loop-carried-type", "`h` changes rank inside the loop", span, help="use a name")
 
     model.py:12:9: error: `h` changes rank inside the loop  [loop-carried-type]
        12 |         h = np.outer(h, w)
@@ -114,7 +114,6 @@ class InternalError(FlatgradError, RuntimeError):
 
 CODES: dict[str, tuple[type[FlatgradError], str]] = {
     "no-source": (SourceError, "the source text of a function cannot be found"),
-    "changed-source": (SourceError, "the source text is not that of the running function"),
     "changed-source": (SourceError, "the text of a function is not that of the code that runs"),
     "unsupported-function-kind": (UnsupportedError, "generators, coroutines and classes"),
     "unsupported-statement": (UnsupportedError, "a statement outside the supported subset"),

@@ -7,7 +7,6 @@
 
 from __future__ import annotations
 
-
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from types import ModuleType
@@ -15,8 +14,8 @@ from typing import Any
 
 import flatgrad.primitives.rules  # noqa: F401  (fills the registry)
 from flatgrad.backends import python
-from flatgrad.codegen.module import Module, build_module
 from flatgrad.codegen.emit import Dialect
+from flatgrad.codegen.module import Module, build_module
 from flatgrad.codegen.numba_dialect import NumbaDialect
 from flatgrad.codegen.numpy_dialect import NumpyDialect
 from flatgrad.errors import error
@@ -137,14 +136,17 @@ def differentiate(fn: Function, request: Request, source: Source) -> Function:
     wrt = [params[name] for name in request.wrt]
     fn, adjoints = reverse(fn, wrt, output=_leaf_index(output))
     results: list[Operand] = []
-    loss = _collect(fn.results, output, results)
-    extra = _collect(fn.results, aux, results)
+    value: Any = None
+    if request.kind == "value_and_grad":
+        value = _collect(fn.results, (output, aux) if request.has_aux else output, results)
+    elif request.has_aux:
+        value = _collect(fn.results, aux, results)
     gradients = tuple(_add(results, adjoint) for adjoint in adjoints)
     tree: Any = gradients if len(gradients) > 1 else gradients[0]
     if request.kind == "value_and_grad":
-        tree = ((loss, extra) if request.has_aux else loss, tree)
+        tree = (value, tree)
     elif request.has_aux:
-        tree = (tree, extra)
+        tree = (tree, value)
     return replace(fn, body=Block(fn.params, fn.body.ops, tuple(results)), tree=tree)
 
 

@@ -59,10 +59,10 @@ def array_type(name: str, value: np.ndarray) -> Type:
             f"`{name}` is a {type(value).__name__}, a subclass of ndarray",
             help=f"pass np.asarray({name})",
         )
-    if value.dtype.kind not in "biuf" or (value.dtype.kind == "f" and value.dtype.name not in FLOATS):
-        raise dtype_error(name, value.dtype)
-    if not value.dtype.isnative:
-        raise dtype_error(name, value.dtype)
+    dtype = value.dtype
+    known = dtype.name in FLOATS if dtype.kind == "f" else dtype.kind in "biu"
+    if not (known and dtype.isnative):
+        raise dtype_error(name, dtype)
     if value.ndim == 0:
         return Scalar(value.dtype.name)
     shape = tuple(
@@ -107,6 +107,8 @@ def freeze(value: Any) -> Any:
     """A hashable key that tells values of different types apart (1, 1.0, True)."""
     if isinstance(value, tuple):
         return tuple(freeze(item) for item in value)
+    if isinstance(value, slice):  # hashable from Python 3.12 on
+        return (slice, freeze((value.start, value.stop, value.step)))
     return (type(value), value)
 
 

@@ -16,46 +16,23 @@ import copy
 import inspect
 import math
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from flatgrad.differences import Comparison, Judge, Slope
+
 __all__ = ["Comparison", "GradientCheckError", "GradientReport", "check_grads"]
 
 Floats = npt.NDArray[np.float64]
-Slope = Callable[[float], float]  # t -> f(x + t v), NaN where f is undefined
 STEPS = (1e-2, 1e-3, 1e-4, 1e-5, 1e-6, 1e-7, 1e-8)
 
 
 class GradientCheckError(AssertionError):
     """A gradient is wrong, or cannot be checked where it was asked for."""
-
-
-@dataclass(frozen=True, slots=True)
-class Comparison:
-    """One analytic slope beside the numeric one."""
-
-    place: str
-    analytic: float
-    numeric: float
-    relative_error: float  # of max(|analytic|, |numeric|, floor); small elements share a floor
-    step: float
-    passed: bool
-    hint: str = ""
-
-    def __str__(self) -> str:
-        error = abs(self.analytic - self.numeric)
-        relative = error / max(abs(self.analytic), abs(self.numeric), 1e-300)
-        return (
-            f"  worst: {self.place}\n"
-            f"    analytic        {self.analytic:.10g}\n"
-            f"    numeric         {self.numeric:.10g}\n"
-            f"    relative error  {relative:.3g}\n"
-            f"    step            {self.step:.1e}" + (f"\nhelp: {self.hint}" if self.hint else "")
-        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,93 +124,6 @@ class _Probe:
         return at
 
 
-class _Estimate(NamedTuple):
-    value: float
-    error: float
-    step: float
-
-
-def _ridders(
-    slope: Slope, steps: Sequence[float], eps: float, samples: list[tuple[float, float, float]]
-) -> Iterator[tuple[_Estimate, _Estimate]]:
-    """For each usable step: its own quotient with its rounding noise, and the best value so far."""
-    best = _Estimate(math.nan, math.inf, steps[0])
-    previous: list[float] = []  # last row of the tableau
-    wider: list[float] = []  # the steps before, nearest first
-    moved = False
-    for h in steps:
-        up, down = slope(h), slope(-h)
-        if not (math.isfinite(up) and math.isfinite(down)):
-            continue
-        samples.append((h, up, down))
-        if up == down and moved:
-            continue  # below the resolution of f
-        moved = up != down
-        noise = eps * max(abs(up), abs(down)) / h
-        row = [(up - down) / (2 * h)]
-        if not previous:
-            best = _Estimate(row[0], math.inf, h)
-        for entry, step in zip(previous, wider, strict=True):
-            better = row[-1] + (row[-1] - entry) / ((step / h) ** 2 - 1)
-            error = max(abs(better - row[-1]), abs(better - entry), noise)
-            if error <= best.error:
-                best = _Estimate(better, error, h)
-            row.append(better)
-        previous, wider = row, [h, *wider]
-        yield _Estimate(row[0], noise, h), best
-
-
-@dataclass(frozen=True, slots=True)
-class _Judge:
-    rtol: float
-    atol: float
-    eps: float  # of the values that are differenced
-    center: float  # f at the point
-
-    def scale(self, analytic: float, numeric: float, floor: float) -> float:
-        return max(abs(analytic), abs(numeric), floor, self.atol / self.rtol, 1e-300)
-
-    def compare(
-        self, place: str, analytic: float, floor: float, slope: Slope, steps: Sequence[float]
-    ) -> Comparison:
-        """Judge the best numeric slope, or a single step's quotient if only that agrees."""
-        samples: list[tuple[float, float, float]] = []
-        best = _Estimate(math.nan, math.inf, steps[0])
-        agreed = None
-        for raw, best in _ridders(slope, steps, self.eps, samples):
-            scale = self.scale(analytic, best.value, floor)
-            if max(abs(analytic - best.value), 100 * best.error) <= self.rtol * scale:
-                break
-            scale = self.scale(analytic, raw.value, floor)
-            if max(abs(analytic - raw.value), raw.error) <= self.rtol * scale:
-                agreed = raw
-        for numeric in (best, agreed or best):
-            error = abs(analytic - numeric.value) / self.scale(analytic, numeric.value, floor)
-            if error <= self.rtol:
-                return Comparison(place, analytic, numeric.value, error, numeric.step, True)
-        hint = self.hint(analytic, numeric, samples)
-        error = error if math.isfinite(error) else math.inf
-        return Comparison(place, analytic, numeric.value, error, numeric.step, False, hint)
-
-    def hint(
-        self, analytic: float, numeric: _Estimate, samples: list[tuple[float, float, float]]
-    ) -> str:
-        """Why they differ, if it shows. |left - right| is |f''| * h unless there is a kink."""
-        if not math.isfinite(analytic):
-            return f"the analytic gradient is {analytic} here"
-        if not math.isfinite(numeric.value):
-            return "f is NaN, infinite or undefined next to this point"
-        gaps = [(h, abs(up - 2 * self.center + down) / h, up) for h, up, down in samples]
-        clear = [(h, gap) for h, gap, up in gaps if gap * h > 16 * self.eps * abs(up)]
-        if len(clear) > 1:
-            (wide, before), (narrow, gap) = clear[-2:]
-            if gap > before * math.sqrt(narrow / wide) and gap > self.rtol * abs(analytic):
-                return f"the function is not differentiable here: |left - right| = {gap:.6g}"
-        if numeric.error > abs(analytic - numeric.value):
-            return f"the numeric value is only good to {numeric.error:.1e}; try other steps"
-        return ""
-
-
 def _real(result: Any) -> float:
     if not isinstance(result, float | int | np.generic | np.ndarray) or np.shape(result) != ():
         raise TypeError(f"check_grads needs an f that returns one real number, not {result!r:.60}")
@@ -317,7 +207,7 @@ def _steps(steps: Sequence[float], scale: float) -> list[float]:
 
 
 def _check_element(
-    probe: _Probe, judge: _Judge, leaf: _Leaf, flat: int, steps: Sequence[float]
+    probe: _Probe, judge: Judge, leaf: _Leaf, flat: int, steps: Sequence[float]
 ) -> Comparison:
     finite = np.abs(leaf.gradient[np.isfinite(leaf.gradient)])
     floor = 0.01 * float(finite.max(initial=0.0))
@@ -334,7 +224,7 @@ def _check_element(
 
 
 def _check_direction(
-    probe: _Probe, judge: _Judge, leaves: list[_Leaf], rng: np.random.Generator, steps: Any
+    probe: _Probe, judge: Judge, leaves: list[_Leaf], rng: np.random.Generator, steps: Any
 ) -> Comparison:
     random = [rng.standard_normal(leaf.point.shape) for leaf in leaves]
     norm = math.sqrt(sum(float(np.sum(u * u)) for u in random)) or 1.0
@@ -441,14 +331,14 @@ def check_grads(
     if atol is None:
         atol = abs(probe.center) * (100 * probe.eps / max(steps) + 64 * argument_eps)
     leaves = _leaves(probe, _analytic(f, argnums, gradient, backend), argnums, rtol)
-    judge = _Judge(max(rtol, 1e-16), atol, probe.eps, probe.center)
+    judge = Judge(max(rtol, 1e-16), atol, probe.eps, probe.center)
     limit = sys.maxsize if elements is True else int(elements)
     return _compare_all(probe, judge, leaves, steps, directions, limit, seed)
 
 
 def _compare_all(
     probe: _Probe,
-    judge: _Judge,
+    judge: Judge,
     leaves: list[_Leaf],
     steps: Sequence[float],
     directions: int,

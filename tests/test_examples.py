@@ -95,6 +95,19 @@ def test_digits_gradient(load):
     check_grads(digits.loss, (*params, X, t, 0.01))
 
 
+@pytest.mark.slow
+def test_digits_has_the_same_curve_compiled(load):
+    digits = load("digits", "sklearn", "tqdm")
+    curves = []
+    for backend in ("numpy", "numba"):
+        rng = np.random.default_rng(0)
+        train_set, watched, _ = digits.load(rng)
+        names = ("W1", "b1", "W2", "b2")
+        step = digits.value_and_grad(digits.loss, argnums=names, backend=backend)
+        curves.append(digits.train(step, 2, rng, train_set, watched)[1])
+    assert np.allclose(*curves, rtol=1e-9)
+
+
 def test_fit(load, capsys):
     fit = load("fit_scipy")
     found = fit.main()

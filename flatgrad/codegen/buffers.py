@@ -36,7 +36,7 @@ def in_place_writes(block: Block) -> set[Apply]:
         shared = aliased_operand(op)
         if shared is not None:
             users.setdefault(shared, []).append(op.results[0])
-    found = set()
+    found: set[Apply] = set()
     for k, op in enumerate(block.ops):
         if not isinstance(op, Apply):
             continue
@@ -50,13 +50,21 @@ def in_place_writes(block: Block) -> set[Apply]:
 
 def aliased_operand(op: Op) -> Value | None:
     """The operand whose memory the result of `op` may share."""
-    if not isinstance(op, Apply) or op.primitive.alias is None or op.result.type.ndim == 0:
+    if not isinstance(op, Apply) or op.primitive.alias is None or _is_element(op):
         return None
     if op.primitive.function is operator.getitem and is_copied(op):
         return None
     slot = op.arguments[op.primitive.alias]
     operand = op.operands[slot.index] if isinstance(slot, Slot) else None
     return operand if isinstance(operand, Value) else None
+
+
+def _is_element(op: Apply) -> bool:
+    """Whether `x[i, j]` is a number; with `...` it is a view without axes."""
+    if op.primitive.function is not operator.getitem or op.result.type.ndim:
+        return False
+    index = op.arguments["index"]
+    return all(entry is not Ellipsis for entry in (index if isinstance(index, tuple) else (index,)))
 
 
 def is_copied(read: Apply) -> bool:

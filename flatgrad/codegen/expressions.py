@@ -217,7 +217,7 @@ def _einsum(op: Apply, arguments: dict[str, Any]) -> ast.expr:
 
 
 def _tensordot(op: Apply, arguments: dict[str, Any]) -> ast.expr:
-    """`np.tensordot(a, b, axes=1)`; it hands out arrays without axes, which `[()]` makes numbers."""
+    """`np.tensordot(a, b, axes=1)`; `[()]` makes numbers of its arrays without axes."""
     keywords = {"axes": literal(arguments["axes"])} if "axes" in arguments else {}
     operands = [literal(arguments["a"]), literal(arguments["b"])]
     node = call(dotted("np.tensordot"), operands, keywords)

@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import keyword
 
-RESERVED = frozenset(keyword.kwlist) | {"np", "math", "numba", "float", "int", "bool", "len", "range"}
+RESERVED = frozenset(keyword.kwlist) | {
+    "np", "math", "numba", "float", "int", "bool", "abs", "len", "range", "round",
+}  # fmt: skip
 
 
 class Names:
@@ -17,13 +19,15 @@ class Names:
 
     def __init__(self, taken: frozenset[str] = frozenset()) -> None:
         self.taken = set(taken | RESERVED)
+        self.counts: dict[str, int] = {}
 
     def fresh(self, base: str) -> str:
         """`base` if it is free, else with a number."""
         base = base if base.isidentifier() else "value"
-        candidate, count = base, 0
+        candidate, count = base, self.counts.get(base, 0)
         while candidate in self.taken:
             count += 1
             candidate = f"{base}_{count}"
+        self.counts[base] = count
         self.taken.add(candidate)
         return candidate

@@ -1,4 +1,4 @@
-"""How operations are written for Numba: plain NumPy text where it compiles and is right, else helpers.
+"""How operations are written for Numba: as for NumPy where that is right, else by helpers.
 
     x.sum(axis=0)        sum_axis0_2d(x)             # a small function, printed into the module
     0.5 * x              np.float32(0.5) * x         # Numba would compute in float64

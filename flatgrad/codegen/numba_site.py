@@ -8,6 +8,7 @@
 from __future__ import annotations
 
 import ast
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -59,6 +60,10 @@ class Site:
         return call(name(helper.name), [literal(arg) for arg in args], {})
 
 
+Writer = Callable[[Site], ast.expr | None]
+"""Writes a call; None leaves it to the plain text."""
+
+
 def unsupported(op: Apply) -> Exception:
     """A call that Numba cannot run."""
     return error(
@@ -74,7 +79,9 @@ def fitted(op: Apply, operands: list[ast.expr]) -> list[ast.expr]:
     result = op.result.type.dtype
     kinds = [operand.type for operand in op.operands]
     compared = [kind.dtype for kind in kinds if not kind.weak and kind.dtype.startswith("float")]
-    working = result if result.startswith("float") else ("float32" if compared and set(compared) == {"float32"} else result)
+    working = result
+    if not result.startswith("float") and compared and set(compared) == {"float32"}:
+        working = "float32"
     return [fit(node, kind, working) for node, kind in zip(operands, kinds, strict=True)]
 
 

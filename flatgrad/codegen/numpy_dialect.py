@@ -22,6 +22,10 @@ class NumpyDialect(Dialect):
 
     backend = "numpy"
 
+    def __init__(self) -> None:
+        super().__init__()
+        self.forms: dict[str, set[str]] = {}
+
     def expression(
         self, op: Apply, operands: list[ast.expr], overrides: dict[str, ast.expr]
     ) -> ast.expr:
@@ -35,13 +39,26 @@ class NumpyDialect(Dialect):
     def require(self, function: Callable[..., Any], *, scalar: bool) -> None:
         """Put the text of a helper, and of what it calls, into the module."""
         name = function.__name__
-        if name in self.helpers and (scalar or "np." in self.helpers[name]):
-            return
+        kinds = self.forms.setdefault(name, set())
+        kinds.add("scalar" if scalar and name in activations.ELEMENTWISE else "array")
         for needed in activations.REQUIRES.get(name, ()):
             self.require(getattr(activations, needed), scalar=scalar)
-        if scalar and name in activations.ELEMENTWISE:
-            function = activations_numba.SCALAR[name]
-        self.helpers[name] = plain_source(function)
+        self.helpers.pop(name, None)
+        self.helpers[name] = helper_text(function, kinds)
+
+
+def helper_text(function: Callable[..., Any], kinds: set[str]) -> str:
+    """The text of a helper for numbers, for arrays, or, told apart by type, for both."""
+    name = function.__name__
+    if kinds == {"array"}:
+        return ast.unparse(plain_function(function))
+    number = plain_function(activations_numba.SCALAR[name])
+    if kinds == {"scalar"}:
+        return ast.unparse(number)
+    both = plain_function(function)
+    is_float = ast.parse(f"type({both.args.args[0].arg}) is float", mode="eval").body
+    both.body.insert(0, ast.If(is_float, number.body, []))
+    return ast.unparse(ast.fix_missing_locations(both))
 
 
 def all_scalars(op: Apply) -> bool:
@@ -53,14 +70,14 @@ def all_scalars(op: Apply) -> bool:
     return all(kind.ndim == 0 and kind.differentiable for kind in kinds)
 
 
-def plain_source(function: object) -> str:
-    """The text of a function without docstring and annotations."""
-    tree = ast.parse(textwrap.dedent(inspect.getsource(function)))  # type: ignore[arg-type]
+def plain_function(function: Callable[..., Any]) -> ast.FunctionDef:
+    """A function without docstring, annotations and decorators."""
+    tree = ast.parse(textwrap.dedent(inspect.getsource(function)))
     node = tree.body[0]
     assert isinstance(node, ast.FunctionDef)
-    node.returns = None
+    node.returns, node.decorator_list = None, []
     for argument in (*node.args.args, *node.args.kwonlyargs):
         argument.annotation = None
     if ast.get_docstring(node):
         del node.body[0]
-    return ast.unparse(node)
+    return node

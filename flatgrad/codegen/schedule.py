@@ -1,4 +1,4 @@
-"""Decides which values become statements and which are written inside the expression that reads them.
+"""Decides which values become statements and which are written inside what reads them.
 
     t = x * w;  L = sum(t)      ->   L = np.sum(x * w)      # t is read once
     t = x + i;  y = sin(t);  g = cos(t)                     # t is read twice: a statement
@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from flatgrad.codegen.buffers import written_operand
+from flatgrad.codegen.buffers import aliased_operand, written_operand
 from flatgrad.ir.ops import Apply, Block, Op, Value, blocks_of, operands_of
 from flatgrad.primitives.core import IDENTITY
 from flatgrad.primitives.symbolic import DIM, SIZE
@@ -36,40 +36,65 @@ def is_atom(op: Apply) -> bool:
     return function in (DIM, SIZE) or (function is np.transpose and "axes" not in op.arguments)
 
 
-def schedule(block: Block, inherited: dict[Value, int] | None = None) -> Schedule:
+def schedule(block: Block) -> Schedule:
     """Plan the statements of a block."""
     plan = Schedule()
-    position = {op: k for k, op in enumerate(block.ops)}
     readers: dict[Value, list[int]] = {}
-    for op in block.ops:
+    for k, op in enumerate(block.ops):
         for operand in _reads(op):
             plan.uses[operand] = plan.uses.get(operand, 0) + 1
-            readers.setdefault(operand, []).append(position[op])
+            readers.setdefault(operand, []).append(k)
     for item in block.yields:
         if isinstance(item, Value):
             plan.uses[item] = plan.uses.get(item, 0) + 2
-    writes = [
-        k for k, op in enumerate(block.ops) if isinstance(op, Apply) and op.primitive.in_place
-    ]
-    bases = {written_operand(block.ops[k]) for k in writes}
-    for k, op in enumerate(block.ops):
-        if isinstance(op, Apply) and len(op.results) == 1 and op.result not in bases:
-            _plan(op, k, plan, readers.get(op.result, []), writes)
+    crossing = _crossing(block, readers)
+    written = {written_operand(op) for op in block.ops if isinstance(op, Apply)}
+    for op in block.ops:
+        if isinstance(op, Apply) and len(op.results) == 1:
+            is_read = op.result in readers or op.origin.sweep == "return"
+            stays = op in crossing or op.result in written or not is_read
+            _plan(op, plan, stays)
     return plan
 
 
-def _plan(op: Apply, k: int, plan: Schedule, readers: list[int], writes: list[int]) -> None:
+def _crossing(block: Block, readers: dict[Value, list[int]]) -> set[Apply]:
+    """Operations that, written where their result is read, would see a later write to an array.
+
+    Taken backwards, as an expression may be read by an expression that is itself written later.
+    """
+    roots: dict[Value, Value] = {}
+    writes: list[tuple[int, Value]] = []
+    for k, op in enumerate(block.ops):
+        base = written_operand(op) if isinstance(op, Apply) else None
+        if base is not None:
+            writes.append((k, roots.get(base, base)))
+        shared = aliased_operand(op)
+        if shared is not None:
+            roots[op.results[0]] = roots.get(shared, shared)
+    found: set[Apply] = set()
+    where = list(range(len(block.ops)))
+    for k in range(len(block.ops) - 1, -1, -1):
+        op = block.ops[k]
+        if not writes or not isinstance(op, Apply) or len(op.results) != 1:
+            continue
+        used = readers.get(op.results[0], [])
+        last = max((where[reader] for reader in used), default=k)
+        reads = {roots.get(o, o) for o in op.operands if isinstance(o, Value)}
+        if any(k < position < last and base in reads for position, base in writes):
+            found.add(op)
+        elif not (op.results[0].kept or op.primitive.in_place or op.primitive.effect):
+            where[k] = last
+    return found
+
+
+def _plan(op: Apply, plan: Schedule, stays: bool) -> None:
     value = op.result
     width = _width(op, plan)
     plan.width[value] = len(value.name or "value")
-    if value.kept or op.primitive.in_place or op.primitive.effect or not readers:
+    if value.kept or op.primitive.in_place or op.primitive.effect or stays:
         return
-    atom = is_atom(op)
-    if op.primitive.function is IDENTITY:
-        atom = True
-    if not atom and plan.uses.get(value, 0) != 1:
-        return
-    if any(k < w < max(readers) for w in writes):
+    repeated = is_atom(op) or op.primitive.function is IDENTITY or op.origin.sweep == "return"
+    if not repeated and plan.uses.get(value, 0) != 1:
         return
     plan.inline.add(value)
     plan.width[value] = width

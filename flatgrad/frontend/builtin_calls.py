@@ -48,7 +48,7 @@ def is_pure(callee: Any) -> bool:
 
 def _len(low: Any, node: ast.Call, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     (found,) = _counted(low, node, args, kwargs, 1)
-    if isinstance(found, Symbol):
+    if isinstance(found, Symbol) or (isinstance(found, Ref) and not found.latest.ndim):
         raise low.refuse(node, "operand-type", "`len` of a number")
     if isinstance(found, Ref):
         return found.read().shape[0]
@@ -69,7 +69,7 @@ def _sum(low: Any, node: ast.Call, args: tuple[Any, ...], kwargs: dict[str, Any]
     if not 1 <= len(args) <= 2 or set(kwargs) - {"start"}:
         raise low.refuse(node, "unsupported-call", "`sum` takes a sequence and a start")
     items, start = args[0], args[1] if len(args) > 1 else kwargs.get("start", 0)
-    if isinstance(items, Ref):
+    if isinstance(items, Ref) and items.latest.ndim:
         if start != 0 or isinstance(start, Symbol | Ref):
             raise low.refuse(node, "unsupported-call", "`sum` of an array with a start", "use `+`")
         options = {} if items.read().ndim == 1 else {"axis": 0}
@@ -91,18 +91,18 @@ def _extreme(function: Any) -> Handler:
         if kwargs or not args:
             raise low.refuse(node, "unsupported-call", f"this form of `{name}`")
         items: Any = args[0] if len(args) == 1 else args
-        if isinstance(items, Ref):
-            if items.read().ndim != 1:
+        if isinstance(items, Ref) and items.latest.ndim:
+            if items.latest.ndim != 1:
                 raise low.refuse(node, "operand-type", f"`{name}` of a matrix", f"use `np.{name}`")
             return low.apply(node, np.max if function is max else np.min, (items,), {})
         items = low.items(node, items)
         if not is_symbolic(read(items)):
             return low.static(node, function, items)
-        if any(isinstance(item, Ref) for item in items):
+        if any(isinstance(item, Ref) and item.latest.ndim for item in items):
             help = f"use `np.{name}imum`"
             raise low.refuse(node, "operand-type", f"`{name}` of arrays", help)
         numeric: Any = np.maximum if function is max else np.minimum
-        return low.wrapped(reduce(numeric, items))
+        return low.wrapped(reduce(numeric, [read(item) for item in items]))
 
     return call
 

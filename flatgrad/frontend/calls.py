@@ -69,7 +69,9 @@ class CallLowerer(ExpressionLowerer):
             return self.apply(node, callee, args, kwargs, self.argument_names(node, callee))
         if not is_symbolic(read((args, kwargs))) and is_pure(callee):
             return self.static(node, callee, *args, **kwargs)
-        if isinstance(callee, types.FunctionType) or hasattr(callee, "py_func"):
+        if (
+            isinstance(callee, types.FunctionType) or hasattr(callee, "py_func")
+        ) and not is_library(callee):
             return self.inline(node, callee, args, kwargs)
         raise self.refuse(
             node, "unsupported-call", f"`{self.source.segment(node.func)}` has no rule",
@@ -202,6 +204,12 @@ def default_reader(function: types.FunctionType, name: str) -> Reader:
 
 def _reader_of(function: types.FunctionType, what: str) -> Reader:
     return lambda: getattr(function, what)
+
+
+def is_library(callee: Any) -> bool:
+    """Whether a function belongs to NumPy or SciPy, whose insides are not lowered."""
+    module = getattr(callee, "__module__", None) or ""
+    return module.split(".")[0] in ("numpy", "scipy", "numba")
 
 
 def _hashable(callee: Any) -> bool:

@@ -21,6 +21,7 @@ from flatgrad.frontend.values import (
     VIEWS,
     ControlFlow,
     is_numeric,
+    kind_of,
     needs_static,
     place,
     read,
@@ -77,7 +78,7 @@ class ExpressionLowerer(NameLowerer):
 
     def items(self, node: ast.AST, found: Any) -> list[Any]:
         """The items over which Python would iterate."""
-        if isinstance(found, Ref):
+        if isinstance(found, Ref) and found.latest.ndim:
             length = found.read().type.shape[0]
             if isinstance(length, int):
                 return [self.apply(node, operator.getitem, (found, k), {}) for k in range(length)]
@@ -88,8 +89,7 @@ class ExpressionLowerer(NameLowerer):
             )  # fmt: skip
         if isinstance(found, tuple | list | range | str) or type(found) is dict:
             return list(found)
-        kind = "number" if isinstance(found, Symbol) else type(found).__name__
-        raise self.refuse(node, "operand-type", f"the items of a {kind}")
+        raise self.refuse(node, "operand-type", f"the items of {kind_of(found)}")
 
     def eval_Dict(self, node: ast.Dict) -> Any:
         made = {}
@@ -105,7 +105,7 @@ class ExpressionLowerer(NameLowerer):
         """A static dict, for `**`."""
         found = self.value(node)
         if type(found) is not dict:
-            raise self.refuse(node, "operand-type", f"`**` of a {type(found).__name__}")
+            raise self.refuse(node, "operand-type", f"`**` of {kind_of(found)}")
         return found
 
     def key(self, node: ast.expr) -> Any:
@@ -146,7 +146,7 @@ class ExpressionLowerer(NameLowerer):
                 if not is_numeric(one) and not is_number(one):
                     raise self.refuse(
                         node, "operand-type",
-                        f"an operator on an array or number and a {type(one).__name__}",
+                        f"an operator on an array or number and {kind_of(one)}",
                         "make it an array first",
                     )  # fmt: skip
             return self.apply(node, function, (left, right), {}, names)
@@ -232,7 +232,8 @@ class ExpressionLowerer(NameLowerer):
     def truth(self, node: ast.expr, found: Any, what: str) -> bool:
         """The truth of a static value."""
         if isinstance(found, Symbol | Ref):
-            raise NeedStatic(read(found), what)
+            with self.at(node):
+                raise NeedStatic(read(found), what)
         return bool(self.static(node, bool, found, structural=True))
 
     def eval_NamedExpr(self, node: ast.NamedExpr) -> Any:
@@ -257,7 +258,7 @@ class ExpressionLowerer(NameLowerer):
                 )  # fmt: skip
             return found
         if not isinstance(base, tuple | str | range) and type(base) not in (list, dict):
-            raise self.refuse(node, "operand-type", f"an index into a {type(base).__name__}")
+            raise self.refuse(node, "operand-type", f"an index into {kind_of(base)}")
         needs_static(index, "an index into a Python sequence")
         return self.static(node, operator.getitem, base, index, structural=True)
 

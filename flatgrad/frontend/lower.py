@@ -24,7 +24,7 @@ from flatgrad.frontend.names import Shared
 from flatgrad.frontend.refs import Ref
 from flatgrad.frontend.resolve import Captures
 from flatgrad.frontend.source import FunctionNode, Source
-from flatgrad.frontend.values import ControlFlow, like, occurrences, read, wrap
+from flatgrad.frontend.values import ControlFlow, kind_of, like, occurrences, read, wrap
 from flatgrad.ir.builder import Builder
 from flatgrad.ir.ops import Block, Const, Function, Operand, Slot, Value
 from flatgrad.ir.types import Scalar, Type
@@ -353,7 +353,7 @@ class Lowerer(CallLowerer):
             new = read(self.apply(node, np.array, (list(new),), {}))
         if not isinstance(new, Symbol) and not is_number(new):
             raise self.refuse(
-                node, "operand-type", f"a {type(new).__name__} is stored into an array"
+                node, "operand-type", f"{kind_of(new)} is stored into an array"
             )
         with self.at(node, old.value.name):
             new = self.cast(node, new, old)

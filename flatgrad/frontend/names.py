@@ -97,19 +97,30 @@ class NameLowerer:
 
     def needs_value(self, needed: NeedStatic, span: Any) -> None:
         """Compile again with an int parameter static, or refuse."""
-        kind = needed.symbol.type
         refusal = error(
             "data-dependent-static",
             f"{needed.reason} must be known while compiling, but depends on run-time data",
             span,
             help="pass it as an int argument, a string or a constant",
         )
-        is_param = needed.symbol.value in self.builder.block.params
-        is_param = is_param and needed.symbol.value not in self.shared.hidden_values
-        if is_param and isinstance(kind, Scalar) and (kind.weak or kind.dtype == "int64"):
-            needed.refusal = refusal
-            raise needed
-        raise refusal from None
+        root = self.integer_root(needed.symbol.value)
+        if root is None:
+            raise refusal from None
+        found = NeedStatic(Symbol(root, self.builder), needed.reason)
+        found.refusal = refusal
+        raise found from None
+
+    def integer_root(self, value: Value) -> Value | None:
+        """A parameter that may be an int, if `value` is computed from such alone."""
+        if value in self.builder.block.params:
+            kind = value.type
+            number = isinstance(kind, Scalar) and (kind.weak or kind.dtype == "int64")
+            return value if number and value not in self.shared.hidden_values else None
+        op = self.builder.made.get(value)
+        if op is None or op.result.type.ndim:
+            return None
+        roots = [self.integer_root(item) for item in op.operands if isinstance(item, Value)]
+        return None if None in roots or not roots else roots[0]
 
     def refuse(self, node: ast.AST, code: str, message: str, help: str | None = None) -> Exception:
         """An error at `node`."""

@@ -233,4 +233,6 @@ def is_view_index(index: Any) -> bool:
     )
 
 
-__all__ = ["Buffer", "Ref", "Step", "has_duplicates", "is_view_index", "is_view_without_axes", "located"]
+__all__ = [
+    "Buffer", "Ref", "Step", "has_duplicates", "is_view_index", "is_view_without_axes", "located",
+]  # fmt: skip

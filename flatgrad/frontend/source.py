@@ -188,7 +188,10 @@ def _read(function: types.FunctionType) -> Source:
 
 def _match(lines: list[str], first_line: int, function: types.FunctionType) -> Source | None:
     """The function's source in these lines of its file."""
-    tree = _parse(lines)
+    try:
+        tree = _parse(lines)
+    except (RecursionError, MemoryError):
+        raise _too_deep(function) from None
     if tree is None:
         return None
     code = function.__code__
@@ -209,6 +212,14 @@ def _match(lines: list[str], first_line: int, function: types.FunctionType) -> S
     first_line += start - 1
     file = code.co_filename
     return Source(function, node, file, first_line, lines, _comments(lines, first_line))
+
+
+def _too_deep(function: types.FunctionType) -> Exception:
+    return error(
+        "too-deep",
+        f"`{function.__name__}` is nested too deeply",
+        help="split long expressions into statements",
+    )
 
 
 def _first_line(node: FunctionNode) -> int:
@@ -245,7 +256,9 @@ def _same_code(node: FunctionNode, function: types.FunctionType) -> bool:
     outer = ast.parse("def outer(): pass").body[0]
     assert isinstance(outer, ast.FunctionDef)
     outer.args.args = [ast.arg(name) for name in code.co_freevars if name != "__class__"]
-    outer.body = [body]
+    made = {part.name for part in (bare, body) if hasattr(part, "name")} - {*code.co_freevars}
+    # What `outer` defines would be its local: the function itself reads these names as globals.
+    outer.body = [ast.Global(sorted(made)), body] if made else [body]
     # A method call on a name that the module imports compiles to other instructions.
     space = function.__globals__
     imported = [n for n in code.co_names if isinstance(space.get(n), types.ModuleType)]
@@ -253,9 +266,13 @@ def _same_code(node: FunctionNode, function: types.FunctionType) -> bool:
     module = ast.fix_missing_locations(ast.Module([*imports, outer], []))
     try:
         compiled = compile(module, "<check>", "exec", code.co_flags & _FUTURE, dont_inherit=True)
-    except (SyntaxError, ValueError, RecursionError):
+    except (SyntaxError, ValueError):
         return False
-    return any(_alike(found, code) for found in _inner(compiled) if found.co_name == code.co_name)
+    except (RecursionError, MemoryError):
+        raise _too_deep(function) from None
+    for _ in range(3 if isinstance(body, ast.ClassDef) else 2):
+        compiled = next(item for item in compiled.co_consts if isinstance(item, types.CodeType))
+    return _alike(compiled, code)
 
 
 def _no_type_params() -> dict[str, Any]:
@@ -277,14 +294,6 @@ def _without_defaults(args: ast.arguments) -> ast.arguments:
         kwarg=plain(args.kwarg),
         defaults=[ast.Constant(None) for _ in args.defaults],
     )
-
-
-def _inner(code: types.CodeType) -> list[types.CodeType]:
-    """The code objects inside, outermost first."""
-    found = [code]
-    for one in found:
-        found += [item for item in one.co_consts if isinstance(item, types.CodeType)]
-    return found
 
 
 def _alike(one: types.CodeType, other: types.CodeType) -> bool:
@@ -315,6 +324,8 @@ def _constant(value: Any) -> Any:
             return tuple([_constant(item) for item in value])
         case frozenset():
             return frozenset(_constant(item) for item in value)
+        case str():  # the qualified name of a class inside starts with that of the function
+            return str, value.rsplit("<locals>.")[-1]
     return type(value), repr(value)
 
 

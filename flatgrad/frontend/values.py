@@ -58,6 +58,16 @@ def occurrences(number: Symbol, tree: Any) -> int:
     return 0
 
 
+def kind_of(found: Any) -> str:
+    """The user's word for what an expression is."""
+    match found:
+        case Ref():
+            return "an array"
+        case Symbol():
+            return "a number"
+    return f"a value of type {type(found).__name__}"
+
+
 def needs_static(found: Any, what: str) -> None:
     """Ask for the value of the first symbol in `found`, if there is one."""
     match found:

@@ -14,7 +14,6 @@ from typing import Any
 from flatgrad.ir.ops import Apply, Block, Operand, Origin, Requirement, Value
 from flatgrad.ir.types import Type
 
-
 NOUNS = {
     "add": "sum", "sub": "diff", "mul": "prod", "truediv": "ratio", "pow": "power",
     "matmul": "product", "getitem": "item", "amax": "max", "amin": "min", "sum": "total",

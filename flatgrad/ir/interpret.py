@@ -10,7 +10,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from flatgrad.ir.ops import Apply, Block, Const, For, Function, If, Operand, Value, While, substitute
+from flatgrad.ir.ops import (
+    Apply,
+    Block,
+    Const,
+    For,
+    Function,
+    If,
+    Operand,
+    Value,
+    While,
+    substitute,
+)
 
 Environment = dict[Value, Any]
 

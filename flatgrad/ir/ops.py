@@ -5,8 +5,8 @@
     %r = for %i in (0, %n, 1) carrying (%y = %y0) { ... }   For
     %r = while carrying (%y = %y0) { cond } { body }        While
 
-Only these four kinds exist. Blocks have parameters and yields, as in MLIR's scf or a jaxpr; there is
-no control-flow graph. Operations are never changed once built; a pass builds new ones.
+Only these four kinds exist. Blocks have parameters and yields, as in MLIR's scf or a jaxpr; there
+is no control-flow graph. Operations are never changed once built; a pass builds new ones.
 """
 
 from __future__ import annotations
@@ -201,18 +201,18 @@ class Function:
 
 def substitute(tree: Any, pick: Callable[[int], Any]) -> Any:
     """`tree` with each `Slot` replaced by `pick(index)`; tuples, lists, slices and dicts nest."""
-    match tree:
-        case Slot(index):
-            return pick(index)
-        case tuple():
-            return tuple([substitute(item, pick) for item in tree])
-        case list():
-            return [substitute(item, pick) for item in tree]
-        case slice():
-            parts = (tree.start, tree.stop, tree.step)
-            return slice(*[substitute(part, pick) for part in parts])
-        case dict():
-            return {key: substitute(item, pick) for key, item in tree.items()}
+    kind = type(tree)
+    if kind is Slot:
+        return pick(tree.index)
+    if kind is dict:
+        return {key: substitute(item, pick) for key, item in tree.items()}
+    if kind is tuple:
+        return tuple([substitute(item, pick) for item in tree])
+    if kind is list:
+        return [substitute(item, pick) for item in tree]
+    if kind is slice:
+        parts = (tree.start, tree.stop, tree.step)
+        return slice(*[substitute(part, pick) for part in parts])
     return tree
 
 

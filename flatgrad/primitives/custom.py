@@ -6,8 +6,8 @@
     def _(grad_y, y, x): return grad_y * np.cos(x)      # appears in the gradient as it stands here
 
 Emitted code calls the function by its name, through `called`, which compares what it returns with
-the declared type. It must be pure: equal calls are made once, unread results are not computed, and
-it gets its arrays read-only.
+the declared type. For that it is called even where no gradient reads the result. It must be pure,
+and gets its arrays read-only.
 """
 
 from __future__ import annotations
@@ -18,7 +18,10 @@ from typing import Any
 
 import numpy as np
 
+import flatgrad.primitives.rules  # noqa: F401  (so that NumPy's functions have theirs)
 from flatgrad.errors import FlatgradError, error
+from flatgrad.ir.dims import Dim
+from flatgrad.ir.ops import Requirement
 from flatgrad.ir.types import Array, Scalar, Type, constant_type, make
 from flatgrad.primitives.registry import (
     COMPOSITES,
@@ -94,7 +97,8 @@ def _primitive(function: Callable[..., Any], result: Result) -> Primitive:
     known = PRIMITIVES.get(function)
     if known is not None and known.opaque:
         if result is not None:
-            raise error("bad-rule", f"`{known.text}` has rules already; `result` comes with the first")
+            message = f"`{known.text}` has rules already; `result` comes with the first"
+            raise error("bad-rule", message)
         return known
     if not callable(function) or lookup(function) is not None or function in COMPOSITES:
         raise error("bad-rule", f"{function!r} is no function that can be given a rule")
@@ -108,7 +112,7 @@ def _primitive(function: Callable[..., Any], result: Result) -> Primitive:
     type_rule = _type_rule(text, params, result)
     primitive = Primitive(
         name=text, function=called(function, text, type_rule), text=text, type_rule=type_rule,
-        params=params, creates=True, opaque=True,
+        params=params, creates=True, opaque=True, effect=True,
     )  # fmt: skip
     _TEXTS[text] = PRIMITIVES[function] = primitive
     return primitive
@@ -173,7 +177,8 @@ def called(function: Callable[..., Any], text: str, type_rule: Rule) -> Callable
             )
         if isinstance(wanted, Scalar):
             return array.item() if wanted.weak else array[()]
-        shared = any(isinstance(arg, np.ndarray) and np.may_share_memory(array, arg) for arg in args)
+        given = [arg for arg in args if isinstance(arg, np.ndarray)]
+        shared = any(np.may_share_memory(array, arg) for arg in given)
         return array.copy() if shared or not array.flags.writeable else array
 
     call.__name__ = call.__qualname__ = text
@@ -224,7 +229,8 @@ def _checked_vjp(primitive: Primitive, rule: Rule) -> Rule:
             what = f"returns {len(cotangents)} cotangents for {len(args)} arguments"
             raise _bad(primitive, what)
         for name, arg, cotangent in zip(primitive.operand_names, args, cotangents, strict=False):
-            _check_fit(primitive, f"the cotangent of `{name}`", cotangent, arg)
+            if not _spread(cotangent, y, arg):
+                _check_fit(primitive, f"the cotangent of `{name}`", cotangent, arg)
         return tuple(cotangents)
 
     return vjp
@@ -239,6 +245,18 @@ def _checked_jvp(primitive: Primitive, rule: Rule) -> Rule:
         return found
 
     return jvp
+
+
+def _spread(cotangent: Any, y: Symbol, target: Any) -> bool:
+    """Whether a cotangent has the shape of the result, to which the argument is broadcast."""
+    if not (isinstance(cotangent, Symbol) and cotangent.type.shape == y.type.shape):
+        return False
+    kind = target.type if isinstance(target, Symbol) else None
+    lead = y.ndim - kind.ndim if kind is not None else 0
+    return lead >= 0 and (
+        kind is None
+        or all(n in (1, size) for n, size in zip(kind.shape, y.type.shape[lead:], strict=True))
+    )
 
 
 def _check_fit(primitive: Primitive, what: str, found: Any, target: Any) -> None:
@@ -261,11 +279,20 @@ def _check_fit(primitive: Primitive, what: str, found: Any, target: Any) -> None
         wrong = f"returns {what} with length {one} instead of {other} in axis {axis}"
         if isinstance(one, int) and isinstance(other, int):
             raise _bad(primitive, wrong)
-        lengths = [
-            apply_function(DIM, (symbol, axis), {}, symbol.builder) for symbol in (found, target)
-        ]
-        message = f"the rule of `{primitive.text}` {wrong}"
-        apply_function(REQUIRE_EQUAL, (*lengths, message), {}, found.builder)
+        _require(found, target, axis, f"the rule of `{primitive.text}` {wrong}")
+
+
+def _require(found: Symbol, target: Symbol, axis: int, message: str) -> None:
+    """Two lengths are compared: with the arguments' shapes if these tell, else in emitted code."""
+    sizes = found.type.shape[axis], target.type.shape[axis]
+    atoms = {atom for size in sizes if isinstance(size, Dim) for atom in size.atoms}
+    builder = found.builder
+    if atoms <= builder.lengths.keys():
+        span = builder.origin.span
+        builder.requirements.append(Requirement(*sizes, lambda _: message, span, guard=True))
+        return
+    lengths = [apply_function(DIM, (symbol, axis), {}, builder) for symbol in (found, target)]
+    apply_function(REQUIRE_EQUAL, (*lengths, message), {}, builder)
 
 
 __all__ = ["defjvp", "defvjp"]

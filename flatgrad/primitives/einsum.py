@@ -4,8 +4,8 @@
     y = np.einsum("i,i->", a, b)         grad_a = grad_y * b
     y = np.einsum("ij->", a)             grad_a = grad_y along every axis
 
-Subscripts are kept written out: with `->`, and with letters for an ellipsis. Where an axis of length
-1 meets a longer one of the same letter, the former is repeated, as NumPy does.
+Subscripts are kept written out: with `->`, and with letters for an ellipsis. Where an axis of
+length 1 meets a longer one of the same letter, the former is repeated, as NumPy does.
 """
 
 from __future__ import annotations
@@ -15,12 +15,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from flatgrad.ir.dims import may_be_one
+from flatgrad.ir.dims import Size, may_be_one
 from flatgrad.ir.ops import Value
 from flatgrad.ir.types import make
-from flatgrad.primitives.linalg import joint_dtype, rank_of, require_arrays, unit_matrix
+from flatgrad.primitives.linalg import joint_dtype, require_arrays, unit_matrix
 from flatgrad.primitives.registry import call, composite, jvp, linear, primitive, vjp
 from flatgrad.primitives.samples import A
+from flatgrad.primitives.shape import rank_of
 from flatgrad.primitives.symbolic import Symbol, apply_function
 from flatgrad.primitives.typerules import argument, fail, named, require_same
 
@@ -100,10 +101,10 @@ def is_view(subscripts):
 
 def letter_lengths(subscripts, kinds, words):
     """The length of each letter's axis in the result; those that meet must agree."""
-    lengths = {}
-    owners = {}
+    lengths: dict[str, Size] = {}
+    owners: dict[str, str] = {}
     for term, kind, word in zip(subscripts.inputs, kinds, words, strict=True):
-        own = {}
+        own: dict[str, Size] = {}
         for letter, size in zip(term, kind.shape, strict=True):
             if letter in own:  # the diagonal of a square; no length is repeated here
                 require_same(own[letter], size, _mismatch(letter, word, word), guard=True)
@@ -129,7 +130,7 @@ def _mismatch(letter, one, other):
 def _words():
     """The user's names of the operands."""
     return [
-        f"`{item.name}`" if isinstance(item, Value) and item.name else f"operand {k + 1}"
+        f"`{item.name}`" if isinstance(item, Value) and item.kept else f"operand {k + 1}"
         for k, item in enumerate(argument("operands") or [])
     ]
 
@@ -140,14 +141,15 @@ def EINSUM(operands, subscripts, optimize=False):
 
 
 def _samples():
-    pairs = {
+    pairs: dict[str, list[tuple[int, ...]]] = {
         "ij,jk->ik": [(2, 3), (3, 4)], "i,i->": [(3,), (3,)], "i,j->ij": [(3,), (2,)],
-        "ij,ij->": [(2, 3), (2, 3)], "bij,bjk->bik": [(2, 3, 4), (2, 4, 2)], "ii,i->i": [(3, 3), (3,)],
+        "ij,ij->": [(2, 3), (2, 3)], "bij,bjk->bik": [(2, 3, 4), (2, 4, 2)],
+        "ii,i->i": [(3, 3), (3,)], "ii,jj->ij": [(2, 2), (3, 3)], "i,i->i": [(3,), (3,)],
         "ij,kj->ik": [(2, 3), (4, 3)], "ij,k->k": [(2, 3), (4,)], "ij,kl->jl": [(2, 3), (4, 2)],
         "i,ij,j->": [(2,), (2, 3), (3,)], "ij,jk,kl->il": [(2, 3), (3, 2), (2, 4)],
-        "i,,i->i": [(3,), (), (3,)], "iij,jk->k": [(2, 2, 3), (3, 2)], "ii,jj->ij": [(2, 2), (3, 3)],
+        "i,,i->i": [(3,), (), (3,)], "iij,jk->k": [(2, 2, 3), (3, 2)],
         "iii,i->i": [(2, 2, 2), (2,)], "ij->": [(2, 3)], "ij->j": [(2, 3)], "ijk->ki": [(2, 3, 4)],
-        "ii->": [(3, 3)], "iij->j": [(2, 2, 3)], "->": [()], ",->": [(), ()], "i,i->i": [(3,), (3,)],
+        "ii->": [(3, 3)], "iij->j": [(2, 2, 3)], "->": [()], ",->": [(), ()],
         # an axis of length 1 against a longer one of the same letter
         "ij,jl->il": [(2, 1), (3, 4)], "ij,jm->im": [(2, 3), (1, 4)], "ij,ik->jk": [(1, 3), (4, 2)],
         "ij,ij->i": [(2, 1), (2, 3)], "ij,ij->ij": [(1, 3), (2, 1)], "ab,b->": [(1, 1), (3,)],
@@ -239,9 +241,10 @@ def _all(terms):
 
 def _longest(terms):
     """The length of every letter of some operands: 1 only if it is 1 in all of them."""
-    found = {}
+    found: dict[str, Size] = {}
     for letters, x in terms:
-        for letter, size in zip(letters, getattr(x, "type", x).shape if letters else (), strict=True):
+        shape = x.type.shape if letters else ()  # a plain number has no letters
+        for letter, size in zip(letters, shape, strict=True):
             if found.get(letter, 1) == 1:
                 found[letter] = size
     return found
@@ -259,7 +262,7 @@ def _contracted(terms, squares, target, k, optimize, builder):
 
 
 def einsum_of(terms, target, optimize, builder):
-    """Pairs of letters and operands summed over all letters but those of `target`, as operations."""
+    """The einsum of pairs of letters and operands that leaves the letters `target`."""
     letters = Subscripts(tuple(one for one, _ in terms), target)
     operands = [x for _, x in terms]
     if is_view(letters) and isinstance(operands[0], Symbol):
@@ -290,7 +293,7 @@ def EINSUM_VIEW(x, subscripts):
 
 @primitive(
     EINSUM_VIEW,
-    name="einsum_view",
+    name="einsum",
     text="np.einsum",
     alias="x",
     samples=lambda: [

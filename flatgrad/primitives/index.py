@@ -21,7 +21,15 @@ from flatgrad.ir.types import Array, Scalar, make
 from flatgrad.primitives.registry import call, composite, linear, method, primitive, vjp
 from flatgrad.primitives.samples import A, I
 from flatgrad.primitives.symbolic import Symbol, operation
-from flatgrad.primitives.typerules import argument, broadcast, fail, fresh_size, named, normalize_axis, require_same
+from flatgrad.primitives.typerules import (
+    argument,
+    broadcast,
+    fail,
+    fresh_size,
+    named,
+    normalize_axis,
+    require_same,
+)
 
 
 def _indices():
@@ -55,7 +63,26 @@ linear(operator.getitem)
 
 @vjp(operator.getitem)
 def _(grad_y, y, x, *, index):
+    entries = index if isinstance(index, tuple) else (index,)
+    if all(entry is None or entry is Ellipsis or _is_whole(entry) for entry in entries):
+        return np.squeeze(grad_y, _new_axes(entries, x.ndim))
     return add_item(np.zeros_like(x), grad_y, index)
+
+
+def _is_whole(entry):
+    """Whether an entry is `:`."""
+    return isinstance(entry, slice) and entry.start is entry.stop is entry.step is None
+
+
+def _new_axes(entries, rank):
+    """The axes of the result at which `None` stands."""
+    given = sum(isinstance(entry, slice) for entry in entries)
+    axes, axis = [], 0
+    for entry in entries:
+        if entry is None:
+            axes.append(axis)
+        axis += rank - given if entry is Ellipsis else 1
+    return tuple(axes)
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,7 +165,7 @@ def _axes_taken(kind: Any) -> int:
         return 1
     if is_mask(kind):
         return len(_shape_of(kind))
-    if isinstance(kind, list) or getattr(kind, "ndim", 0):
+    if isinstance(kind, list) or _rank(kind):
         dtype = np.asarray(kind).dtype if isinstance(kind, list) else np.dtype(kind.dtype)
         if dtype.kind in "iu" or (isinstance(kind, list) and all(_is_int(item) for item in kind)):
             return 1
@@ -156,21 +183,26 @@ def _check(entry: Entry) -> None:
         for one, other in zip(_shape_of(entry.kind), entry.sizes, strict=True):
             require_same(one, other, lambda m, n: f"a mask of length {m} on an axis of {n}")
     position = entry.kind.size if isinstance(entry.kind, Scalar) else entry.kind
-    if isinstance(position, int) and isinstance(entry.sizes[0], int):
-        if not -entry.sizes[0] <= position < entry.sizes[0]:
-            raise fail("unsupported-index", f"index {position} on an axis of {entry.sizes[0]}")
+    if not (isinstance(position, int) and isinstance(entry.sizes[0], int)):
+        return
+    if not -entry.sizes[0] <= position < entry.sizes[0]:
+        raise fail("unsupported-index", f"index {position} on an axis of {entry.sizes[0]}")
 
 
 def is_mask(kind: Any) -> bool:
     """Whether an index entry is a boolean array, or a list of booleans."""
     if isinstance(kind, list):
         return bool(kind) and all(isinstance(item, bool | np.bool_) for item in kind)
-    return getattr(kind, "dtype", None) == "bool" and getattr(kind, "ndim", 0) > 0
+    return getattr(kind, "dtype", None) == "bool" and _rank(kind) > 0
 
 
 def is_advanced(kind: Any) -> bool:
     """Whether an index entry is an array or list (of integers or booleans)."""
-    return getattr(kind, "ndim", 0) > 0 or isinstance(kind, list)
+    return _rank(kind) > 0 or isinstance(kind, list)
+
+
+def _rank(kind: Any) -> int:
+    return int(getattr(kind, "ndim", 0))
 
 
 def _is_int(kind: Any) -> bool:
@@ -296,14 +328,14 @@ linear(SET_ITEM)
 def _(grad_y, y, x, value, *, index):
     grad_value = grad_y[index]
     if has_duplicates(typed(index)):
-        grad_value = np.where(_is_last(grad_value, x, index), grad_value, 0.0)
+        grad_value = np.where(_is_last(grad_value, grad_y, index), grad_value, 0.0)
     return set_item(grad_y, 0.0, index), grad_value
 
 
-def _is_last(item, x, index):
+def _is_last(item, like, index):
     """Where in `x[index] = value` an element of `value` is not overwritten by a later one."""
     order = operation(np.arange)(item.size).reshape(item.shape)
-    return set_item(np.zeros_like(x, dtype=np.int64), order, index)[index] == order
+    return set_item(np.zeros_like(like, dtype=np.int64), order, index)[index] == order
 
 
 @primitive(
@@ -367,7 +399,8 @@ def _(arr, indices, axis=-1):
 @composite(np.ix_)
 def _(*args):
     rank = len(args)
-    if any(np.ndim(_without_masks(arg, "np.ix_")) != 1 for arg in args):
+    kinds = [typed(_without_masks(arg, "np.ix_")) for arg in args]
+    if any(len(_shape_of(kind)) != 1 for kind in kinds):
         raise fail("operand-type", "`np.ix_` takes vectors")
     return tuple(
         np.reshape(arg, tuple(-1 if j == k else 1 for j in range(rank)))

@@ -361,7 +361,7 @@ elementwise(np.isinf, math.isinf, samples=anywhere, derivative=False)
     np.nan_to_num,
     samples=lambda: [call(A(2, 3)), call(A(3, dtype="float32"), nan=1.0, posinf=2.0), call(A())],
 )
-def _(x, /, nan=0.0, posinf=None, neginf=None):
+def _(x, /, *, nan=0.0, posinf=None, neginf=None):  # the second positional one is `copy`
     return elementwise_type(np.nan_to_num, x)
 
 

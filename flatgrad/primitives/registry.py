@@ -139,7 +139,7 @@ class Primitive:
             value = arguments.get(param.name, _MISSING)
             if value is _MISSING:
                 contiguous = False
-            elif contiguous and (param.operand or param.positional and param.required):
+            elif contiguous and (param.operand or (param.positional and param.required)):
                 args.append(value)
             else:
                 kwargs[param.name] = value

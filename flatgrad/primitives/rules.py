@@ -18,5 +18,6 @@ from flatgrad.primitives import (  # noqa: F401
     select,
     shape,
     solve,
+    special,
     statistics,
 )

@@ -15,13 +15,13 @@ import numpy as np
 
 from flatgrad.ir.types import Array, make
 from flatgrad.primitives.linalg import (
-    rank_of,
     require_arrays,
     transposed,
     unit_matrix,
 )
 from flatgrad.primitives.registry import call, composite, jvp, linear, method, primitive, vjp
 from flatgrad.primitives.samples import A
+from flatgrad.primitives.shape import rank_of
 from flatgrad.primitives.symbolic import Symbol, operation
 from flatgrad.primitives.typerules import (
     TypingContext,
@@ -184,10 +184,8 @@ def _(dots, y, a, b):
     vector = b.ndim == 1
     if dot_a is None:
         return np.linalg.solve(a, dot_b)
-    if vector and y.ndim > 1:
-        moved = np.squeeze(dot_a @ np.expand_dims(y, -1), -1)
-    else:
-        moved = dot_a @ y
+    many = vector and y.ndim > 1
+    moved = np.squeeze(dot_a @ np.expand_dims(y, -1), -1) if many else dot_a @ y
     return _solved(a, -moved if dot_b is None else dot_b - moved, vector)
 
 

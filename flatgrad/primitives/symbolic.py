@@ -166,8 +166,8 @@ class Symbol:
     __le__, _ = _binary(operator.le)
     __gt__, _ = _binary(operator.gt)
     __ge__, _ = _binary(operator.ge)
-    __eq__, _ = _binary(operator.eq)  # type: ignore[assignment]
-    __ne__, _ = _binary(operator.ne)  # type: ignore[assignment]
+    __eq__, _ = _binary(operator.eq)
+    __ne__, _ = _binary(operator.ne)
     __neg__ = _unary(operator.neg)
     __pos__ = _unary(operator.pos)
     __abs__ = _unary(abs)
@@ -401,8 +401,10 @@ def _names(arguments: dict[str, Any], operands: tuple[Operand, ...]) -> dict[str
     for key, tree in arguments.items():
         if isinstance(tree, Slot):
             operand = operands[tree.index]
-            name = operand.name if isinstance(operand, Value) else repr(operand.value)
-            names[key] = f"`{name}`" if name else "an operand"
+            if isinstance(operand, Value):
+                names[key] = f"`{operand.name}`" if operand.kept else "an operand"
+            else:
+                names[key] = f"`{operand.value!r}`"
     return names
 
 
@@ -420,7 +422,7 @@ def rule_arguments(op: Apply, builder: Builder) -> tuple[list[Any], dict[str, An
 
 
 __all__ = [
-    "DIM", "REQUIRE_EQUAL", "SIZE", "Array", "Dim", "NeedStatic", "Scalar", "Symbol", "apply_function",
-    "apply_primitive", "constant_type", "is_number", "is_symbolic", "operand_of", "operation",
-    "rule_arguments", "symbol_of",
+    "DIM", "REQUIRE_EQUAL", "SIZE", "Array", "Dim", "NeedStatic", "Scalar", "Symbol",
+    "apply_function", "apply_primitive", "constant_type", "is_number", "is_symbolic",
+    "operand_of", "operation", "rule_arguments", "symbol_of",
 ]  # fmt: skip

@@ -100,7 +100,9 @@ def fail(code: str, message: str, help: str | None = None) -> Exception:
     return error(code, message, _current[-1].span, help=help)
 
 
-def broadcast(*shapes: tuple[Size, ...], names: Sequence[str] = ("a", "b", "c")) -> tuple[Size, ...]:
+def broadcast(
+    *shapes: tuple[Size, ...], names: Sequence[str] = ("a", "b", "c")
+) -> tuple[Size, ...]:
     """The shape that these broadcast to; lengths that must agree are required to."""
     rank = max((len(shape) for shape in shapes), default=0)
     result: list[Size] = []

@@ -2,8 +2,8 @@
 
     a = exp(x);  t = exp(x);  y = a * t        ->        a = exp(x);  y = a * a
 
-A variable of the user's stays a statement of its own; only unnamed values are merged. Two new arrays
-that are written to stay two.
+A variable of the user's stays a statement of its own; only unnamed values are merged. Two new
+arrays that are written to stay two.
 """
 
 from __future__ import annotations
@@ -61,11 +61,11 @@ def rewired(op: Apply, replaced: dict[Value, Operand]) -> Apply:
 
 def _key(op: Apply) -> Hashable | None:
     """Equal for calls that compute the same; None for those that must stay."""
-    if op.primitive.in_place:
+    is_check = op.primitive.function is REQUIRE_EQUAL
+    if op.primitive.in_place or not (is_check or len(op.results) == 1):
         return None
-    if op.primitive.function is not REQUIRE_EQUAL:
-        if op.primitive.effect or len(op.results) != 1:
-            return None
+    if op.primitive.effect and not is_check:
+        return None
     operands = tuple(
         (repr(o.value), o.type) if isinstance(o, Const) else id(o) for o in op.operands
     )
@@ -78,14 +78,14 @@ def _key(op: Apply) -> Hashable | None:
 
 
 def _frozen(tree: Any) -> Hashable:
-    match tree:
-        case dict():
-            return tuple((name, _frozen(item)) for name, item in tree.items())
-        case tuple() | list():
-            return (type(tree).__name__, tuple(_frozen(item) for item in tree))
-        case slice():
-            return ("slice", _frozen((tree.start, tree.stop, tree.step)))
-        case Slot():
-            return tree
+    kind = type(tree)
+    if kind is Slot:
+        return tree.index
+    if kind is dict:
+        return tuple([(name, _frozen(item)) for name, item in tree.items()])
+    if kind is tuple or kind is list:
+        return (kind.__name__, tuple([_frozen(item) for item in tree]))
+    if kind is slice:
+        return ("slice", _frozen((tree.start, tree.stop, tree.step)))
     hash(tree)
-    return (type(tree).__name__, tree)
+    return (kind.__name__, tree)

@@ -108,10 +108,12 @@ class _Push:
         if primitive.bilinear:
             a, b = op.operands
             terms = []
-            if self.of(a) is not None:
-                terms.append(apply_function(primitive.function, (self.of(a), args[1]), static, self.builder))
-            if self.of(b) is not None:
-                terms.append(apply_function(primitive.function, (args[0], self.of(b)), static, self.builder))
+            pairs = ((self.of(a), args[1]), (args[0], self.of(b)))
+            terms = [
+                apply_function(primitive.function, pair, static, self.builder)
+                for pair in pairs
+                if pair[0] is not None and pair[1] is not None
+            ]
             return _total(terms)
         if primitive.jvp is not None:
             dots_by_argument = tuple(
@@ -158,12 +160,13 @@ class _Push:
 
     def fitted(self, dot: Any, target: Type) -> Any:
         """A tangent in the shape and dtype of its value."""
-        if is_number(dot) or dot.type.shape != target.shape and dot.ndim < target.ndim:
+        if is_number(dot) or (dot.type.shape != target.shape and dot.ndim < target.ndim):
             shape = Symbol(Value(target), self.builder).shape
             dot = np.broadcast_to(dot, shape) if shape else dot
         if isinstance(dot, Symbol) and dot.type.dtype != target.dtype and not dot.type.weak:
             kind = np.dtype(target.dtype).type
-            dot = apply_function(float if target.weak else ASTYPE, (dot,) if target.weak else (dot, kind), {}, self.builder)
+            function, args = (float, (dot,)) if target.weak else (ASTYPE, (dot, kind))
+            dot = apply_function(function, args, {}, self.builder)
         return dot
 
     def of_result(self, result: Operand) -> Operand:

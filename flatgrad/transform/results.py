@@ -27,7 +27,8 @@ def separate_results(fn: Function) -> Function:
             root = roots.get(item, item)
             if root in seen:
                 with builder.at(Origin(None, "return", "copy"), item.name):
-                    copied = apply_function(np.copy, (Symbol(item, builder),), {}, builder)
+                    x = Symbol(item, builder)
+                    copied = apply_function(np.copy, (x,), {}, builder, spelling="method")
                 results.append(copied.value)
                 continue
             seen.add(root)

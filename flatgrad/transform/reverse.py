@@ -156,6 +156,7 @@ class _Sweep:
                     op.origin.span,
                     help="register one with flatgrad.defvjp",
                 )
+        self.require_operands(op)
         trees = [op.arguments[name] for name in primitive.operand_names if name in op.arguments]
         return [
             (operand, cotangent)
@@ -164,9 +165,23 @@ class _Sweep:
             if operand in self.active and cotangent is not None
         ]
 
+    def require_operands(self, op: Apply) -> None:
+        """An active value may only stand where the rule has a cotangent for it."""
+        names = set(op.primitive.operand_names)
+        for name, tree in op.arguments.items():
+            found = [] if name in names else [o for o, _ in _leaves(op, tree, tree)]
+            if any(operand in self.active for operand in found):
+                raise error(
+                    "no-derivative",
+                    f"`{op.primitive.text}` has no derivative with respect to `{name}`",
+                    op.origin.span,
+                    help="make the value an int, or compute it without the differentiated inputs",
+                )
+
     def settle(self, value: Value) -> None:
         """Add up the contributions of `value` and give the sum its name."""
-        dense, sparse = [], []
+        dense: list[Any] = []
+        sparse: list[Any] = []
         for contribution in self.contributions.pop(value, []):
             (sparse if self.is_scatter(contribution) else dense).append(contribution)
         if not dense and not sparse:
@@ -249,7 +264,7 @@ class _Sweep:
             contribution = float(contribution)
         summed = unbroadcast(contribution, target)
         kind = summed.type if isinstance(summed, Symbol) else Const(summed).type
-        if kind.ndim < target.ndim or kind.shape != target.shape and kind.ndim == 0:
+        if kind.ndim < target.ndim or (kind.shape != target.shape and kind.ndim == 0):
             summed = np.broadcast_to(summed, _shape_of(target, self.builder))
         return cast(summed, target, self.builder)
 
@@ -325,6 +340,9 @@ def _leaves(op: Apply, tree: Any, cotangent: Any) -> list[tuple[Value, Any]]:
     if isinstance(tree, Slot):
         operand = op.operands[tree.index]
         return [(operand, cotangent)] if isinstance(operand, Value) else []
+    if isinstance(tree, slice):
+        parts = (tree.start, tree.stop, tree.step)
+        return _leaves(op, parts, parts)
     if cotangent is None or not isinstance(tree, list | tuple):
         return []
     return [

@@ -13,12 +13,13 @@ from __future__ import annotations
 import operator
 from collections.abc import Callable
 from dataclasses import replace
+from functools import reduce
 from typing import Any
 
 import numpy as np
 
 from flatgrad.ir.builder import Builder
-from flatgrad.ir.ops import Apply, Block, Const, Function, Operand, Slot, Value
+from flatgrad.ir.ops import Apply, Block, Const, Function, Operand, Slot, Value, substitute
 from flatgrad.ir.types import Array
 from flatgrad.primitives.core import ASTYPE, IDENTITY
 from flatgrad.primitives.registry import PRIMITIVES
@@ -61,7 +62,7 @@ class _Simplifier:
 
     def visit(self, op: Apply) -> None:
         """Append `op`, or what replaces it."""
-        if op.origin.sweep != "forward":
+        if op.origin.sweep != "forward" and op.results:
             with self.builder.at(op.origin, op.result.part):
                 for rewrite in REWRITES.get(op.primitive.function, ANYWHERE):
                     new = rewrite(self, op)
@@ -109,9 +110,9 @@ class _Simplifier:
         """The operands as rules see them."""
         return [symbol_of(operand, self.builder) for operand in op.operands]
 
-    def call(self, function: Any, *args: Any) -> Any:
+    def call(self, function: Any, *args: Any, **kwargs: Any) -> Any:
         """A simplified call: the rewrites apply to it as well."""
-        result = apply_function(function, args, {}, self.builder)
+        result = apply_function(function, args, kwargs, self.builder)
         if not isinstance(result, Symbol):
             return result
         self.uses[result.value] = 1
@@ -160,7 +161,8 @@ def negative_factor(s: _Simplifier, op: Apply) -> Any:
         return s.call(operator.neg, a)
     negated = s.definition(b, operator.neg)
     if negated is not None and s.single(negated) and isinstance(a, Symbol):
-        return s.call(operator.mul, s.call(operator.neg, a), symbol_of(negated.operands[0], s.builder))
+        b = symbol_of(negated.operands[0], s.builder)
+        return s.call(operator.mul, s.call(operator.neg, a), b)
     return None
 
 
@@ -183,13 +185,27 @@ def flat_product(s: _Simplifier, op: Apply) -> Any:
 
 
 def constant_first(s: _Simplifier, op: Apply) -> Any:
-    """`(x * 2) * 3` is one product."""
+    """`(x * 2) * 3` is one product, and in `(g * x) * 2` the number joins the scalar `g`."""
     a, b = s.symbols(op)
     inner = s.definition(a, operator.mul)
     if inner is None or not s.single(inner) or not isinstance(b, int | float):
         return None
     left, right = s.symbols(inner)
-    return s.call(operator.mul, left, right * b) if isinstance(right, int | float) else None
+    if isinstance(right, int | float):
+        return s.call(operator.mul, left, right * b)
+    if isinstance(left, Symbol) and left.ndim == 0 and right.ndim > 0:
+        return s.call(operator.mul, s.call(operator.mul, left, b), right)
+    return None
+
+
+def negative_sum(s: _Simplifier, op: Apply) -> Any:
+    """`sum(-x)` is `-sum(x)`, which negates fewer elements."""
+    negated = s.definition(op.operands[0], operator.neg)
+    if negated is None or not s.single(negated):
+        return None
+    keywords = {key: item for key, item in op.arguments.items() if key != "x"}
+    x = symbol_of(negated.operands[0], s.builder)
+    return s.call(operator.neg, s.call(np.sum, x, **keywords))
 
 
 def double_negation(s: _Simplifier, op: Apply) -> Any:
@@ -257,6 +273,7 @@ def doubled(s: _Simplifier, op: Apply) -> Any:
     """`a + a` is `a * 2`."""
     a, b = op.operands
     if a is b and isinstance(a, Value):
+        s.uses[a] = max(1, s.uses.get(a, 2) - 1)
         return s.call(operator.mul, symbol_of(a, s.builder), 2)
     return None
 
@@ -265,10 +282,33 @@ def named_shape(s: _Simplifier, op: Apply) -> Any:
     """The length or size of a temporary is read off a named array of the same shape."""
     x = op.operands[0]
     known = s.by_shape.get(x.type.shape)
-    if not isinstance(x, Value) or x.kept or known is None or known is x:
+    if not isinstance(x, Value) or x.kept or known is x:
         return None
-    rest = [item for key, item in op.arguments.items() if key != "x"]
-    return s.call(op.primitive.function, symbol_of(known, s.builder), *rest)
+    axes = [op.arguments["axis"]] if "axis" in op.arguments else range(x.type.ndim)
+    if known is not None:
+        return s.call(op.primitive.function, symbol_of(known, s.builder), *op_rest(op))
+    lengths = [length_of(s, x, axis) for axis in axes]
+    if any(length is None for length in lengths):
+        return None
+    return reduce(lambda a, b: s.call(operator.mul, a, b), lengths)
+
+
+def op_rest(op: Apply) -> list[Any]:
+    """The arguments of a call after its array."""
+    return [item for key, item in op.arguments.items() if key != "x"]
+
+
+def length_of(s: _Simplifier, x: Value, axis: int) -> Any:
+    """A length as a number or read off the parameter that it measures; None if neither is known."""
+    size = x.type.shape[axis]
+    if isinstance(size, int):
+        return size
+    if not (size.is_atom and size.name in s.fn.lengths):
+        return None
+    param, where = s.fn.lengths[size.name]
+    if param is x:
+        return None
+    return apply_function(DIM, (Symbol(param, s.builder), where), {}, s.builder)
 
 
 def double_transpose(s: _Simplifier, op: Apply) -> Any:
@@ -292,6 +332,15 @@ def unneeded_broadcast(s: _Simplifier, op: Apply) -> Any:
     return x if isinstance(x, Symbol) and x.type == op.result.type else None
 
 
+def broadcast_once(s: _Simplifier, op: Apply) -> Any:
+    """A broadcast of a broadcast goes to the last shape at once."""
+    inner = s.definition(op.operands[0], np.broadcast_to)
+    if inner is None:
+        return None
+    shape = substitute(op.arguments["shape"], lambda k: symbol_of(op.operands[k], s.builder))
+    return s.call(np.broadcast_to, symbol_of(inner.operands[0], s.builder), shape)
+
+
 Rewrite = Callable[[_Simplifier, Apply], Any]
 ANYWHERE: tuple[Rewrite, ...] = (plain_operand, spread_last)
 REWRITES: dict[Any, tuple[Rewrite, ...]] = {
@@ -307,9 +356,10 @@ REWRITES: dict[Any, tuple[Rewrite, ...]] = {
     operator.pow: (drop_unit, plain_operand),
     operator.neg: (double_negation, plain_operand),
     operator.add: (plain_operand, doubled, sum_with_negative),
+    np.sum: (negative_sum,),
     DIM: (named_shape,),
     SIZE: (named_shape,),
     np.transpose: (double_transpose,),
-    np.broadcast_to: (unneeded_broadcast,),
+    np.broadcast_to: (unneeded_broadcast, broadcast_once,),
     ASTYPE: (same_dtype,),
 }

@@ -258,13 +258,20 @@ def sum_of_one(x):
     return np.sum(y * y * z)
 
 
+def one_element_view(x):
+    v = x[0, ...]
+    v += 1.0
+    x[0] *= x[1]
+    return np.sum(x * x) * v
+
+
 VECTORS = [
     two_names, chained_assignment, view_written, view_of_written, slice_of_slice, backwards_view,
     parameter_written, parameter_augmented, swapped, swapped_elements, swapped_slices, overlapping,
     expanded, duplicates_last_wins, duplicates_add_once, duplicates_add_at, list_item_replaced,
     list_item_augmented, list_shared, written_by_callee, right_side_writes, number_augmented,
     named_expression, read_then_written, reshaped_and_written, fancy_is_a_copy, copies,
-    split_are_views, asarray_is_the_same, sum_of_one,
+    split_are_views, asarray_is_the_same, sum_of_one, one_element_view,
 ]  # fmt: skip
 MATRICES = [transposed, transposed_view, rows]
 
@@ -341,12 +348,6 @@ def broadcast_written(x):
     return np.sum(y)
 
 
-def one_element_view(x):
-    v = x[0, ...]  # E: [unsupported-index]
-    v += 1.0
-    return np.sum(x)
-
-
 def identity_of_arrays(x):
     y = x * 1.0
     if y is x:  # E: [unsupported-expression]
@@ -357,7 +358,7 @@ def identity_of_arrays(x):
 REFUSED = [
     reshaped_then_base_written, reshape_written_then_base_read, raveled, global_written,
     global_augmented, global_list_written, global_dict_written, broadcast_written,
-    one_element_view, identity_of_arrays,
+    identity_of_arrays,
 ]  # fmt: skip
 
 

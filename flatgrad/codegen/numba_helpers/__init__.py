@@ -74,7 +74,8 @@ from flatgrad.codegen.numba_helpers.text import Helper, in_order
 __all__ = [
     "Helper", "in_order", "native",
     "all_axes", "any_axes", "average_axes", "cumulative", "logsumexp_axes", "max_axes", "mean_axes",
-    "min_axes", "norm_axes", "prod_axes", "product_of_others", "ptp_axes", "std_axes", "sum_axes", "var_axes",
+    "min_axes", "norm_axes", "prod_axes", "product_of_others", "ptp_axes", "std_axes",
+    "sum_axes", "var_axes",
     "dot", "einsum", "inner", "matmul", "outer", "tensordot", "trace",
     "concatenate_flat", "diag", "diagonal", "expand_dims", "flip", "linspace", "pad", "repeat",
     "reshape", "roll", "squeeze", "tile", "triangle",

@@ -20,6 +20,7 @@ from typing import Any
 
 import numpy as np
 
+from flatgrad.errors import error
 from flatgrad.inspection import Inspection
 from flatgrad.ir.types import Array, Scalar
 from flatgrad.signature import STATIC_KINDS, freeze
@@ -141,6 +142,7 @@ def runner(derived: Any, found: Any, values: dict[str, Any]) -> Callable[..., An
         ]
     passed = _passed(found, values) + [f"hidden_{k}" for k in range(len(compiled.hidden))]
     target, result = _results(derived, found, values, space)
+    lines += _sharing_tests(found, space)
     lines += [
         "    try:",
         f"        {target} = emitted({', '.join(passed)})",
@@ -150,6 +152,37 @@ def runner(derived: Any, found: Any, values: dict[str, Any]) -> Callable[..., An
         f"    return {result}",
     ]
     return _compile("\n".join(lines) + "\n", space, "run")
+
+
+def _sharing_tests(found: Any, space: dict[str, Any]) -> list[str]:
+    """Statements that refuse an array which the function writes to, and sees under another name.
+
+    The compiled function writes to a copy: the other name would not see what is written.
+    """
+    arrays = {name: name for name, kind in found.types.items() if isinstance(kind, Array)}
+    for k, capture in enumerate(found.compiled.hidden):
+        arrays[f"hidden_{k}"] = capture.name
+    written = [name for name in found.compiled.written if name in arrays]
+    lines = []
+    for name in written:
+        for other, shown in arrays.items():
+            if other != name and not (other in written and other < name):
+                lines.append(f"    if shared({name}, {other}):")
+                lines.append(f"        raise together({name!r}, {shown!r})")
+    space.update(shared=_shared, together=_together)
+    return lines
+
+
+def _shared(one: Any, other: Any) -> bool:
+    return isinstance(other, np.ndarray) and np.may_share_memory(one, other)
+
+
+def _together(written: str, other: str) -> Exception:
+    return error(
+        "unsupported-write",
+        f"`{written}` is written to by the function, and shares memory with `{other}`",
+        help="pass a copy of one of them",
+    )
 
 
 def _capture_tests(compiled: Any, space: dict[str, Any], lines: list[str]) -> list[str]:

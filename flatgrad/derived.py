@@ -19,6 +19,7 @@ import numpy as np
 from flatgrad import callers
 from flatgrad.compiled_calls import make_compiled_callable
 from flatgrad.errors import FlatgradError, error
+from flatgrad.exclusive import exclusive
 from flatgrad.frontend.lower import Static
 from flatgrad.frontend.source import Source, read_source, signature_of, unwrap
 from flatgrad.ir.types import Scalar, Type
@@ -121,7 +122,8 @@ class Derived:
     ) -> Specialisation:
         """Run the pipeline."""
         request = Request(self.kind, wrt, self.has_aux, self.backend)
-        compiled = compile_gradient(self.source, types, request, hidden_type)
+        with exclusive():
+            compiled = compile_gradient(self.source, types, request, hidden_type)
         gradients: Any = None if bare else namedtuple("Gradients", wrt, rename=True)
         return Specialisation(compiled, types, wrt, bare, gradients)
 

@@ -78,6 +78,7 @@ class Compiled:
     graph: Function
     captures: list[Capture]
     hidden: list[Capture]
+    written: list[str]
     output_types: list[Type]
     stages: dict[str, Callable[[], str]] = field(default_factory=dict)
     path: str = ""
@@ -117,6 +118,7 @@ def compile_gradient(
         graph=fn,
         captures=list(captures.static.values()),
         hidden=list(captures.hidden.values()),
+        written=sorted(captures.written),
         output_types=[item.type for item in fn.results],
         stages=stages,
         path=loaded.__file__ or "",

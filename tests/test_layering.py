@@ -19,6 +19,7 @@ CALLS = STAGES | {
 MAY_IMPORT: dict[str, set[str]] = {
     "_version": set(),
     "errors": set(),
+    "exclusive": set(),
     "activations": set(),  # and of other packages only NumPy
     "activations_numba": {"activations"},
     "ir": {"errors"},
@@ -33,7 +34,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "inspection": STAGES | {"pipeline", "signature"},
     "callers": STAGES | {"pipeline", "signature", "inspection"},
     "compiled_calls": STAGES | {"pipeline", "signature"},
-    "derived": CALLS - {"api"},
+    "derived": (CALLS - {"api"}) | {"exclusive"},
     "api": CALLS,
     "differences": set(),
     "testing": {"errors", "api", "differences"},

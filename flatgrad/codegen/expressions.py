@@ -18,6 +18,7 @@ import numpy as np
 from flatgrad.errors import error
 from flatgrad.ir.ops import Apply, Const, substitute
 from flatgrad.primitives.core import ASTYPE, IDENTITY
+from flatgrad.primitives.effects import PRINT
 from flatgrad.primitives.einsum import EINSUM, EINSUM_VIEW
 from flatgrad.primitives.linalg import TENSORDOT
 from flatgrad.primitives.registry import METHODS
@@ -231,11 +232,16 @@ def _slogdet(part: int) -> Callable[[Apply, dict[str, Any]], ast.expr]:
     )
 
 
+def _print(op: Apply, arguments: dict[str, Any]) -> ast.expr:
+    return call(name("print"), [literal(item) for item in arguments["values"]], {})
+
+
 SPECIAL: dict[Any, Callable[[Apply, dict[str, Any]], ast.expr | None]] = {
     DIM: _dim,
     SIZE: _size,
     IDENTITY: lambda op, arguments: arguments["x"],
     ASTYPE: _astype,
+    PRINT: _print,
     np.transpose: _transpose,
     np.reshape: _reshape,
     FLATTEN: _flatten,

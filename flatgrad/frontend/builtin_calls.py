@@ -16,8 +16,9 @@ from typing import Any
 import numpy as np
 
 from flatgrad.frontend.refs import Ref
-from flatgrad.frontend.values import needs_static, read
-from flatgrad.primitives.symbolic import Symbol, is_symbolic
+from flatgrad.frontend.values import kind_of, needs_static, read
+from flatgrad.primitives.effects import PRINT
+from flatgrad.primitives.symbolic import Symbol, apply_function, is_number, is_symbolic
 
 Handler = Callable[..., Any]
 
@@ -181,6 +182,18 @@ def _log(low: Any, node: ast.Call, args: tuple[Any, ...], kwargs: dict[str, Any]
     return low.apply(node, operator.truediv, (top, low.apply(node, math.log, args[1:], {})), {})
 
 
+def _print(low: Any, node: ast.Call, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    values = read(list(args))
+    if kwargs:
+        raise low.refuse(node, "unsupported-keyword", "keywords of `print` are not supported")
+    for value in values:
+        if not isinstance(value, Symbol | str | None) and not is_number(value):
+            raise low.refuse(
+                node, "operand-type", f"`print` of {kind_of(value)}", "print numbers and arrays"
+            )
+    apply_function(PRINT, (values,), {}, low.builder)
+
+
 BUILTINS: dict[Any, Handler] = {
     builtins.len: _len,
     builtins.sum: _sum,
@@ -190,6 +203,7 @@ BUILTINS: dict[Any, Handler] = {
     builtins.pow: _pow,
     builtins.divmod: _divmod,
     math.log: _log,
+    builtins.print: _print,
     builtins.zip: _zip,
     builtins.enumerate: _enumerate,
     builtins.reversed: _reversed,

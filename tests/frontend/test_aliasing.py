@@ -398,6 +398,24 @@ def test_arrays_of_no_axes_are_told_from_numbers():
     assert caught.value.code == "unsupported-write"
 
 
+def writes_first(x, y):
+    x *= 2.0
+    return np.sum(x * y) + np.sum(X)
+
+
+def test_arguments_that_share_memory():
+    check(writes_first, X.copy(), X.copy())
+    g = grad(writes_first)
+    base = X.copy()
+    for one, other in ((base, base), (base[1:], base[:-1]), (base, base[::-1]), (X, base)):
+        with pytest.raises(FlatgradError) as caught:
+            g(one, other)
+        assert caught.value.code == "unsupported-write"
+    np.testing.assert_array_equal(base, X)
+    gradient, _ = grad(lambda x, y: np.sum(x * y))(base, base)
+    np.testing.assert_array_equal(gradient, base)
+
+
 def test_results_share_no_memory():
     def f(x, y):
         return np.sum(x) + np.sum(y) + np.sum(x + y)

@@ -37,7 +37,14 @@ def _compile(text: str, space: dict[str, Any], name: str) -> Callable[..., Any]:
 
 def public_function(derived: Any, function: Callable[..., Any]) -> Callable[..., Any]:
     """The function that users call."""
-    space: dict[str, Any] = {"by_class": derived.by_class, "call_slowly": derived.call_slowly}
+    # The parameters carry the user's names, and no other name here may be one of them.
+    own = "_"
+    while any(name.endswith(own) for name in derived.signature.parameters):
+        own += "_"
+    space: dict[str, Any] = {
+        f"by_class{own}": derived.by_class, f"call_slowly{own}": derived.call_slowly,
+        f"KeyError{own}": KeyError,
+    }  # fmt: skip
     params, names = [], []
     star = False
     parameters = list(derived.signature.parameters.values())
@@ -47,8 +54,8 @@ def public_function(derived: Any, function: Callable[..., Any]) -> Callable[...,
             star = True
         default = ""
         if param.default is not param.empty:
-            space[f"default_{k}"] = param.default
-            default = f"=default_{k}"
+            space[f"default_{k}{own}"] = param.default
+            default = f"=default_{k}{own}"
         params.append(f"{param.name}{default}")
         names.append(param.name)
         later = parameters[k + 1].kind if k + 1 < len(parameters) else None
@@ -59,11 +66,11 @@ def public_function(derived: Any, function: Callable[..., Any]) -> Callable[...,
     text = (
         f"def caller({', '.join(params)}):\n"
         f"    try:\n"
-        f"        run = by_class[{classes}]\n"
-        f"    except KeyError:\n"
-        f"        run = call_slowly\n"
-        f"    return run({arguments})\n"
-    ).replace("by_class[]", "by_class[()]")
+        f"        run{own} = by_class{own}[{classes or '()'}]\n"
+        f"    except KeyError{own}:\n"
+        f"        run{own} = call_slowly{own}\n"
+        f"    return run{own}({arguments})\n"
+    )
     public = _compile(text, space, "caller")
     plain = derived.primal
     public.__name__ = public.__qualname__ = plain.__name__
@@ -87,7 +94,7 @@ def remember(derived: Any, values: dict[str, Any], run: Callable[..., Any]) -> N
     by_value = derived.by_class.get(classes)
     if by_value is None:
         table: dict[Any, Any] = {}
-        names = ", ".join(values)
+        names = ", ".join(local(name) for name in values)
         key = ", ".join(parts)
         text = (
             f"def second({names}):\n"
@@ -104,7 +111,7 @@ def remember(derived: Any, values: dict[str, Any], run: Callable[..., Any]) -> N
     table = by_value.table
     if len(table) >= MAX_SHAPES:
         table.clear()
-    space = {"freeze": freeze, **values}
+    space = {"freeze": freeze} | {local(name): value for name, value in values.items()}
     table[eval(f"({', '.join(parts)},)", space)] = run
 
 
@@ -112,15 +119,21 @@ def _key_parts(derived: Any, values: dict[str, Any]) -> list[str]:
     """What tells calls with the same argument classes apart."""
     parts = []
     for name, value in values.items():
+        given = local(name)
         if isinstance(value, np.ndarray):
-            parts += [f"{name}.dtype", f"{name}.shape"]
+            parts += [f"{given}.dtype", f"{given}.shape"]
         elif value is None or type(value) in (float, np.float64, np.float32):
             continue
         elif isinstance(value, tuple | slice):
-            parts.append(f"freeze({name})")
+            parts.append(f"freeze({given})")
         elif name in derived.static_params or isinstance(value, STATIC_KINDS) or callable(value):
-            parts.append(name)
+            parts.append(given)
     return parts
+
+
+def local(name: str) -> str:
+    """A parameter in the functions below, none of whose own names ends like this."""
+    return f"{name}_"
 
 
 def runner(derived: Any, found: Any, values: dict[str, Any]) -> Callable[..., Any]:
@@ -131,7 +144,7 @@ def runner(derived: Any, found: Any, values: dict[str, Any]) -> Callable[..., An
         "compiled": compiled, "new": tuple.__new__, "Gradients": found.gradients,
         "changed": derived.by_class.clear,
     }  # fmt: skip
-    names = list(found.types)
+    names = [local(name) for name in found.types]
     lines = [f"def run({', '.join(names)}):"]
     tests = _capture_tests(compiled, space, lines)
     if tests:
@@ -159,16 +172,16 @@ def _sharing_tests(found: Any, space: dict[str, Any]) -> list[str]:
 
     The compiled function writes to a copy: the other name would not see what is written.
     """
-    arrays = {name: name for name, kind in found.types.items() if isinstance(kind, Array)}
+    arrays = {local(name): name for name, kind in found.types.items() if isinstance(kind, Array)}
     for k, capture in enumerate(found.compiled.hidden):
         arrays[f"hidden_{k}"] = capture.name
-    written = [name for name in found.compiled.written if name in arrays]
+    written = [local(name) for name in found.compiled.written if local(name) in arrays]
     lines = []
     for name in written:
         for other, shown in arrays.items():
             if other != name and not (other in written and other < name):
                 lines.append(f"    if shared({name}, {other}):")
-                lines.append(f"        raise together({name!r}, {shown!r})")
+                lines.append(f"        raise together({arrays[name]!r}, {shown!r})")
     space.update(shared=_shared, together=_together)
     return lines
 
@@ -215,16 +228,17 @@ def _passed(found: Any, values: dict[str, Any]) -> list[str]:
     """The arguments of the emitted code: ints made floats, 0-d arrays made numbers."""
     passed = []
     for name, kind in found.types.items():
+        given = local(name)
         if isinstance(kind, Array):
-            passed.append(name)
+            passed.append(given)
         elif isinstance(kind, Scalar):
             value = values[name]
             if isinstance(value, np.ndarray):
-                passed.append(f"{name}[()]")
+                passed.append(f"{given}[()]")
             elif kind.dtype == "float64" and not isinstance(value, float):
-                passed.append(f"float({name})")
+                passed.append(f"float({given})")
             else:
-                passed.append(name)
+                passed.append(given)
     return passed
 
 

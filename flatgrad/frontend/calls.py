@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ast
 import types
+from functools import partial
 from typing import Any
 
 from flatgrad.frontend.builtin_calls import BUILTINS, is_pure
@@ -193,17 +194,13 @@ class CallLowerer(ExpressionLowerer):
         for what in ("__code__", "__defaults__", "__kwdefaults__"):
             value = getattr(function, what)
             if value is not None:
-                read = _reader_of(function, what)
+                read = partial(getattr, function, what)
                 static[f"{id(function)}.{what}"] = Capture(what, read, value)
 
 
 def default_reader(function: types.FunctionType, name: str) -> Reader:
     """Reads the present default of a parameter."""
     return lambda: signature_of(function).parameters[name].default
-
-
-def _reader_of(function: types.FunctionType, what: str) -> Reader:
-    return lambda: getattr(function, what)
 
 
 def is_library(callee: Any) -> bool:

@@ -13,6 +13,7 @@ import builtins
 import types
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -145,9 +146,8 @@ class Scope:
         known = space.get("__builtins__", builtins)
         table = known if isinstance(known, dict) else vars(known)
         if name not in space and name in table:
-            builtin = table[name]
-            return lambda: space.get(name, builtin)
-        return lambda: space.get(name, MISSING)
+            return partial(space.get, name, table[name])
+        return partial(space.get, name, MISSING)  # read at every call: no Python code runs
 
 
 def _cell_reader(cell: types.CellType) -> Reader:

@@ -82,7 +82,7 @@ def _new_axes(entries, rank):
         if entry is None:
             axes.append(axis)
         axis += rank - given if entry is Ellipsis else 1
-    return tuple(axes)
+    return axes[0] if len(axes) == 1 else tuple(axes)
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,6 +24,7 @@ from flatgrad.ir.types import Array
 from flatgrad.primitives.core import ASTYPE, IDENTITY
 from flatgrad.primitives.registry import PRIMITIVES
 from flatgrad.primitives.symbolic import DIM, SIZE, Symbol, apply_function, symbol_of
+from flatgrad.primitives.typerules import normalize_axes
 from flatgrad.transform.cse import rewired
 
 
@@ -332,6 +333,23 @@ def unneeded_broadcast(s: _Simplifier, op: Apply) -> Any:
     return x if isinstance(x, Symbol) and x.type == op.result.type else None
 
 
+def squeezed_sum(s: _Simplifier, op: Apply) -> Any:
+    """`squeeze(sum(x, axis=1, keepdims=True), axis=1)` is `sum(x, axis=1)`, also under a minus."""
+    x = op.operands[0]
+    negated = s.definition(x, operator.neg)
+    if negated is not None and s.single(negated):
+        inner = s.call(np.squeeze, symbol_of(negated.operands[0], s.builder), *op_rest(op))
+        return s.call(operator.neg, inner)
+    total = s.definition(x, np.sum)
+    if total is None or not s.single(total) or not total.arguments.get("keepdims"):
+        return None
+    rank, axis = x.type.ndim, op.arguments.get("axis")
+    if axis is None or normalize_axes(axis, rank) != normalize_axes(total.arguments["axis"], rank):
+        return None
+    summed = symbol_of(total.operands[0], s.builder)
+    return s.call(np.sum, summed, axis=total.arguments["axis"])
+
+
 def broadcast_once(s: _Simplifier, op: Apply) -> Any:
     """A broadcast of a broadcast goes to the last shape at once."""
     inner = s.definition(op.operands[0], np.broadcast_to)
@@ -357,6 +375,7 @@ REWRITES: dict[Any, tuple[Rewrite, ...]] = {
     operator.neg: (double_negation, plain_operand),
     operator.add: (plain_operand, doubled, sum_with_negative),
     np.sum: (negative_sum,),
+    np.squeeze: (squeezed_sum,),
     DIM: (named_shape,),
     SIZE: (named_shape,),
     np.transpose: (double_transpose,),

@@ -349,6 +349,23 @@ def test_same_name_inside_and_outside():
     np.testing.assert_allclose(other, 3.0 * W + w)
 
 
+def test_names_that_the_compiler_uses_itself():
+    def f(by_class, call_slowly, run, emitted, compiled, new, Gradients, freeze, float, KeyError):
+        kept = by_class * call_slowly * run * emitted * compiled
+        return kept * new * Gradients * freeze * float * np.sum(KeyError)
+
+    arguments = [2.0, 3, np.array(2.0), 1.5, np.float64(3.0), 2.0, 1.0, 2.0, 4, np.ones(2)]
+    value, gradients = value_and_grad(f)(*arguments)
+    assert value == f(*arguments)
+    assert gradients.run == value / 2.0
+    assert gradients.float == value / 4.0
+
+    def g(x, np, math, value, grad_value, g_grad, by_class_, run__):
+        return x * np * math * value * grad_value * g_grad * by_class_ * run__
+
+    assert grad(g)(1.0, 2.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0).x == 2.0
+
+
 def test_local_shadows_global():
     def f(x):
         RATE = x * x

@@ -1,0 +1,425 @@
+"""What must hold of a program and its gradient, and the shrinking of programs of which it does not.
+
+    check(program)             # raises Failure(kind, detail), or FlatgradError for a refusal
+    print(shrunk(program, kind).text)
+
+The value is the function's own; the interpreter on the raw reverse function, the cleaned one, the
+NumPy text and the Numba text agree; types are as inferred; slopes are those of central differences.
+"""
+
+from __future__ import annotations
+
+import ast
+import math
+import sys
+import traceback
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+
+import flatgrad as fg
+from flatgrad.backends import numba_cpu
+from flatgrad.codegen.module import build_module
+from flatgrad.codegen.numba_dialect import NumbaDialect
+from flatgrad.differences import Judge
+from flatgrad.errors import FlatgradError
+from flatgrad.frontend.lower import lower
+from flatgrad.ir.interpret import interpret
+from flatgrad.ir.ops import Apply, Const, Function, substitute
+from flatgrad.ir.types import Scalar
+from flatgrad.pipeline import differentiate
+from flatgrad.signature import hidden_type
+from flatgrad.transform.forward import forward
+from tests.fuzz_programs import Program, fresh, load
+
+STEPS = [2e-3 / 1.7**k for k in range(14)]
+
+
+class Failure(Exception):
+    """Something that must hold does not; `kind` is what."""
+
+    def __init__(self, kind: str, detail: str) -> None:
+        super().__init__(f"{kind}: {detail}")
+        self.kind = kind
+
+
+class Kink(Exception):
+    """The function is not differentiable at, or next to, its arguments."""
+
+
+def check(program: Program, *, numba: bool = True) -> None:
+    """All properties of one program.
+
+    Raises
+    ------
+    Failure
+        If one does not hold.
+    FlatgradError
+        If the compiler refuses the program.
+    Kink
+        If the slopes cannot be compared.
+    """
+    function = program.function()
+    with np.errstate(all="ignore"):
+        derived, values = call_checked(program, function)
+        rest = dict(program.arguments())
+        agreement(derived, rest, values, numba=numba)
+        wide, wide_args = widened(program)
+        slopes(wide, wide_args, program, values)
+
+
+def floats_in(given: dict[str, Any]) -> list[str]:
+    """The names of the arguments that have gradients by default."""
+    return [
+        name
+        for name, value in given.items()
+        if isinstance(value, float | int) or getattr(getattr(value, "dtype", None), "kind", "") == "f"
+    ]
+
+
+def call_checked(program: Program, function: Any) -> tuple[Any, tuple[Any, Any]]:
+    """The derivative by the public road: value, dtypes, shapes, memory."""
+    has_aux = "aux" in program.tags
+    given = program.arguments()
+    wrt = [n for n in floats_in(given) if not isinstance(given[n], int)]
+    derived = fg.value_and_grad(function, tuple(wrt), has_aux=has_aux)
+    try:
+        value, gradients = derived(**given)
+    except FlatgradError:
+        raise
+    except Exception as caught:
+        raise Failure("emitted-raises", traceback.format_exc(limit=-3)) from caught
+    for name, before in program.given.items():
+        if not np.array_equal(before, given[name]):
+            raise Failure("argument-mutated", name)
+    expected = function(**program.arguments())
+    single = "single" if any_single(program) else "double"
+    close("value", value, expected, single)
+    for name, gradient in zip(wrt, gradients, strict=True):
+        one = given[name]
+        if isinstance(one, np.ndarray):
+            good = isinstance(gradient, np.ndarray) and gradient.dtype == one.dtype
+        else:
+            good = type(gradient) is type(one)
+        if not good or np.shape(gradient) != np.shape(one):
+            raise Failure("gradient-type", f"{name}: {type(one)} has {type(gradient)} {gradient!r}")
+    arrays = list(arrays_in((value, gradients)))
+    for k, one in enumerate(arrays):
+        for other in (*arrays[k + 1 :], *arrays_in(tuple(given.values()))):
+            if np.may_share_memory(one, other):
+                raise Failure("shared-memory", "two results, or a result and an argument")
+    return derived, (value, gradients)
+
+
+def arrays_in(tree: Any) -> Iterator[np.ndarray]:
+    """The arrays in nested tuples, lists and dicts."""
+    if isinstance(tree, np.ndarray):
+        yield tree
+    elif isinstance(tree, tuple | list | dict):
+        for item in tree.values() if isinstance(tree, dict) else tree:
+            yield from arrays_in(item)
+
+
+def leaves(tree: Any) -> list[Any]:
+    """The numbers and arrays in nested tuples, lists and dicts, in order."""
+    if isinstance(tree, tuple | list | dict):
+        items = tree.values() if isinstance(tree, dict) else tree
+        return [leaf for item in items for leaf in leaves(item)]
+    return [tree]
+
+
+def any_single(program: Program) -> bool:
+    """Whether something is computed in single precision."""
+    dtypes = [getattr(value, "dtype", None) for value in program.given.values()]
+    return "float32" in program.body or np.dtype("float32") in dtypes
+
+
+def close(kind: str, found: Any, expected: Any, precision: str, typed: bool = False) -> None:
+    """Two trees have equal leaves.
+
+    Raises
+    ------
+    Failure
+        At the first that differs.
+    """
+    rtol = 2e-3 if precision == "single" else 1e-9
+    some, others = leaves(found), leaves(expected)
+    if len(some) != len(others):
+        raise Failure(kind, f"{len(some)} leaves for {len(others)}")
+    for k, (one, other) in enumerate(zip(some, others, strict=True)):
+        if np.shape(one) != np.shape(other):
+            raise Failure(kind, f"leaf {k}: shape {np.shape(one)}, expected {np.shape(other)}")
+        if typed and np.asarray(one).dtype != np.asarray(other).dtype and np.ndim(one):
+            raise Failure(f"{kind}-dtype", f"leaf {k}: {one!r}, expected {other!r}")
+        scale = np.max(np.abs(np.asarray(other, float)), initial=0.0) + 1e-2
+        if not np.allclose(one, other, rtol=0, atol=rtol * scale, equal_nan=True):
+            raise Failure(kind, f"leaf {k}: {one}, expected {other}")
+
+
+def agreement(derived: Any, given: dict[str, Any], outcome: Any, *, numba: bool) -> None:
+    """Interpreter on the raw function = on the cleaned one = NumPy text = Numba text."""
+    found = derived.__flatgrad__.specialise(given)
+    compiled, source = found.compiled, derived.__flatgrad__.source
+    fn, _ = lower(source, found.types, hidden_type)
+    raw = differentiate(fn, compiled.request, source)
+    arguments = [passed(given[p.name], p.type) for p in compiled.graph.params]
+    single = "float32" in str([p.type for p in raw.params]) or "float32" in source.text.split("def f")[-1]
+    precision = "single" if single else "double"
+    emitted, frame = observed(compiled, [fresh(value) for value in arguments])
+    expected = rebuilt(raw.tree, run_checked(raw, [fresh(value) for value in arguments]))
+    close("raw-differs", emitted, expected, precision, typed=True)
+    cleaned = rebuilt(compiled.graph.tree, run_checked(compiled.graph, arguments))
+    close("cleaned-differs", cleaned, expected, precision, typed=True)
+    if all_single(raw, source.text):
+        wide = [k for k, v in frame.items() if getattr(v, "dtype", None) == np.float64 and np.ndim(v)]
+        if wide:
+            raise Failure("widened", f"{wide}\n{compiled.module.function_text}")
+    tangents(fn, found, expected, arguments, precision)
+    if numba:
+        numba_agrees(compiled, arguments, expected, precision)
+
+
+def passed(value: Any, kind: Any) -> Any:
+    """An argument as the emitted code gets it."""
+    if isinstance(value, np.ndarray) and value.ndim == 0:
+        return value[()]
+    return float(value) if isinstance(value, int) and kind.dtype == "float64" else value
+
+
+def rebuilt(tree: Any, results: list[Any]) -> Any:
+    """The result of a function from its leaves."""
+    return substitute(tree, results.__getitem__)
+
+
+def all_single(fn: Function, text: str) -> bool:
+    """Whether every float that comes in is of single precision and none is made wider."""
+    made = ("np.zeros((", "np.zeros(", "np.ones(", "np.eye", "float64", "np.arange", "np.array([[")
+    kinds = [param.type for param in fn.params if param.type.differentiable]
+    narrow = all(kind.dtype == "float32" or kind.weak for kind in kinds)
+    return narrow and not any(word in text.split("def f(")[-1] for word in made)
+
+
+def observed(compiled: Any, arguments: list[Any]) -> tuple[Any, dict[str, Any]]:
+    """What the emitted function returns, and its variables at the end."""
+    seen: dict[str, Any] = {}
+
+    def watch(frame: Any, event: str, _: Any) -> None:
+        if event == "return" and frame.f_code is compiled.function.__code__:
+            seen.update(frame.f_locals)
+
+    sys.setprofile(watch)
+    try:
+        return compiled.function(*arguments), seen
+    finally:
+        sys.setprofile(None)
+
+
+def run_checked(fn: Function, arguments: list[Any]) -> list[Any]:
+    """Interpret, and compare every value with its inferred type."""
+    env: dict[Any, Any] = dict(zip(fn.params, arguments, strict=True))
+    lengths = {
+        atom: np.shape(env[param])[axis] for atom, (param, axis) in fn.lengths.items() if param in env
+    }
+    for param, value in zip(fn.params, arguments, strict=True):
+        if isinstance(value, int):
+            lengths[f"?{param.name}"] = value
+    for op in fn.body.ops:
+        assert isinstance(op, Apply)
+        values = [o.value if isinstance(o, Const) else env[o] for o in op.operands]
+        tree = substitute(op.arguments, values.__getitem__)
+        with np.errstate(all="ignore"):
+            outcome = op.primitive.evaluate(tree)
+        outcomes = [outcome] if len(op.results) == 1 else list(outcome if op.results else ())
+        for value, result in zip(op.results, outcomes, strict=True):
+            wrong = mistyped(value.type, result, lengths)
+            if wrong:
+                raise Failure("type-rule", f"{op.primitive.text}: {value.type} but {wrong}")
+            env[value] = result
+    return [item.value if isinstance(item, Const) else env[item] for item in fn.results]
+
+
+def mistyped(kind: Any, found: Any, lengths: dict[str, int]) -> str:
+    """How a value differs from its inferred type."""
+    shape = np.shape(found)
+    if len(shape) != kind.ndim:
+        return f"shape {shape}"
+    if np.asarray(found).dtype != kind.dtype:
+        return f"{np.asarray(found).dtype}"
+    for size, actual in zip(kind.shape, shape, strict=True):
+        known = size if isinstance(size, int) else size.value(lengths)
+        if known is not None and known != actual:
+            return f"shape {shape}"
+    if isinstance(kind, Scalar) and kind.weak != (type(found) in (bool, int, float)):
+        return f"a {type(found).__name__}"
+    return ""
+
+
+def tangents(fn: Function, found: Any, outcome: Any, arguments: list[Any], precision: str) -> None:
+    """The inner product of the gradient with a direction is the tangent along it."""
+    rng = np.random.default_rng(5)
+    wrt = [param for param in fn.params if param.name in found.wrt]
+    try:
+        pushed, dots = forward(fn, wrt)
+    except FlatgradError as caught:
+        raise Failure("no-forward-rule", str(caught)) from caught
+    by_name = dict(zip([p.name for p in found.compiled.graph.params], arguments, strict=True))
+    directions = [direction(by_name[param.name], rng) for param in wrt]
+    pushed.body.yields = (dots[0],)
+    (slope,) = interpret(pushed, [*arguments, *directions])
+    gradients = outcome[1] if isinstance(outcome[1], tuple) else (outcome[1],)
+    ordered = dict(zip(found.wrt, gradients, strict=True))
+    terms = [np.vdot(v, ordered[p.name]) for v, p in zip(directions, wrt, strict=True)]
+    scale = sum(float(np.sum(np.abs(v * ordered[p.name]))) for v, p in zip(directions, wrt, strict=True))
+    tolerance = (5e-3 if precision == "single" else 1e-8) * (scale + 1e-2)
+    if math.isfinite(float(slope)) and abs(float(sum(terms)) - float(slope)) > tolerance:
+        raise Failure("jvp-differs", f"forward {slope}, reverse {sum(terms)}")
+
+
+def direction(value: Any, rng: np.random.Generator) -> Any:
+    """A random tangent."""
+    drawn = rng.normal(size=np.shape(value))
+    return drawn.astype(value.dtype)[()] if isinstance(value, np.ndarray | np.generic) else float(drawn)
+
+
+def numba_agrees(compiled: Any, arguments: list[Any], expected: Any, precision: str) -> None:
+    """The Numba text computes the same (as plain Python where the JIT is switched off)."""
+    name = compiled.module.name
+    try:
+        module = build_module(compiled.graph, name, NumbaDialect())
+    except FlatgradError as caught:
+        REFUSED_BY_NUMBA.append(str(caught))
+        return
+    try:
+        found = getattr(numba_cpu.load(name, module.text), name)(*[fresh(a) for a in arguments])
+    except Exception as caught:
+        raise Failure("numba-raises", traceback.format_exc(limit=-3) + module.text) from caught
+    close("numba-differs", found, expected, precision, typed=True)
+
+
+REFUSED_BY_NUMBA: list[str] = []
+"""Why programs were left out on that backend."""
+
+
+def widened(program: Program) -> tuple[Any, dict[str, Any]]:
+    """The same program in double precision throughout, for differences."""
+    text = program.text.replace("float32", "float64")
+    given = {}
+    for name, value in program.arguments().items():
+        if isinstance(value, np.ndarray | np.generic) and value.dtype == np.float32:
+            value = value.astype(np.float64)
+        given[name] = value
+    return load(text, program.seed), given
+
+
+def slopes(function: Any, given: dict[str, Any], program: Program, outcome: Any) -> None:
+    """The gradient in double precision against central differences, and the narrow one against it."""
+    has_aux = "aux" in program.tags
+    wrt = [n for n in floats_in(given) if not isinstance(given[n], int)]
+    derived = fg.value_and_grad(function, tuple(wrt), has_aux=has_aux)
+    rng = np.random.default_rng(program.seed)
+    hints = []
+    for attempt in range(4):
+        moved = {
+            name: value + 1e-3 * attempt * direction(value, rng) if name in wrt else value
+            for name, value in given.items()
+        }
+        _, gradients = derived(**{name: fresh(value) for name, value in moved.items()})
+        if attempt == 0 and any_single(program):
+            narrow_agrees(outcome[1], gradients, program)
+        hint = slope_differs(function, moved, dict(zip(wrt, gradients, strict=True)), has_aux, rng)
+        if not hint:
+            return
+        hints.append(hint)
+    if any("not differentiable" in hint for hint in hints):
+        raise Kink(hints[-1])
+    raise Failure("slope", "\n".join(hints))
+
+
+def narrow_agrees(narrow: Any, wide: Any, program: Program) -> None:
+    """Single precision loses digits, no more."""
+    for name, one, other in zip(floats_in(program.given), narrow, wide, strict=False):
+        scale = np.max(np.abs(other), initial=0.0) + max(np.max(np.abs(g), initial=0.0) for g in wide)
+        if not np.allclose(one, other, rtol=0, atol=2e-2 * scale + 1e-4):
+            raise Failure("single-differs", f"{name}: {one}, in double precision {other}")
+
+
+def slope_differs(
+    function: Any, given: dict[str, Any], gradients: dict[str, Any], has_aux: bool, rng: Any
+) -> str:
+    """Why the slope in a random direction is not that of the gradient; empty if it is."""
+    along = {name: direction(given[name], rng) for name in gradients}
+
+    def moved(t: float) -> float:
+        shifted = {
+            name: value + t * along[name] if name in along else fresh(value)
+            for name, value in given.items()
+        }
+        try:
+            found = function(**shifted)
+        except Exception:
+            return math.nan
+        return float(found[0] if has_aux else found)
+
+    analytic = sum(float(np.vdot(along[name], gradients[name])) for name in gradients)
+    floor = sum(float(np.sum(np.abs(along[name] * gradients[name]))) for name in gradients)
+    center = moved(0.0)
+    judge = Judge(rtol=1e-5, atol=1e-9, eps=4e-16 * 50, center=center)
+    comparison = judge.compare("along", analytic, floor * 1e-2 + 1e-4, moved, STEPS)
+    return "" if comparison.passed else f"{comparison}"
+
+
+def shrunk(program: Program, failing: Callable[[Program], bool]) -> Program:
+    """A smaller program that still fails."""
+    changed = True
+    while changed:
+        changed = False
+        for candidate in candidates(program):
+            if failing(candidate):
+                program, changed = candidate, True
+                break
+    return program
+
+
+def candidates(program: Program) -> Iterator[Program]:
+    """Programs with a statement less, a parameter less, or a smaller expression."""
+    parts = program.statements
+    for k in reversed(range(len(parts))):
+        yield program.with_(statements=parts[:k] + parts[k + 1 :])
+        lines = parts[k].splitlines()
+        if len(lines) > 1 and not lines[0].startswith(("for", "if")):
+            yield program.with_(statements=[*parts[:k], *lines, *parts[k + 1 :]])
+    for name in program.given:
+        if len(program.given) > 1:
+            yield program.with_(given={n: v for n, v in program.given.items() if n != name})
+    for text in simpler(program.result):
+        yield program.with_(result=text)
+    for k, part in enumerate(parts):
+        for text in simpler(part):
+            yield program.with_(statements=[*parts[:k], text, *parts[k + 1 :]])
+
+
+def simpler(text: str) -> Iterator[str]:
+    """The text with one expression replaced by a part of it."""
+    count = sum(isinstance(node, ast.expr) for node in ast.walk(ast.parse(text)))
+    for number in range(count):
+        tree = ast.parse(text)
+        nodes = [node for node in ast.walk(tree) if isinstance(node, ast.expr)]
+        node = nodes[number]
+        for part in [p for p in ast.iter_child_nodes(node) if isinstance(p, ast.expr)]:
+            if isinstance(part, ast.Attribute) and isinstance(part.value, ast.Name):
+                if part.value.id in ("np", "fg"):
+                    continue
+            yield ast.unparse(_Replace(node, part).visit(ast.parse(text) and tree))
+            tree = ast.parse(text)
+            node = [n for n in ast.walk(tree) if isinstance(n, ast.expr)][number]
+
+
+class _Replace(ast.NodeTransformer):
+    """Puts one node in the place of another."""
+
+    def __init__(self, old: ast.AST, new: ast.AST) -> None:
+        self.old, self.new = old, new
+
+    def visit(self, node: ast.AST) -> ast.AST:
+        return self.new if node is self.old else self.generic_visit(node)

@@ -1,0 +1,438 @@
+"""Random programs as source text, grown statement by statement on concrete values.
+
+    program = generate(17)
+    print(program.text)            # helpers, and `def f(x0, x1): ...` that returns a number
+    program.arguments()            # fresh copies of what it is called with
+
+Every statement is executed as it is added, so that shapes fit, values stay tame and no statement
+raises. Programs write in place, through views and aliases, more than anybody would by hand.
+"""
+
+from __future__ import annotations
+
+import copy
+import linecache
+import random
+import zlib
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+
+import flatgrad as fg
+
+HELPERS = '''\
+import math
+
+import numpy as np
+
+import flatgrad as fg
+
+
+def scaled(a, c=0.5):
+    return a * c + 0.1
+
+
+def bump(a, c):
+    a += c
+    return a
+
+
+def first(a):
+    return a[0]
+
+
+def centered(a, axis=None):
+    m = np.mean(a, axis=axis, keepdims=True)
+    return a - m, m
+
+
+def put(a, v):
+    b = a
+    b[0] = v
+    return np.sum(a)
+
+
+def mixed(a, b):
+    c = a + b
+    c *= 0.5
+    d = c
+    d -= 0.25
+    return np.tanh(c) * np.sum(d)
+
+
+'''
+"""Functions that the programs call: pure ones, writers, one that returns a view."""
+
+
+class Reject(Exception):
+    """A statement or expression that is not valid, or whose values get out of hand."""
+
+
+@dataclass
+class Program:
+    """Parameters with their values, statements, and the expression that is returned."""
+
+    seed: int
+    given: dict[str, Any]
+    statements: list[str]
+    result: str
+    tags: set[str] = field(default_factory=set)
+
+    @property
+    def body(self) -> str:
+        """The function alone."""
+        lines = [line for part in self.statements for line in part.splitlines()]
+        inside = "".join(f"    {line}\n" for line in [*lines, f"return {self.result}"])
+        return f"def f({', '.join(self.given)}):\n{inside}"
+
+    @property
+    def text(self) -> str:
+        """The whole module."""
+        return HELPERS + self.body
+
+    def arguments(self) -> dict[str, Any]:
+        """The arguments, each a copy of its own with the same strides."""
+        return {name: fresh(value) for name, value in self.given.items()}
+
+    def function(self, text: str | None = None) -> Any:
+        """The function `f`, whose source can be read back."""
+        return load(self.text if text is None else text, self.seed)
+
+    def with_(self, **changes: Any) -> Program:
+        """A changed copy."""
+        return replace(self, **changes)
+
+
+def load(text: str, label: Any) -> Any:
+    """Execute a program; `inspect` finds its text."""
+    name = f"<program {label} {zlib.crc32(text.encode())}>"
+    linecache.cache[name] = (len(text), None, text.splitlines(keepends=True), name)
+    space: dict[str, Any] = {"__name__": "program"}
+    exec(compile(text, name, "exec"), space)
+    return space["f"]
+
+
+def fresh(value: Any) -> Any:
+    """A copy that is laid out like the original."""
+    if isinstance(value, np.ndarray) and value.ndim:
+        order = np.argsort([-abs(step) for step in value.strides], kind="stable")
+        plain = np.ascontiguousarray(value.transpose(order)).copy()
+        flipped = tuple(slice(None, None, -1 if value.strides[k] < 0 else 1) for k in order)
+        return plain[flipped].copy()[flipped].transpose(np.argsort(order))
+    return copy.deepcopy(value)
+
+
+UNARY = """
+np.sin({x}) | np.cos({x}) | np.tanh({x}) | np.exp(-{x} * {x}) | np.exp(np.sin({x})) | -{x} | +{x}
+np.sqrt(1.5 + {x} * {x}) | np.log(1.2 + {x} ** 2) | np.arctan({x}) | np.abs({x}) | abs({x})
+{x} ** 2 | {x} ** 3 | {x} ** -1.0 | (0.5 + np.abs({x})) ** 0.5 | 1.0 / (2.0 + np.cos({x}))
+np.log1p(np.abs({x})) | np.expm1(0.1 * {x}) | np.sinh(np.tanh({x})) | fg.sigmoid({x}) | fg.relu({x})
+fg.softplus({x}) | np.square({x}) | np.cbrt(2.0 + np.tanh({x})) | np.reciprocal(2.0 + np.sin({x}))
+2.0 * {x} | {x} / 3 | 1 - {x} | {x} + 1 | 0.5 ** np.tanh({x}) | 2 ** np.sin({x}) | {x} // 0.7
+{x} % 0.9 | np.maximum({x}, 0.1) | np.minimum(0.4, {x}) | np.clip({x}, -0.8, 0.9) | np.sign({x}) * {x}
+np.where({x} > 0.1, {x}, 0.3 * {x}) | np.where({x} > 0.0, np.sqrt(np.abs({x}) + 0.2), {x}) | np.floor({x})
+np.float32(0.5) * {x} | np.arcsin(np.tanh({x}) * 0.9) | fg.gelu({x}) | fg.elu({x}) | fg.silu({x})
+fg.leaky_relu({x}) | np.power(np.abs({x}) + 0.5, 1.7) | np.where(np.abs({x}) < 0.6, {x} ** 2, 0.5)
+np.log2(2.0 + np.abs({x})) | np.arcsinh({x}) | np.sinc({x}) | scaled({x}) | scaled({x}, c=-0.7)
+np.multiply({x}, {x}) | {x} - {x} ** 3 / 6 | np.nan_to_num({x}) | np.copysign({x}, -1.0) | np.rint({x}) - {x}
+"""
+
+BINARY = """
+{x} + {y} | {x} - {y} | {x} * {y} | {x} / (1.5 + {y} * {y}) | np.maximum({x}, {y}) | {x} * {y} + {x}
+np.minimum({x}, {y}) | np.where({x} > {y}, {x}, {y} * 2) | np.hypot(1.0 + {x} * {x}, {y})
+np.arctan2({x}, 2.0 + np.sin({y})) | np.logaddexp({x}, {y}) | (1.0 + np.abs({x})) ** np.tanh({y})
+np.where({y} < 0.2, 0.0, {x}) | np.multiply({x}, {y}) | np.add({x}, {y}) | {x} - 2 * {y} | -{x} * {y}
+np.copysign({x}, {y} + 3.0) | np.fmax({x}, {y}) | {x} % (2.0 + np.tanh({y})) | mixed({x}, {y})
+np.power(1.2 + np.abs({x}), {y}) | np.divide({x}, 3.0 + {y} ** 2) | np.logaddexp2({x}, {y})
+"""
+
+PRODUCTS = """
+{x} @ {y} | {x} @ {y}.T | {x}.T @ {y} | np.dot({x}, {y}) | np.inner({x}, {y}) | np.outer({x}, {y})
+np.tensordot({x}, {y}, axes=1) | np.einsum("ij,j->i", {x}, {y}) | np.einsum("ij,ij->", {x}, {y})
+np.einsum("ij,jk->ki", {x}, {y}) | np.einsum("i,i", {x}, {y}) | np.vdot({x}, {y}) | np.kron({x}, {y})
+np.einsum("ii->i", {x}) + {y} | np.matmul({x}, {y}) | {x}.dot({y}) | np.einsum("...i,i", {x}, {y})
+np.tensordot({x}, {y}, axes=([0], [0])) | np.einsum("ij->j", {x}) * {y} | np.linalg.solve({x} @ {x}.T + 4 * np.eye({x}.shape[0]), {y})
+"""
+
+SHAPES = """
+{x}.T | np.transpose({x}) | {x}.reshape(-1) | np.ravel({x}) | np.expand_dims({x}, {k}) | {x}[None] | {x}[:, None]
+np.squeeze({x}) | np.flip({x}, {k}) | np.roll({x}, 1, axis={k}) | np.repeat({x}, 2, axis={k}) | np.tile({x}, 2)
+np.pad({x}, 1) | np.broadcast_to({x}, (2, *{x}.shape)) | np.cumsum({x}, axis={k}) | np.sort({x}, axis={k}) | np.diag({x})
+np.triu({x}) | np.tril({x}, -1) | np.swapaxes({x}, 0, -1) | np.moveaxis({x}, 0, -1) | np.atleast_2d({x}) | {x}.flatten()
+np.repeat({x}, 2) | np.tile({x}, (2, 1)) | np.flip({x}) | {x}.copy() | np.copy({x}) | np.cumsum({x}) | np.ravel({x})[::-1]
+fg.softmax({x}) | fg.log_softmax({x}) | fg.softmax({x}, axis={k}) | np.linalg.inv(4.0 * np.eye({x}.shape[0]) + 0.1 * {x})
+np.zeros_like({x}) + {x} | np.ones({x}.shape) * {x} | np.full_like({x}, 0.3) * {x} | {x}.astype(np.float64) | np.asarray({x})
+np.rot90({x}) | np.fliplr({x}) | np.hstack([{x}, {x}]) | np.array({x}) | np.trace({x}) * {x} | {x} * {x}.shape[0] | {x} / {x}.size
+{x} / len({x}) | {x}[np.argsort({x})] | {x} * np.arange({x}.shape[-1]) | np.take({x}, [0, -1, 0], axis={k}) | {x}.astype(np.float32)
+"""
+
+REDUCTIONS = """
+np.sum | np.mean | np.max | np.min | np.var | np.std | np.linalg.norm | fg.logsumexp | np.prod | np.ptp | np.average | .sum | .mean
+.max | .min | .var | .prod
+"""
+
+
+def split(table: str) -> list[str]:
+    """The entries of a table above."""
+    return [entry.strip() for line in table.strip().splitlines() for entry in line.split("|")]
+
+
+TABLES = {
+    name: split(table)
+    for name, table in (
+        ("unary", UNARY), ("binary", BINARY), ("product", PRODUCTS), ("shape", SHAPES),
+        ("reduction", REDUCTIONS),
+    )
+}  # fmt: skip
+
+
+def is_float(value: Any) -> bool:
+    """Whether a value can be active."""
+    if isinstance(value, np.ndarray | np.generic):
+        return value.dtype.kind == "f"
+    return isinstance(value, float)
+
+
+def is_array(value: Any) -> bool:
+    """Whether a value is a float array with axes."""
+    return isinstance(value, np.ndarray) and value.dtype.kind == "f" and value.ndim > 0
+
+
+def wrapped(text: str) -> str:
+    """An expression that may stand next to any operator."""
+    simple = text.replace("_", "").isalnum() and not text[0].isdigit()
+    return text if simple else f"({text})"
+
+
+class Grower:
+    """The state of one program while it grows."""
+
+    def __init__(self, seed: int) -> None:
+        self.rng = random.Random(seed)
+        self.numbers = np.random.default_rng(seed)
+        self.space: dict[str, Any] = {}
+        exec(HELPERS, self.space)
+        self.statements: list[str] = []
+        self.dims = [self.rng.choice([1, 2, 2, 3, 3, 4, 5]) for _ in range(3)]
+        self.flavour = self.rng.choices(["double", "single", "both"], [6, 3, 2])[0]
+        self.given = self.parameters()
+        self.env: dict[str, Any] = {name: fresh(value) for name, value in self.given.items()}
+        self.count = 0
+
+    # parameters
+
+    def parameters(self) -> dict[str, Any]:
+        """One to four float parameters, sometimes indices and a mask."""
+        made: dict[str, Any] = {}
+        for k in range(self.rng.randint(1, 4)):
+            made[f"x{k}"] = self.number() if self.rng.random() < 0.25 else self.array()
+        if not any(is_array(value) for value in made.values()):
+            made["w"] = self.array()
+        size = self.rng.choice(self.dims)
+        if self.rng.random() < 0.3:
+            made["rows"] = self.numbers.integers(-size, size, size=self.rng.choice([1, 2, 3, 4]))
+        if self.rng.random() < 0.2:
+            made["mask"] = self.numbers.random(size) < 0.6
+        if self.rng.random() < 0.15:
+            made["k"] = self.rng.randrange(size)
+        return made
+
+    def dtype(self) -> Any:
+        return {"double": np.float64, "single": np.float32}.get(
+            self.flavour, self.rng.choice([np.float64, np.float32])
+        )
+
+    def number(self) -> Any:
+        value = float(self.numbers.normal())
+        kind = self.rng.random()
+        if kind < 0.6:
+            return value
+        return self.dtype()(value) if kind < 0.85 else np.array(value, self.dtype())
+
+    def array(self) -> np.ndarray:
+        shape = tuple(self.rng.choice(self.dims) for _ in range(self.rng.choice([1, 1, 2, 2, 2, 3])))
+        value = self.numbers.normal(size=shape).astype(self.dtype())
+        layout = self.rng.random()
+        if layout < 0.1:
+            return value[::-1]
+        return np.asfortranarray(value) if layout < 0.2 else value
+
+    # values
+
+    def value(self, text: str) -> Any:
+        """What an expression is, in the present state."""
+        with np.errstate(all="ignore"):
+            try:
+                found = eval(text, self.space, self.env)
+            except Exception as caught:
+                raise Reject from caught
+        self.tame(found)
+        return found
+
+    def tame(self, found: Any) -> None:
+        if isinstance(found, np.ndarray | float | np.generic) and np.size(found):
+            if np.size(found) > 400 or not np.all(np.abs(found) < 200):
+                raise Reject
+        elif isinstance(found, np.ndarray):
+            raise Reject  # empty
+
+    def names(self, test: Any = is_float) -> list[str]:
+        """Variables whose values pass a test, the latest most often."""
+        return [name for name, value in self.env.items() if test(value)]
+
+    def pick(self, test: Any = is_float) -> str:
+        found = self.names(test)
+        if not found:
+            raise Reject
+        weights = [1 + 2 * k / len(found) for k in range(len(found))]
+        return self.rng.choices(found, weights)[0]
+
+    def fresh_name(self) -> str:
+        self.count += 1
+        return self.rng.choice("abcdeghpqrstuvz") + (str(self.count) if self.count > 6 else "")
+
+    # expressions
+
+    def expression(self, depth: int) -> str:
+        """A random float expression."""
+        if depth == 0 or self.rng.random() < 0.1:
+            return self.pick()
+        makers = [self.unary, self.binary, self.shaped, self.reduced, self.product, self.indexed]
+        for _ in range(8):
+            maker = self.rng.choices(makers, [3, 4, 2, 2, 1.5, 2])[0]
+            try:
+                text = maker(depth)
+                if is_float(self.value(text)):
+                    return text
+            except Reject:
+                continue
+        return self.pick()
+
+    def unary(self, depth: int) -> str:
+        return self.filled("unary", x=wrapped(self.expression(depth - 1)))
+
+    def binary(self, depth: int) -> str:
+        x, y = wrapped(self.expression(depth - 1)), wrapped(self.expression(depth - 1))
+        return self.filled("binary", x=x, y=y)
+
+    def shaped(self, depth: int) -> str:
+        x = wrapped(self.expression(depth - 1))
+        found = self.value(x)
+        if self.rng.random() < 0.2:
+            y = wrapped(self.expression(depth - 1))
+            axis = self.axis(found)
+            form = self.rng.choice(
+                ["np.concatenate([{x}, {y}], axis={k})", "np.stack([{x}, {y}], axis={k})",
+                 "np.concatenate(({x}, {x}))", "np.stack(({y}, {x}, {y}))", "np.vstack([{x}, {y}])",
+                 "np.array([{x}, {y}])"]
+            )  # fmt: skip
+            return form.format(x=x, y=y, k=axis)
+        if self.rng.random() < 0.15 and np.ndim(found):
+            order = list(range(found.ndim))
+            self.rng.shuffle(order)
+            return f"np.transpose({x}, {tuple(order)})"
+        return self.filled("shape", x=x, k=self.axis(found))
+
+    def axis(self, found: Any) -> int:
+        rank = max(1, np.ndim(found))
+        return self.rng.randrange(-rank, rank)
+
+    def reduced(self, depth: int) -> str:
+        x = wrapped(self.expression(depth - 1))
+        found = self.value(x)
+        if not np.ndim(found):
+            raise Reject
+        options: list[str] = []
+        if self.rng.random() < 0.65:
+            axes = self.rng.sample(range(found.ndim), self.rng.randint(1, min(2, found.ndim)))
+            options.append(f"axis={axes[0] if len(axes) == 1 else tuple(axes)}")
+        if self.rng.random() < 0.4:
+            options.append("keepdims=True")
+        name = self.rng.choice(TABLES["reduction"])
+        if name.startswith("."):
+            return f"{x}{name}({', '.join(options)})"
+        return f"{name}({', '.join([x, *options])})"
+
+    def product(self, depth: int) -> str:
+        x = wrapped(self.expression(depth - 1))
+        others = self.names(is_array)
+        self.rng.shuffle(others)
+        forms = self.rng.sample(TABLES["product"], 4)
+        for form in forms:
+            for y in others:
+                try:
+                    self.value(form.format(x=x, y=y))
+                except Reject:
+                    continue
+                return form.format(x=x, y=y)
+        raise Reject
+
+    def indexed(self, depth: int) -> str:
+        x = wrapped(self.expression(depth - 1))
+        return f"{x}[{self.index(x, advanced=True)}]"
+
+    def index(self, x: str, *, advanced: bool) -> str:
+        """A random index into what `x` is now."""
+        found = self.value(x)
+        if not np.ndim(found):
+            raise Reject
+        if advanced and self.rng.random() < 0.15:
+            return f"{x} > {self.rng.choice([-0.3, 0.1])}"
+        entries: list[str] = []
+        for size in found.shape[: self.rng.randint(1, found.ndim)]:
+            entries.append(self.entry(x, size, len(entries), advanced=advanced))
+        if self.rng.random() < 0.1:
+            entries.insert(self.rng.randint(0, len(entries)), "None")
+        if self.rng.random() < 0.15:
+            entries.insert(self.rng.randint(0, len(entries)), "...")
+        return ", ".join(entries)
+
+    def entry(self, x: str, size: int, axis: int, *, advanced: bool) -> str:
+        """One entry of an index."""
+        forms = [
+            str(self.rng.randrange(-size, size)), ":", "1:", ":-1", "::2", "::-1", ":2", "-2:",
+            f":{x}.shape[{axis}] - 1", "0:1", "-1:0:-1",
+        ]  # fmt: skip
+        if isinstance(self.env.get("k"), int):
+            forms += ["k", "k:"]
+        if advanced and self.rng.random() < 0.4:
+            listed = [self.rng.randrange(-size, size) for _ in range(self.rng.randint(1, 4))]
+            forms = [f"{listed}", f"np.array({listed})", f"np.array([{listed}])"]
+            forms += [name for name in ("rows", "mask") if name in self.env] * 2
+        return self.rng.choice(forms)
+
+    def filled(self, table: str, **parts: Any) -> str:
+        return self.rng.choice(TABLES[table]).format(**parts)
+
+    # the state
+
+    def run(self, statement: str) -> None:
+        """Execute a statement; undo everything if it fails or values get out of hand."""
+        try:
+            with np.errstate(all="ignore"):
+                exec(statement, self.space, self.env)
+            for found in self.env.values():
+                self.tame(found)
+        except Exception as caught:
+            self.restart()
+            raise Reject from caught
+        self.statements.append(statement)
+
+    def restart(self) -> None:
+        self.env = {name: fresh(value) for name, value in self.given.items()}
+        with np.errstate(all="ignore"):
+            for statement in self.statements:
+                exec(statement, self.space, self.env)
+
+
+def generate(seed: int) -> Program:
+    """The program of a seed."""
+    from tests.fuzz_statements import grow
+
+    grower = Grower(seed)
+    result, tags = grow(grower)
+    return Program(seed, grower.given, grower.statements, result, tags)
+
+
+__all__ = ["HELPERS", "Grower", "Program", "Reject", "fg", "fresh", "generate", "load"]

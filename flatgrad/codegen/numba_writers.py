@@ -72,7 +72,8 @@ def _of_number(site: Site, plain: str) -> ast.expr:
 def _matmul(site: Site) -> ast.expr | None:
     a, b = site.kinds
     if max(a.ndim, b.ndim) <= 2 and a.dtype == b.dtype and a.dtype.startswith("float"):
-        return None
+        left, right = [literal(item) for item in site.operands]
+        return ast.BinOp(left, ast.MatMult(), right)
     dtypes = (a.dtype, b.dtype)
     if not all(dtype.startswith("float") for dtype in dtypes):
         raise unsupported(site.op)
@@ -220,6 +221,14 @@ def _matrices(site: Site) -> ast.expr | None:
     return call(dotted(site.op.primitive.text), nodes, {})
 
 
+def _argsort(site: Site) -> ast.expr | None:
+    """Numba sorts vectors; its merge sort is the stable one."""
+    if site.kinds[0].ndim != 1:
+        raise unsupported(site.op)
+    kind = {"kind": ast.Constant("mergesort")} if site.static("kind") == "stable" else {}
+    return call(dotted("np.argsort"), [literal(site.operands[0])], kind)
+
+
 def _sort(site: Site) -> ast.expr | None:
     if site.kinds[0].ndim != 1 or site.static("kind") is not None:
         raise unsupported(site.op)
@@ -277,9 +286,13 @@ WRITERS: dict[str, Writer] = {
     "vdot": _vdot,
     "product_of_others": _product_of_others,
     "sort": _sort,
+    "argsort": _argsort,
     **dict.fromkeys(("inv", "solve", "det", "cholesky"), _matrices),
     "where": _where,
     "clip": _clip,
+    "cbrt": _scalar_function("cbrt"),
+    "fmod": _scalar_function("fmod"),
+    "heaviside": _scalar_function("heaviside"),
     "floordiv": _floor_divide,
     "floor_divide": _floor_divide,
     "abs": _absolute,
@@ -311,7 +324,7 @@ WRITERS: dict[str, Writer] = {
 }  # fmt: skip
 PLAIN: frozenset[str] = frozenset(
     """
-    transpose swapaxes moveaxis ravel flatten copy argmax argmin argsort identity dim size float
+    transpose swapaxes moveaxis ravel flatten copy argmax argmin identity dim size float
     int bool float32 float64 ascontiguousarray round
     """.split()  # noqa: SIM905
 )

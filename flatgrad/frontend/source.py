@@ -167,16 +167,16 @@ def _read(function: types.FunctionType) -> Source:
             help="write a plain function that returns its value",
         )
     linecache.checkcache(code.co_filename)
-    try:
-        block, first_line = inspect.getsourcelines(code)
-        whole, _ = inspect.findsource(code)
-    except (OSError, TypeError, SyntaxError, IndexError):
+    whole = linecache.getlines(code.co_filename, function.__globals__)
+    if not whole:
         raise error(
             "no-source",
             f"the source of `{name}` cannot be found ({code.co_filename})",
             help="define it in a file or a notebook cell, not with exec or at a bare prompt",
-        ) from None
-    found = _match(block, max(first_line, 1), function) or _match(whole, 1, function)
+        )
+    first_line = code.co_firstlineno
+    found = _match(_block(whole[first_line - 1 :]), first_line, function)
+    found = found or _match(whole, 1, function)
     if found is None:
         raise error(
             "changed-source",
@@ -184,6 +184,20 @@ def _read(function: types.FunctionType) -> Source:
             help="import the module again, or restart: the file was edited after it was loaded",
         )
     return found
+
+
+def _block(lines: list[str]) -> list[str]:
+    """The lines before one that is indented no more than the first, as many as parse together.
+
+    A guess that need not be right: what is not the function's own text does not match its code.
+    """
+    head = _indent(lines[0]) if lines else 0
+    ends = [k for k, line in enumerate(lines) if k and line.strip() and _indent(line) <= head]
+    return next((lines[:end] for end in ends if _parse(lines[:end]) is not None), lines)
+
+
+def _indent(line: str) -> int:
+    return len(line) - len(line.lstrip())
 
 
 def _match(lines: list[str], first_line: int, function: types.FunctionType) -> Source | None:
@@ -331,8 +345,10 @@ def _constant(value: Any) -> Any:
 
 def _comments(lines: list[str], first_line: int) -> dict[int, str]:
     """Comments by the line of the user's file on which they stand."""
-    found = {}
+    found: dict[int, str] = {}
     text = textwrap.dedent("".join(lines))
+    if "#" not in text:
+        return found
     try:
         for token in tokenize.generate_tokens(io.StringIO(text).readline):
             if token.type == tokenize.COMMENT:

@@ -104,6 +104,8 @@ def _width(op: Apply, plan: Schedule) -> int:
     """The width of an expression; where it is too wide, its widest part is taken out."""
     parts = [o for o in op.operands if isinstance(o, Value)]
     own = 3 if op.primitive.operator else len(op.primitive.text) + 2
+    static = [item for item in op.arguments.items() if isinstance(item[1], bool | int | str)]
+    own += sum(len(key) + len(repr(tree)) + 3 for key, tree in static)
     total = own + sum(plan.width.get(part, len(part.name or "value")) + 2 for part in parts)
     if total > MAX_WIDTH:
         inlined = [part for part in parts if part in plan.inline and plan.width[part] > 12]

@@ -20,6 +20,7 @@ from typing import Any
 
 import numpy as np
 
+from flatgrad import returned
 from flatgrad.errors import error
 from flatgrad.inspection import Inspection
 from flatgrad.ir.types import Array, Scalar
@@ -250,7 +251,7 @@ def _results(
     gradients = found.compiled.output_types[-len(found.wrt) :]
     for k, (name, kind) in enumerate(zip(found.wrt, gradients, strict=True)):
         leaves.append(f"g{k}")
-        converted.append(_converted(f"g{k}", found.types[name], kind, values[name], space))
+        converted.append(returned.converted(f"g{k}", kind, values[name], space))
     target = "g0" if len(leaves) == 1 else f"({', '.join(leaves)})"
     if found.bare:
         result = converted[0]
@@ -258,27 +259,19 @@ def _results(
         result = f"({', '.join(converted)},)"
     else:
         result = f"new(Gradients, ({', '.join(converted)},))"
+    tree, types = found.compiled.graph.tree, found.compiled.output_types
     if derived.kind == "value_and_grad":
-        return f"value, {target}", f"value, {result}"
+        value = _value("value", tree[0], types, derived, space)
+        return f"value, {target}", f"{value}, {result}"
     if derived.has_aux:
-        return f"{target}, aux", f"{result}, aux"
+        aux = _value("aux", tree[1], types, derived, space)
+        return f"{target}, aux", f"{result}, {aux}"
     return target, result
 
 
-def _converted(leaf: str, kind: Any, given: Any, value: Any, space: dict[str, Any]) -> str:
-    """A gradient in the dtype and kind of its argument."""
-    if isinstance(value, np.ndarray) and value.ndim == 0:
-        space["asarray"] = np.asarray
-        space[f"dtype_{leaf}"] = value.dtype
-        return f"asarray({leaf}, dtype_{leaf})"
-    if not isinstance(kind, Scalar):
-        return leaf
-    if kind.weak:
-        return leaf if given.weak else f"float({leaf})"
-    if given.weak or given.dtype != kind.dtype:
-        space[f"type_{leaf}"] = np.dtype(kind.dtype).type
-        return f"type_{leaf}({leaf})"
-    return leaf
+def _value(text: str, tree: Any, types: Any, derived: Any, space: dict[str, Any]) -> str:
+    """What is returned beside the gradient."""
+    return returned.restored(text, tree, types, space) if derived.backend == "numba" else text
 
 
 def explain(caught: Exception, compiled: Any) -> None:

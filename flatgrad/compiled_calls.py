@@ -1,9 +1,10 @@
 """Derived functions inside `@njit` code: the specialisation for Numba's types, with its guards.
 
-    def loss_grad_guarded(W, x):
+    def guarded(W, x):
         if W.shape[0] == 1 or x.shape[0] == 1: raise ValueError("...")
         if W.shape[1] != x.shape[0]: raise ValueError("`W` has ...")
-        return loss_grad(W, x)
+        g0, g1 = loss_grad(W, x)
+        return g0, g1
 
 Numba's array types do not tell which axes have length 1, so the code is that for longer axes, and
 arrays with such axes are refused when they come.
@@ -12,11 +13,15 @@ arrays with such axes are refused when they come.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from typing import Any
 
-from flatgrad.errors import error
+import numpy as np
+
+from flatgrad.errors import FlatgradError, error
 from flatgrad.frontend.lower import Static
-from flatgrad.ir.dims import Dim
+from flatgrad.ir.dims import Dim, SliceLength
+from flatgrad.ir.ops import Slot
 from flatgrad.ir.types import Array, Scalar
 
 
@@ -24,49 +29,114 @@ def make_compiled_callable(derived: Any, public: Callable[..., Any]) -> None:
     """Register `public` with Numba, which is imported here."""
     from flatgrad.backends import numba_callable
 
-    dispatchers: dict[Any, Any] = {}
-
-    def choose(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, tuple[Any, ...]]:
-        bound = derived.signature.bind(*args, **kwargs)
-        given = dict(bound.arguments)
-        key = tuple(given.items())
-        if key not in dispatchers:
-            values = {name: numba_callable.exemplar(kind) for name, kind in given.items()}
-            for name, param in derived.signature.parameters.items():
-                if name not in values:
-                    values[name] = param.default
-            values = {name: values[name] for name in derived.signature.parameters}
-            function = guarded(derived, derived.specialise(values), list(given), values)
-            dispatchers[key] = numba_callable.jit(function)
-        return dispatchers[key], tuple(given.values())
-
-    numba_callable.register(public, choose)
+    numba_callable.register(public, CompiledCalls(derived, numba_callable))
 
 
-def guarded(derived: Any, found: Any, names: list[str], values: dict[str, Any]) -> Any:
-    """The compiled specialisation behind its guards, to be jitted.
+@dataclass(slots=True, eq=False)
+class CompiledCalls:
+    """The dispatchers of one derived function; `numba` is the backend, imported late.
 
-    Raises
-    ------
-    UnsupportedError
-        If the function reads floats or arrays from outside: Numba would freeze their values.
+    `known` holds for each set of types the specialisation and its dispatcher.
     """
-    if found.compiled.hidden:
-        name = found.compiled.hidden[0].name
-        raise error(
-            "unsupported-backend",
-            f"`{name}` is read from outside the function; compiled code would freeze its value",
-            help=f"pass `{name}` as an argument",
-        )
-    text, space = guarded_text(found, names)
-    space.update({name: value for name, value in values.items() if name not in names})
-    exec(compile(text, f"<flatgrad guard of {derived.primal.__name__}>", "exec"), space)
-    return space["guarded"]
+
+    derived: Any
+    numba: Any
+    known: dict[Any, tuple[Any, Any]] = field(default_factory=dict)
+
+    def bind(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
+        """The Numba types that a call gives, by parameter, in the order of the signature."""
+        return dict(self.derived.signature.bind(*args, **kwargs).arguments)
+
+    def choose(self, given: dict[str, Any]) -> tuple[Any, tuple[Any, ...]]:
+        """A dispatcher whose parameters are the given ones, and the types under which to call it.
+
+        Literal ints are numbers like any other unless the compiler needs their values.
+
+        Raises
+        ------
+        FlatgradError
+            If there is no derivative, or no compiled one, for these types.
+        """
+        while True:
+            static = set(self.derived.static_params)
+            kinds = {
+                name: kind if name in static else self.numba.plain(kind)
+                for name, kind in given.items()
+            }
+            self.require_known(kinds)
+            try:
+                found = self.derived.specialise(self.values(kinds))
+            except FlatgradError:
+                if static == self.derived.static_params:
+                    raise
+                continue  # the made-up value of an int argument did not fit
+            if static == self.derived.static_params:
+                break
+        key = tuple(kinds.items())
+        if key not in self.known or self.known[key][0] is not found:
+            self.known[key] = found, self.numba.jit(self.guarded(found, kinds))
+        return self.known[key][1], tuple(kinds.values())
+
+    def require_known(self, kinds: dict[str, Any]) -> None:
+        """Arguments whose values are needed while compiling are literals."""
+        for name, kind in kinds.items():
+            if name in self.derived.static_params and not self.numba.is_known(kind):
+                raise error(
+                    "unsupported-backend",
+                    f"the value of `{name}` must be known while compiling",
+                    help="write it as a literal in the compiled code",
+                )
+
+    def values(self, kinds: dict[str, Any]) -> dict[str, Any]:
+        """An argument of each type, and the defaults of the other parameters."""
+        found = {}
+        for name, param in self.derived.signature.parameters.items():
+            if name not in kinds:
+                found[name] = param.default
+                if isinstance(param.default, np.ndarray):
+                    raise _frozen(name, "is an array by default")
+                continue
+            try:
+                found[name] = self.numba.exemplar(kinds[name])
+            except TypeError as caught:
+                raise error(
+                    "unsupported-argument",
+                    f"`{name}` is of Numba type {caught} in compiled code",
+                    help="pass numbers and arrays; strings, bools and None as literals",
+                ) from None
+        return found
+
+    def guarded(self, found: Any, kinds: dict[str, Any]) -> Any:
+        """The compiled specialisation behind its guards, to be jitted.
+
+        Raises
+        ------
+        UnsupportedError
+            If the function reads floats or arrays from outside: Numba would freeze their values.
+        """
+        if found.compiled.hidden:
+            raise _frozen(found.compiled.hidden[0].name, "is read from outside the function")
+        numbers = {name for name, kind in kinds.items() if self.numba.is_scalar_array(kind)}
+        parameters = self.derived.signature.parameters
+        space = {n: p.default for n, p in parameters.items() if n not in kinds}
+        space |= {
+            "emitted": found.compiled.function, "np": np, "share_memory": self.numba.share_memory,
+        }  # fmt: skip
+        text = guarded_text(found, list(kinds), numbers)
+        exec(compile(text, f"<flatgrad guard of {self.derived.primal.__name__}>", "exec"), space)
+        return space["guarded"]
 
 
-def guarded_text(found: Any, names: list[str]) -> tuple[str, dict[str, Any]]:
-    """The text of the guard and the names it uses."""
-    space: dict[str, Any] = {"emitted": found.compiled.function, "float": float}
+def _frozen(name: str, why: str) -> Exception:
+    return error(
+        "unsupported-backend",
+        f"`{name}` {why}; compiled code would freeze its value",
+        help=f"pass `{name}` as an argument",
+    )
+
+
+def guarded_text(found: Any, names: list[str], numbers: set[str]) -> str:
+    """The text of the guard; `numbers` are the arguments that come as arrays of rank 0."""
     lines = [f"def guarded({', '.join(names)}):"]
     passed = []
     for name, kind in found.types.items():
@@ -74,17 +144,17 @@ def guarded_text(found: Any, names: list[str]) -> tuple[str, dict[str, Any]]:
             continue
         if isinstance(kind, Array):
             tests = [f"{name}.shape[{axis}] == 1" for axis in range(kind.ndim)]
-            lines += [f"    if {' or '.join(tests)}:", f"        raise ValueError({_ones(name)!r})"]
-        passed.append(f"float({name})" if _as_float(kind) else name)
-    graph = found.compiled.graph
-    where = {atom: f"{value.name}.shape[{axis}]" for atom, (value, axis) in graph.lengths.items()}
-    for requirement in graph.requirements:
-        left, right = _length(requirement.left, where), _length(requirement.right, where)
-        if left is not None and right is not None:
-            words = f"{requirement.message({})} ({requirement.span})"
-            lines += [f"    if {left} != {right}:", f"        raise ValueError({words!r})"]
-    lines.append(f"    return emitted({', '.join(passed)})")
-    return "\n".join(lines) + "\n", space
+            lines += _refusal(" or ".join(tests), _ones(name))
+        item = f"{name}[()]" if name in numbers else name
+        passed.append(f"float({item})" if _as_float(kind) else item)
+    lines += _length_tests(found) + _sharing_tests(found)
+    target, result = _results(found)
+    lines += [f"    {target} = emitted({', '.join(passed)})", f"    return {result}"]
+    return "\n".join(lines) + "\n"
+
+
+def _refusal(test: str, message: str) -> list[str]:
+    return [f"    if {test}:", f"        raise ValueError({message!r})"]
 
 
 def _ones(name: str) -> str:
@@ -92,6 +162,60 @@ def _ones(name: str) -> str:
         f"`{name}` has an axis of length 1: inside compiled code a derivative takes arrays whose "
         "axes are longer; call it from Python, or give the array fewer axes"
     )
+
+
+def _length_tests(found: Any) -> list[str]:
+    """Statements that refuse arrays whose lengths do not agree."""
+    graph = found.compiled.graph
+    where = {atom: f"{value.name}.shape[{axis}]" for atom, (value, axis) in graph.lengths.items()}
+    for name, kind in found.types.items():
+        if isinstance(kind, Scalar) and kind.dtype == "int64":
+            where[f"?{name}"] = name
+    lines = []
+    for requirement in graph.requirements:
+        left, right = _length(requirement.left, where), _length(requirement.right, where)
+        if left is not None and right is not None:
+            words = f"{requirement.message({})} ({requirement.span})"
+            lines += _refusal(f"{left} != {right}", words)
+    return lines
+
+
+def _sharing_tests(found: Any) -> list[str]:
+    """Statements that refuse an array that is written to and seen under another name too."""
+    arrays = [name for name, kind in found.types.items() if isinstance(kind, Array)]
+    written = [name for name in found.compiled.written if name in arrays]
+    lines = []
+    for name in written:
+        for other in arrays:
+            if other != name and not (other in written and other < name):
+                words = f"`{name}` is written to by the function, and shares memory with `{other}`"
+                lines += _refusal(f"share_memory({name}, {other})", words)
+    return lines
+
+
+def _results(found: Any) -> tuple[str, str]:
+    """The target that takes the results apart, and what is returned: gradients as their arguments.
+
+    Numba computes `1.0 * x` of a float32 number in float64.
+    """
+    tree, kinds = found.compiled.graph.tree, found.compiled.output_types
+    leaves = [f"g{k}" for k in range(len(found.wrt))]
+    given = [found.types[name] for name in found.wrt]
+    cast = [_cast(leaf, kind) for leaf, kind in zip(leaves, given, strict=True)]
+    target = leaves[0] if len(leaves) == 1 else f"({', '.join(leaves)})"
+    result = cast[0] if len(cast) == 1 else f"({', '.join(cast)})"
+    request = found.compiled.request
+    if request.kind == "value_and_grad":
+        value = _cast("value", kinds[tree[0].index]) if isinstance(tree[0], Slot) else "value"
+        return f"value, {target}", f"{value}, {result}"
+    if request.has_aux:
+        return f"{target}, aux", f"{result}, aux"
+    return target, result
+
+
+def _cast(text: str, kind: Any) -> str:
+    single = isinstance(kind, Scalar) and kind.dtype == "float32"
+    return f"np.float32({text})" if single else text
 
 
 def _as_float(kind: Any) -> bool:
@@ -105,7 +229,20 @@ def _length(size: Any, where: dict[str, str]) -> str | None:
     assert isinstance(size, Dim)
     terms = []
     for monomial, factor in size.terms:
-        if any(atom not in where for atom in monomial):
-            return None
-        terms.append(" * ".join([str(factor), *[where[atom] for atom in monomial]]))
+        factors = [str(factor)]
+        for atom in monomial:
+            text = _slice(atom, where) if isinstance(atom, SliceLength) else where.get(atom)
+            if text is None:
+                return None
+            factors.append(text)
+        terms.append(" * ".join(factors))
     return " + ".join(terms)
+
+
+def _slice(atom: SliceLength, where: dict[str, str]) -> str | None:
+    """The length of a slice."""
+    parts = ["None" if bound is None else _length(bound, where) for bound in atom.bounds]
+    size = _length(atom.size, where)
+    if size is None or None in parts:
+        return None
+    return f"len(range(*slice({', '.join(map(str, parts))}).indices({size})))"

@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
+from numba.core import config
 
 import flatgrad as fg
 from flatgrad.backends import numba_cpu
@@ -48,6 +49,16 @@ class Kink(Exception):
     """The function is not differentiable at, or next to, its arguments."""
 
 
+class Guarded(Exception):
+    """The emitted code refuses the lengths that it meets."""
+
+
+def is_guard(caught: BaseException) -> bool:
+    """Whether an error comes from a check that the compiler wrote into the code."""
+    frame = traceback.extract_tb(caught.__traceback__)[-1]
+    return (frame.line or "").startswith("raise ValueError(")
+
+
 def check(program: Program, *, numba: bool = True) -> None:
     """All properties of one program.
 
@@ -65,6 +76,7 @@ def check(program: Program, *, numba: bool = True) -> None:
         derived, values = call_checked(program, function)
         rest = dict(program.arguments())
         agreement(derived, rest, values, numba=numba)
+        other_lengths(derived, function, program)
         wide, wide_args = widened(program)
         slopes(wide, wide_args, program, values)
 
@@ -89,6 +101,8 @@ def call_checked(program: Program, function: Any) -> tuple[Any, tuple[Any, Any]]
     except FlatgradError:
         raise
     except Exception as caught:
+        if isinstance(caught, ValueError) and is_guard(caught):
+            raise Guarded(str(caught)) from None
         raise Failure("emitted-raises", traceback.format_exc(limit=-3)) from caught
     for name, before in program.given.items():
         if not np.array_equal(before, given[name]):
@@ -110,6 +124,23 @@ def call_checked(program: Program, function: Any) -> tuple[Any, tuple[Any, Any]]
             if np.may_share_memory(one, other):
                 raise Failure("shared-memory", "two results, or a result and an argument")
     return derived, (value, gradients)
+
+
+def other_lengths(derived: Any, function: Any, program: Program) -> None:
+    """The same compiled code for arguments of other lengths."""
+    given = {name: program.other[name] for name in program.given}
+    try:
+        derived(**{name: fresh(value) for name, value in given.items()})
+    except FlatgradError as caught:
+        raise Guarded(str(caught)) from None
+    except ValueError as caught:
+        if is_guard(caught):
+            raise Guarded(str(caught)) from None
+        raise
+    value, _ = derived(**{name: fresh(value) for name, value in given.items()})
+    expected = function(**{name: fresh(value) for name, value in given.items()})
+    close("value-other", value, expected, "single" if any_single(program) else "double")
+    agreement(derived, given, None, numba=False)
 
 
 def arrays_in(tree: Any) -> Iterator[np.ndarray]:
@@ -163,6 +194,7 @@ def agreement(derived: Any, given: dict[str, Any], outcome: Any, *, numba: bool)
     compiled, source = found.compiled, derived.__flatgrad__.source
     fn, _ = lower(source, found.types, hidden_type)
     raw = differentiate(fn, compiled.request, source)
+    given = given | {capture.name: capture.read() for capture in compiled.hidden}
     arguments = [passed(given[p.name], p.type) for p in compiled.graph.params]
     single = "float32" in str([p.type for p in raw.params]) or "float32" in source.text.split("def f")[-1]
     precision = "single" if single else "double"
@@ -171,7 +203,7 @@ def agreement(derived: Any, given: dict[str, Any], outcome: Any, *, numba: bool)
     close("raw-differs", emitted, expected, precision, typed=True)
     cleaned = rebuilt(compiled.graph.tree, run_checked(compiled.graph, arguments))
     close("cleaned-differs", cleaned, expected, precision, typed=True)
-    if all_single(raw, source.text):
+    if all_single(fn):
         wide = [k for k, v in frame.items() if getattr(v, "dtype", None) == np.float64 and np.ndim(v)]
         if wide:
             raise Failure("widened", f"{wide}\n{compiled.module.function_text}")
@@ -192,12 +224,14 @@ def rebuilt(tree: Any, results: list[Any]) -> Any:
     return substitute(tree, results.__getitem__)
 
 
-def all_single(fn: Function, text: str) -> bool:
-    """Whether every float that comes in is of single precision and none is made wider."""
-    made = ("np.zeros((", "np.zeros(", "np.ones(", "np.eye", "float64", "np.arange", "np.array([[")
-    kinds = [param.type for param in fn.params if param.type.differentiable]
-    narrow = all(kind.dtype == "float32" or kind.weak for kind in kinds)
-    return narrow and not any(word in text.split("def f(")[-1] for word in made)
+def all_single(fn: Function) -> bool:
+    """Whether the function itself computes nothing in double precision.
+
+    Python numbers do: the sign of one is a float64.
+    """
+    made = [result.type for op in fn.body.ops for result in op.results]
+    kinds = [*made, *[param.type for param in fn.params]]
+    return all(kind.dtype != "float64" for kind in kinds)
 
 
 def observed(compiled: Any, arguments: list[Any]) -> tuple[Any, dict[str, Any]]:
@@ -250,8 +284,8 @@ def mistyped(kind: Any, found: Any, lengths: dict[str, int]) -> str:
         known = size if isinstance(size, int) else size.value(lengths)
         if known is not None and known != actual:
             return f"shape {shape}"
-    if isinstance(kind, Scalar) and kind.weak != (type(found) in (bool, int, float)):
-        return f"a {type(found).__name__}"
+    if isinstance(kind, Scalar) and kind.weak and type(found) not in (bool, int, float):
+        return f"a {type(found).__name__}"  # which would widen float32 arrays
     return ""
 
 
@@ -291,10 +325,24 @@ def numba_agrees(compiled: Any, arguments: list[Any], expected: Any, precision: 
         REFUSED_BY_NUMBA.append(str(caught))
         return
     try:
-        found = getattr(numba_cpu.load(name, module.text), name)(*[fresh(a) for a in arguments])
+        loaded = numba_cpu.load(name, module.text)
+        if config.DISABLE_JIT:
+            loaded.__dict__["np"] = _NumbersStayNumbers()
+        found = getattr(loaded, name)(*[fresh(a) for a in arguments])
     except Exception as caught:
         raise Failure("numba-raises", traceback.format_exc(limit=-3) + module.text) from caught
     close("numba-differs", found, expected, precision, typed=True)
+
+
+class _NumbersStayNumbers:
+    """NumPy for Numba's text run as plain Python: Numba's `where` of numbers is a number."""
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(np, name)
+
+    @staticmethod
+    def where(*args: Any) -> Any:
+        return np.where(*args)[()]
 
 
 REFUSED_BY_NUMBA: list[str] = []
@@ -321,7 +369,7 @@ def slopes(function: Any, given: dict[str, Any], program: Program, outcome: Any)
     hints = []
     for attempt in range(4):
         moved = {
-            name: value + 1e-3 * attempt * direction(value, rng) if name in wrt else value
+            name: shifted(value, 1e-3 * attempt, direction(value, rng)) if name in wrt else value
             for name, value in given.items()
         }
         _, gradients = derived(**{name: fresh(value) for name, value in moved.items()})
@@ -344,6 +392,12 @@ def narrow_agrees(narrow: Any, wide: Any, program: Program) -> None:
             raise Failure("single-differs", f"{name}: {one}, in double precision {other}")
 
 
+def shifted(value: Any, step: float, along: Any) -> Any:
+    """An argument moved along a direction; 0-d arrays stay arrays."""
+    moved = fresh(value) + step * along
+    return np.asarray(moved) if isinstance(value, np.ndarray) else moved
+
+
 def slope_differs(
     function: Any, given: dict[str, Any], gradients: dict[str, Any], has_aux: bool, rng: Any
 ) -> str:
@@ -351,12 +405,12 @@ def slope_differs(
     along = {name: direction(given[name], rng) for name in gradients}
 
     def moved(t: float) -> float:
-        shifted = {
-            name: value + t * along[name] if name in along else fresh(value)
+        arguments = {
+            name: shifted(value, t, along[name]) if name in along else fresh(value)
             for name, value in given.items()
         }
         try:
-            found = function(**shifted)
+            found = function(**arguments)
         except Exception:
             return math.nan
         return float(found[0] if has_aux else found)
@@ -386,16 +440,16 @@ def candidates(program: Program) -> Iterator[Program]:
     parts = program.statements
     for k in reversed(range(len(parts))):
         yield program.with_(statements=parts[:k] + parts[k + 1 :])
-        lines = parts[k].splitlines()
-        if len(lines) > 1 and not lines[0].startswith(("for", "if")):
-            yield program.with_(statements=[*parts[:k], *lines, *parts[k + 1 :]])
+        pieces = [ast.unparse(node) for node in ast.parse(parts[k]).body]
+        if len(pieces) > 1 and "np.empty" not in parts[k]:
+            yield program.with_(statements=[*parts[:k], *pieces, *parts[k + 1 :]])
     for name in program.given:
         if len(program.given) > 1:
             yield program.with_(given={n: v for n, v in program.given.items() if n != name})
     for text in simpler(program.result):
         yield program.with_(result=text)
     for k, part in enumerate(parts):
-        for text in simpler(part):
+        for text in () if "np.empty" in part else simpler(part):
             yield program.with_(statements=[*parts[:k], text, *parts[k + 1 :]])
 
 

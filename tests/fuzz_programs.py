@@ -4,8 +4,9 @@
     print(program.text)            # helpers, and `def f(x0, x1): ...` that returns a number
     program.arguments()            # fresh copies of what it is called with
 
-Every statement is executed as it is added, so that shapes fit, values stay tame and no statement
-raises. Programs write in place, through views and aliases, more than anybody would by hand.
+Every statement is executed as it is added, on two sets of arguments with different lengths, so that
+shapes fit, values stay tame and no statement raises. Programs write in place, through views and
+aliases, more than anybody would by hand.
 """
 
 from __future__ import annotations
@@ -71,10 +72,14 @@ class Reject(Exception):
 
 @dataclass
 class Program:
-    """Parameters with their values, statements, and the expression that is returned."""
+    """Parameters with their values, statements, and the expression that is returned.
+
+    `other` are arguments of the same types and other lengths.
+    """
 
     seed: int
     given: dict[str, Any]
+    other: dict[str, Any]
     statements: list[str]
     result: str
     tags: set[str] = field(default_factory=set)
@@ -214,10 +219,15 @@ class Grower:
         self.space: dict[str, Any] = {}
         exec(HELPERS, self.space)
         self.statements: list[str] = []
-        self.dims = [self.rng.choice([1, 2, 2, 3, 3, 4, 5]) for _ in range(3)]
+        one, two = self.rng.sample([2, 3, 4, 5, 6], 2)
+        self.dims = [one, two, 1 if self.rng.random() < 0.5 else self.rng.choice([2, 3, 7])]
+        longer = {one: one + self.rng.choice([1, 2]), two: two + self.rng.choice([0, 2])}
+        self.longer = {1: 1, **{size: longer.get(size, size + 1) for size in self.dims if size > 1}}
         self.flavour = self.rng.choices(["double", "single", "both"], [6, 3, 2])[0]
         self.given = self.parameters()
+        self.other = {name: self.lengthened(value) for name, value in self.given.items()}
         self.env: dict[str, Any] = {name: fresh(value) for name, value in self.given.items()}
+        self.twin: dict[str, Any] = {name: fresh(value) for name, value in self.other.items()}
         self.count = 0
 
     # parameters
@@ -258,6 +268,15 @@ class Grower:
             return value[::-1]
         return np.asfortranarray(value) if layout < 0.2 else value
 
+    def lengthened(self, value: Any) -> Any:
+        """A value of the same type with other lengths."""
+        if not isinstance(value, np.ndarray) or value.dtype.kind == "i" or not value.ndim:
+            return fresh(value)
+        shape = tuple(self.longer[size] for size in value.shape)
+        if value.dtype.kind == "b":
+            return self.numbers.random(shape) < 0.6
+        return self.numbers.normal(size=shape).astype(value.dtype)
+
     # values
 
     def value(self, text: str) -> Any:
@@ -265,14 +284,16 @@ class Grower:
         with np.errstate(all="ignore"):
             try:
                 found = eval(text, self.space, self.env)
+                other = eval(text, self.space, self.twin)
             except Exception as caught:
                 raise Reject from caught
         self.tame(found)
+        self.tame(other)
         return found
 
     def tame(self, found: Any) -> None:
         if isinstance(found, np.ndarray | float | np.generic) and np.size(found):
-            if np.size(found) > 400 or not np.all(np.abs(found) < 200):
+            if np.size(found) > 600 or not np.all(np.abs(found) < 200):
                 raise Reject
         elif isinstance(found, np.ndarray):
             raise Reject  # empty
@@ -290,7 +311,8 @@ class Grower:
 
     def fresh_name(self) -> str:
         self.count += 1
-        return self.rng.choice("abcdeghpqrstuvz") + (str(self.count) if self.count > 6 else "")
+        name = self.rng.choice("abcdeghpqrstuvz")
+        return name if name not in self.env else f"{name}{self.count}"
 
     # expressions
 
@@ -319,6 +341,8 @@ class Grower:
     def shaped(self, depth: int) -> str:
         x = wrapped(self.expression(depth - 1))
         found = self.value(x)
+        if not np.ndim(found):
+            raise Reject
         if self.rng.random() < 0.2:
             y = wrapped(self.expression(depth - 1))
             axis = self.axis(found)
@@ -332,7 +356,10 @@ class Grower:
             order = list(range(found.ndim))
             self.rng.shuffle(order)
             return f"np.transpose({x}, {tuple(order)})"
-        return self.filled("shape", x=x, k=self.axis(found))
+        text = self.filled("shape", x=x, k=self.axis(found))
+        if text.startswith("np.tri") and np.ndim(found) < 2:
+            raise Reject
+        return text
 
     def axis(self, found: Any) -> int:
         rank = max(1, np.ndim(found))
@@ -412,7 +439,8 @@ class Grower:
         try:
             with np.errstate(all="ignore"):
                 exec(statement, self.space, self.env)
-            for found in self.env.values():
+                exec(statement, self.space, self.twin)
+            for found in (*self.env.values(), *self.twin.values()):
                 self.tame(found)
         except Exception as caught:
             self.restart()
@@ -421,9 +449,11 @@ class Grower:
 
     def restart(self) -> None:
         self.env = {name: fresh(value) for name, value in self.given.items()}
+        self.twin = {name: fresh(value) for name, value in self.other.items()}
         with np.errstate(all="ignore"):
             for statement in self.statements:
                 exec(statement, self.space, self.env)
+                exec(statement, self.space, self.twin)
 
 
 def generate(seed: int) -> Program:
@@ -432,7 +462,7 @@ def generate(seed: int) -> Program:
 
     grower = Grower(seed)
     result, tags = grow(grower)
-    return Program(seed, grower.given, grower.statements, result, tags)
+    return Program(seed, grower.given, grower.other, grower.statements, result, tags)
 
 
 __all__ = ["HELPERS", "Grower", "Program", "Reject", "fg", "fresh", "generate", "load"]

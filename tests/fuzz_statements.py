@@ -106,6 +106,7 @@ def view(g: Grower) -> str:
     name = g.pick(is_array)
     forms = [f"{name}[{g.index(name, advanced=False)}]"] * 4 + [
         f"{name}.T", f"{name}[::-1]", f"{name}.reshape(-1)", f"np.ravel({name})", f"{name}[None]",
+        f"{name}.T", f"{name}[:]", f"{name}[1:]", f"{name}[:, 0]", f"{name}[0]", f"{name}[::2]",
         f"np.swapaxes({name}, 0, -1)", f"np.expand_dims({name}, 0)", f"np.squeeze({name})",
         f"{name}[...]", f"np.diagonal({name})", f"np.flip({name}, 0)", f"np.asarray({name})",
         f"np.transpose({name}[1:])", f"{name}.reshape({name}.shape)", f"np.moveaxis({name}, 0, -1)",

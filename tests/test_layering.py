@@ -12,7 +12,7 @@ PACKAGE = Path(__file__).parent.parent / "flatgrad"
 RULES = {"_version", "errors", "activations", "activations_numba", "ir", "primitives"}
 STAGES = RULES | {"frontend", "analysis", "transform", "codegen", "backends"}
 CALLS = STAGES | {
-    "pipeline", "signature", "inspection", "callers", "compiled_calls", "derived", "api",
+    "pipeline", "signature", "returned", "inspection", "callers", "compiled_calls", "derived", "api",
 }  # fmt: skip
 
 # A module or folder of the package, and what it may import besides itself.
@@ -31,8 +31,9 @@ MAY_IMPORT: dict[str, set[str]] = {
     "backends": {"_version", "errors", "activations", "activations_numba"},  # never IR
     "pipeline": STAGES,
     "signature": STAGES | {"pipeline"},
+    "returned": STAGES,
     "inspection": STAGES | {"pipeline", "signature"},
-    "callers": STAGES | {"pipeline", "signature", "inspection"},
+    "callers": STAGES | {"pipeline", "signature", "inspection", "returned"},
     "compiled_calls": STAGES | {"pipeline", "signature"},
     "derived": (CALLS - {"api"}) | {"exclusive"},
     "api": CALLS,

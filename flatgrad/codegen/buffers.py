@@ -48,6 +48,23 @@ def in_place_writes(block: Block) -> set[Apply]:
     return found
 
 
+def overlapping_writes(block: Block) -> set[Apply]:
+    """The writes of an array that may share memory with the array it is written to."""
+    roots: dict[Value, Value] = {}
+    found: set[Apply] = set()
+    for op in block.ops:
+        shared = aliased_operand(op)
+        if shared is not None:
+            roots[op.results[0]] = roots.get(shared, shared)
+        base = written_operand(op) if isinstance(op, Apply) else None
+        if base is None:
+            continue
+        value = substitute(op.arguments["value"], op.operands.__getitem__)
+        if value.type.ndim and roots.get(value, value) is roots.get(base, base):
+            found.add(op)
+    return found
+
+
 def aliased_operand(op: Op) -> Value | None:
     """The operand whose memory the result of `op` may share."""
     if not isinstance(op, Apply) or op.primitive.alias is None or _is_element(op):

@@ -15,7 +15,7 @@ import ast
 from dataclasses import dataclass, field
 from typing import Any
 
-from flatgrad.codegen.buffers import in_place_writes, written_operand
+from flatgrad.codegen.buffers import in_place_writes, overlapping_writes, written_operand
 from flatgrad.codegen.expressions import (
     call,
     constant,
@@ -53,12 +53,17 @@ class Dialect:
     """
 
     backend = "numpy"
+    copies_overlap = True  # NumPy sees when what is written shares memory with where it goes
     decorator: str | None = None
     main_decorator: str | None = None
 
     def __init__(self) -> None:
         self.helpers: dict[str, str] = {}
         self.objects: dict[str, Any] = {}
+
+    def returned(self, tree: Any) -> Any:
+        """The structure in which results are returned."""
+        return tree
 
     def expression(
         self, op: Apply, operands: list[ast.expr], overrides: dict[str, ast.expr]
@@ -110,6 +115,7 @@ class _Emitter:
         self.params = [self.declare(param) for param in fn.params]
         self.out = Emitted(self.params)
         self.sweep: str | None = None
+        self.overlapping: set[Apply] = set()
 
     def run(self) -> Emitted:
         self.block(self.fn.body)
@@ -117,7 +123,8 @@ class _Emitter:
         return self.out
 
     def returned(self) -> str:
-        tree = substitute(self.fn.tree, lambda k: self.operand(self.fn.results[k]))
+        tree = self.dialect.returned(self.fn.tree)
+        tree = substitute(tree, lambda k: self.operand(self.fn.results[k]))
         text = statement_text(ast.Return(literal(tree)))
         return text.removeprefix("return ")
 
@@ -152,6 +159,7 @@ class _Emitter:
     def block(self, block: Block) -> None:
         plan = schedule(block)
         in_place = in_place_writes(block)
+        self.overlapping = set() if self.dialect.copies_overlap else overlapping_writes(block)
         final = _final_names(block, in_place)
         for op in block.ops:
             if not isinstance(op, Apply):
@@ -199,6 +207,8 @@ class _Emitter:
             identifier = old.id
             self.written[op.result] = old
             self.visible.append(op.result)
+            if op in self.overlapping:
+                value = call(ast.Attribute(value, "copy", ast.Load()), [], {})
         else:
             copied = call(ast.Attribute(self.written[base], "copy", ast.Load()), [], {})
             identifier = self.declare(op.result)

@@ -80,6 +80,9 @@ def literal(value: Any) -> ast.expr:
             return ast.Tuple([literal(item) for item in value], ast.Load())
         case list():
             return ast.List([literal(item) for item in value], ast.Load())
+        case dict():
+            keys: list[ast.expr | None] = [literal(key) for key in value]
+            return ast.Dict(keys, [literal(item) for item in value.values()])
         case slice():
             parts = (value.start, value.stop, value.step)
             lower, upper, step = [None if part is None else literal(part) for part in parts]
@@ -131,7 +134,8 @@ def write(
     keywords = {key: literal(item) for key, item in kwargs.items()}
     method = _METHOD_NAMES.get(function)
     by_method = op.spelling == "method" or (op.origin.sweep != "forward" and kwargs)
-    if method and by_method and nodes and isinstance(nodes[0], ast.Name):
+    has_methods = bool(op.operands) and op.operands[0].type.ndim > 0  # numbers lack some of them
+    if method and by_method and has_methods and nodes and isinstance(nodes[0], ast.Name):
         return call(ast.Attribute(nodes[0], method, ast.Load()), nodes[1:], keywords)
     return call(dotted(primitive.text), nodes, keywords)
 

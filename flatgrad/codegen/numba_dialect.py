@@ -15,6 +15,7 @@ from flatgrad.codegen import numba_helpers as numba_text
 from flatgrad.codegen.emit import Dialect
 from flatgrad.codegen.expressions import call, literal, name, subscript, write
 from flatgrad.codegen.numba_index import indexed
+from flatgrad.codegen.numba_loops import loop_helper
 from flatgrad.codegen.numba_site import Site, fitted, unsupported
 from flatgrad.codegen.numba_writers import PLAIN, WRITERS
 from flatgrad.ir.ops import Apply, substitute
@@ -28,6 +29,7 @@ class NumbaDialect(Dialect):
     """NumPy as far as Numba computes it right, helpers for the rest."""
 
     backend = "numba"
+    copies_overlap = False
     decorator = DECORATOR
     main_decorator = MAIN_DECORATOR
 
@@ -35,6 +37,15 @@ class NumbaDialect(Dialect):
         """Put a helper, and what it requires, into the module."""
         for one in numba_text.in_order([helper]):
             self.helpers.setdefault(one.name, one.source)
+
+    def returned(self, tree: Any) -> Any:
+        """Tuples, taken apart by the caller: Numba returns no lists or dicts of unlike things."""
+        match tree:
+            case tuple() | list():
+                return tuple([self.returned(item) for item in tree])
+            case dict():
+                return tuple([self.returned(item) for item in tree.values()])
+        return tree
 
     def expression(
         self, op: Apply, operands: list[ast.expr], overrides: dict[str, ast.expr]
@@ -60,7 +71,9 @@ class NumbaDialect(Dialect):
             if written is not None:
                 return written
         elif op.primitive.elementwise:
-            return write(op, fitted(op, operands), overrides)
+            helper = loop_helper(op)
+            fit = fitted(op, operands)
+            return write(op, fit, overrides) if helper is None else site.helper(helper, *fit)
         elif key not in PLAIN and op.results:
             raise unsupported(op)
         return write(op, operands, overrides)

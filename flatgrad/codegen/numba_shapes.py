@@ -14,6 +14,7 @@ from flatgrad.codegen import numba_helpers as numba_text
 from flatgrad.codegen.expressions import call, dotted, literal, subscript
 from flatgrad.codegen.numba_index import indexed
 from flatgrad.codegen.numba_site import Site, Writer, fit, unsupported
+from flatgrad.ir.ops import Apply, Const
 from flatgrad.primitives.typerules import normalize_axes
 
 
@@ -47,7 +48,8 @@ def reshape(site: Site) -> ast.expr | None:
     shape = shape if isinstance(shape, tuple | list | ast.expr) else (shape,)
     shape = tuple(shape) if isinstance(shape, list) else shape
     if site.kinds[0].ndim == 0:
-        return call(dotted("np.full"), [literal(shape), literal(site.operands[0])], {})
+        ones = (1,) * site.op.result.type.ndim
+        return call(dotted("np.full"), [literal(ones), literal(site.operands[0])], {})
     return site.helper(numba_text.reshape(site.kinds[0].ndim), site.operands[0], shape)
 
 
@@ -73,6 +75,8 @@ def sequence(site: Site) -> ast.expr | None:
     if not isinstance(items, tuple | list):
         raise unsupported(site.op)
     if any(isinstance(kind, tuple | list) for kind in kinds):
+        if is_table(site.op) and "dtype" not in site.arguments:
+            return None  # [[0, 1], [2, 2]]: Numba reads it as NumPy does
         raise unsupported(site.op)
     axis = site.static("axis", 0)
     if axis is None:
@@ -161,15 +165,25 @@ def array(site: Site) -> ast.expr | None:
     items, kinds = site.operands[0], site.kinds[0]
     if not isinstance(items, tuple | list):
         node = literal(items)
+        if kinds.ndim == 0:
+            return call(dotted(f"np.{site.dtype}"), [node], {})
         if kinds.dtype != site.dtype:
             return call(ast.Attribute(node, "astype", ast.Load()), [dotted(f"np.{site.dtype}")], {})
         return call(ast.Attribute(node, "copy", ast.Load()), [], {})
     if all(getattr(kind, "ndim", None) == 0 for kind in kinds):
         return site.helper(numba_text.stacked_scalars(len(items), site.dtype), *items)
     if any(isinstance(kind, tuple | list) for kind in kinds):
+        if is_table(site.op) and "dtype" not in site.arguments:
+            return None  # [[0, 1], [2, 2]]: Numba reads it as NumPy does
         raise unsupported(site.op)
     nodes = [fit(literal(item), kind, site.dtype) for item, kind in zip(items, kinds, strict=True)]
     return call(dotted("np.stack"), [ast.Tuple(nodes, ast.Load())], {})
+
+
+def is_table(op: Apply) -> bool:
+    """Whether a nested list holds constants of one type alone."""
+    kinds = {type(operand.value) for operand in op.operands if isinstance(operand, Const)}
+    return len(kinds) == 1 and all(isinstance(operand, Const) for operand in op.operands)
 
 
 def created(site: Site) -> ast.expr | None:

@@ -7,14 +7,25 @@ from __future__ import annotations
 
 import ast
 import inspect
+import operator
 import textwrap
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
+
 from flatgrad import activations, activations_numba
 from flatgrad.codegen.emit import Dialect
 from flatgrad.codegen.expressions import write
-from flatgrad.ir.ops import Apply
+from flatgrad.ir.ops import Apply, Value
+from flatgrad.primitives.core import ASTYPE, IDENTITY
+
+
+NUMBERS = frozenset(
+    {np.sum, np.mean, np.max, np.min, np.prod, np.var, np.std, np.linalg.norm, np.dot, np.vdot,
+     np.inner, np.matmul, operator.matmul, np.trace, np.float32, np.float64, ASTYPE}
+)  # fmt: skip
+"""Functions whose results of rank 0 are numbers, not arrays of no axes."""
 
 
 class NumpyDialect(Dialect):
@@ -25,6 +36,7 @@ class NumpyDialect(Dialect):
     def __init__(self) -> None:
         super().__init__()
         self.forms: dict[str, set[str]] = {}
+        self.without_axes: set[Value] = set()
 
     def expression(
         self, op: Apply, operands: list[ast.expr], overrides: dict[str, ast.expr]
@@ -33,8 +45,25 @@ class NumpyDialect(Dialect):
         if op.primitive.opaque:
             self.objects[op.primitive.text] = op.primitive.function
         if op.primitive.helper:
-            self.require(op.primitive.function, scalar=all_scalars(op))
+            scalar = all_scalars(op) and self.without_axes.isdisjoint(op.operands)
+            self.require(op.primitive.function, scalar=scalar)
+        if any(result.type.ndim == 0 for result in op.results) and self.may_be_array(op):
+            self.without_axes.update(op.results)
         return write(op, operands, overrides)
+
+    def may_be_array(self, op: Apply) -> bool:
+        """Whether NumPy may hand out an array of no axes, which no helper for numbers takes."""
+        function = op.primitive.function
+        if op.result.type.weak or function in NUMBERS:
+            return False
+        if function is operator.getitem:
+            index = op.arguments["index"]
+            entries = index if isinstance(index, tuple) else (index,)
+            return any(entry is Ellipsis for entry in entries)
+        if op.primitive.elementwise and function is not np.where and not op.primitive.helper:
+            return False
+        passes_on = op.primitive.helper or function is IDENTITY
+        return not passes_on or not self.without_axes.isdisjoint(op.operands)
 
     def require(self, function: Callable[..., Any], *, scalar: bool) -> None:
         """Put the text of a helper, and of what it calls, into the module."""

@@ -23,11 +23,12 @@ MAX_WIDTH = 76
 
 @dataclass(slots=True)
 class Schedule:
-    """`inline`: values written where they are read; `uses`: how often each value is read."""
+    """`inline`: values written where they are read, some of them `atoms`; `uses`: times read."""
 
     inline: set[Value] = field(default_factory=set)
     uses: dict[Value, int] = field(default_factory=dict)
     width: dict[Value, int] = field(default_factory=dict)
+    atoms: set[Value] = field(default_factory=set)
 
 
 def is_atom(op: Apply) -> bool:
@@ -98,6 +99,8 @@ def _plan(op: Apply, plan: Schedule, stays: bool) -> None:
         return
     plan.inline.add(value)
     plan.width[value] = width
+    if is_atom(op):
+        plan.atoms.add(value)
 
 
 def _width(op: Apply, plan: Schedule) -> int:
@@ -109,6 +112,7 @@ def _width(op: Apply, plan: Schedule) -> int:
     total = own + sum(plan.width.get(part, len(part.name or "value")) + 2 for part in parts)
     if total > MAX_WIDTH:
         inlined = [part for part in parts if part in plan.inline and plan.width[part] > 12]
+        inlined = [part for part in inlined if part not in plan.atoms]  # may have a shorter text
         if inlined:
             widest = max(inlined, key=lambda part: plan.width[part])
             plan.inline.discard(widest)

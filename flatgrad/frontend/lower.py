@@ -29,7 +29,7 @@ from flatgrad.ir.builder import Builder
 from flatgrad.ir.ops import Block, Const, Function, Operand, Slot, Value
 from flatgrad.ir.types import Scalar, Type
 from flatgrad.primitives.core import ASTYPE
-from flatgrad.primitives.index import ADD_ITEM, SET_ITEM
+from flatgrad.primitives.index import ADD_ITEM, SET_ITEM, is_mask
 from flatgrad.primitives.symbolic import Symbol, apply_function, is_number
 from flatgrad.primitives.typerules import restart_fresh_sizes
 
@@ -334,6 +334,13 @@ class Lowerer(CallLowerer):
         """`a[index] = v`."""
         base, index = self.value(target.value), self.index(target.slice)
         if isinstance(base, Ref):
+            mask = index.type if isinstance(index, Symbol) else index
+            if isinstance(found, Ref) and found.buffer is base.buffer and is_mask(mask):
+                raise self.refuse(
+                    target, "unsupported-write",
+                    "NumPy reads this array while it writes to the same memory by a mask",
+                    "take a `.copy()` of the value",
+                )  # fmt: skip
             self.store(target, base, index, read(found))
             return
         self.check_container(target, base)

@@ -195,17 +195,23 @@ def located(symbol: Symbol, sources: dict[Value, Ref], whole: bool) -> Ref:
         slot = op.arguments.get(alias) if op is not None and alias else None
         viewed = op.operands[slot.index] if op is not None and isinstance(slot, Slot) else None
         if op is None or not isinstance(viewed, Value):
-            return Ref(Buffer(symbol))
+            return Ref(Buffer(symbol, fixed=_repeated([*steps, op])))
         operands = op.operands
         arguments = substitute(op.arguments, lambda k, o=operands: symbol_of(o[k], builder))  # type: ignore[misc]
         function = op.primitive.function
         if function is operator.getitem and not is_view_index(arguments["index"]):
-            return Ref(Buffer(symbol))
+            return Ref(Buffer(symbol, fixed=_repeated(steps)))
         del arguments[alias]
         steps.append(Step(op.primitive, arguments, whole and function in SURE))
         value = viewed
     base = sources[value]
     return base.view(tuple(reversed(steps)), symbol) if steps else base
+
+
+def _repeated(made_by: list[Any]) -> str | None:
+    """Why an array that repeats a number or an element of a copy may not be written to."""
+    spread = any(one is not None and one.primitive.function is np.broadcast_to for one in made_by)
+    return "this array repeats one element in its memory and is written to" if spread else None
 
 
 def is_view_without_axes(symbol: Symbol) -> bool:

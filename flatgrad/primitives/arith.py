@@ -129,3 +129,9 @@ elementwise(
 for _logical in (np.logical_and, np.logical_or, np.logical_xor):
     elementwise(_logical, arity=2, samples=_bits, derivative=False)
 elementwise(np.logical_not, samples=lambda: [call(I([True, False]))], derivative=False)
+
+
+def as_factor(mask, data):
+    """A mask by which `data` is scaled: with a Python float or a count, it would become float64."""
+    single = getattr(data, "dtype", None) == np.float32
+    return mask.astype(np.float32) if single else mask

@@ -11,7 +11,7 @@ import math
 
 import numpy as np
 
-from flatgrad.primitives.arith import pairs
+from flatgrad.primitives.arith import as_factor, pairs
 from flatgrad.primitives.registry import call, elementwise, jvp, partials, primitive, vjp
 from flatgrad.primitives.samples import A
 from flatgrad.primitives.symbolic import is_number
@@ -271,7 +271,7 @@ def _(y, a, b):
 
 def _share(y, mine, other):
     """1 where this operand wins, half of a tie."""
-    return (mine == y) * (1 - 0.5 * (other == mine))
+    return (mine == y) * (1 - 0.5 * as_factor(other == mine, y))
 
 
 elementwise(np.logaddexp, arity=2, samples=pairs)

@@ -15,6 +15,7 @@ import numpy as np
 
 from flatgrad.ir.dims import product
 from flatgrad.ir.types import Array, Scalar, make
+from flatgrad.primitives.arith import as_factor
 from flatgrad.primitives.products import product_of_others
 from flatgrad.primitives.registry import (
     call,
@@ -146,7 +147,7 @@ def _(y, x, *, axis, keepdims):
 
 def shared(y, x, axis, keepdims):
     """As slopes: 1 where an element of `x` is the chosen value `y`; ties share it evenly."""
-    winners = x == restore_axes(y, x, axis, keepdims)
+    winners = as_factor(x == restore_axes(y, x, axis, keepdims), x)
     return 1 / np.sum(winners, **given(axis, keepdims)), winners
 
 

@@ -233,12 +233,19 @@ def operand_of(value: Any) -> Operand:
 
 
 class _Collector:
-    """Replaces the symbols and numbers of an argument tree by slots."""
+    """Replaces the symbols and numbers of an argument tree by slots.
 
-    def __init__(self) -> None:
+    `weaken`: a float64 number that a derivative rule computed from constants, as `np.log(0.5)`,
+    takes the dtype of the data it meets, like the Python float it stands for.
+    """
+
+    def __init__(self, weaken: bool) -> None:
         self.operands: list[Operand] = []
+        self.weaken = weaken
 
     def collect(self, tree: Any, numbers: bool) -> Any:
+        if self.weaken and type(tree) is np.float64:
+            tree = float(tree)
         if isinstance(tree, Symbol) or (numbers and is_number(tree)):
             self.operands.append(operand_of(tree))
             return Slot(len(self.operands) - 1)
@@ -318,7 +325,7 @@ def apply_primitive(
     bound = primitive.bind(args, kwargs)
     if not (primitive.effect or primitive.creates or is_symbolic(bound)):
         return primitive.evaluate(bound)
-    collector = _Collector()
+    collector = _Collector(weaken=builder.origin.sweep != "forward")
     arguments: dict[str, Any] = {}
     for param in primitive.params:
         if param.name not in bound:

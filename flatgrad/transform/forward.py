@@ -68,7 +68,7 @@ class _Push:
     def visit(self, op: Apply) -> None:
         """The tangent of the result of one operation."""
         value = op.result
-        if value not in self.varied:
+        if value not in self.varied or all(self.of(operand) is None for operand in op.operands):
             return
         name = f"dot_{value.name}"
         origin = Origin(op.origin.span, "forward", op.primitive.name)
@@ -81,7 +81,7 @@ class _Push:
             dot = self.push(op)
             if dot is None:
                 return
-            dot = self.fitted(dot, value.type)
+            dot = self.fitted(dot, value)
         if isinstance(dot, Symbol):
             if value.kept and not dot.value.kept:
                 dot.value.name, dot.value.kept = name, True
@@ -158,10 +158,11 @@ class _Push:
         """The tangent of an operand, None for zero."""
         return self.tangent.get(operand) if isinstance(operand, Value) else None
 
-    def fitted(self, dot: Any, target: Type) -> Any:
+    def fitted(self, dot: Any, value: Value) -> Any:
         """A tangent in the shape and dtype of its value."""
-        if is_number(dot) or (dot.type.shape != target.shape and dot.ndim < target.ndim):
-            shape = Symbol(Value(target), self.builder).shape
+        target = value.type
+        if is_number(dot) or dot.type.shape != target.shape:
+            shape = Symbol(value, self.builder).shape
             dot = np.broadcast_to(dot, shape) if shape else dot
         if isinstance(dot, Symbol) and dot.type.dtype != target.dtype and not dot.type.weak:
             kind = np.dtype(target.dtype).type

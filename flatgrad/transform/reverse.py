@@ -119,7 +119,7 @@ class _Sweep:
         result = op.result
         for operand, contribution in self.pull(op, self.adjoint[result]):
             with self.builder.at(Origin(op.origin.span, "backward", rule), _part(operand)):
-                fitted = self.fit(contribution, operand.type)
+                fitted = self.fit(contribution, operand)
             self.contributions[operand].append(fitted)
 
     def finish(self, op: Op) -> None:
@@ -258,25 +258,34 @@ class _Sweep:
                     found = self.name_it(np.zeros_like(Symbol(value, self.builder)), name)
         return found.value if isinstance(found, Symbol) else Const(found)
 
-    def fit(self, contribution: Any, target: Type) -> Any:
-        """Sum over broadcast axes and restore the dtype of `target`."""
+    def fit(self, contribution: Any, value: Value) -> Any:
+        """Sum over broadcast axes and restore the dtype of `value`."""
+        target = value.type
         if is_number(contribution):
             contribution = float(contribution)
-        summed = unbroadcast(contribution, target)
+        summed = self.narrowed(unbroadcast(contribution, target), target)
         kind = summed.type if isinstance(summed, Symbol) else Const(summed).type
         if kind.ndim < target.ndim or (kind.shape != target.shape and kind.ndim == 0):
-            summed = np.broadcast_to(summed, _shape_of(target, self.builder))
+            summed = np.broadcast_to(summed, Symbol(value, self.builder).shape)
         return cast(summed, target, self.builder)
+
+    def narrowed(self, contribution: Any, target: Type) -> Any:
+        """A broadcast number in the dtype of `target`: it is cast before it is spread."""
+        op = self.definition(contribution)
+        spread = op is not None and op.primitive.function is np.broadcast_to
+        if op is None or not spread or contribution.type.dtype == target.dtype:
+            return contribution
+        (x,), static = rule_arguments(op, self.builder)
+        if isinstance(x, Symbol) and x.ndim:
+            return contribution
+        kind = np.dtype(target.dtype).type
+        narrow = apply_function(ASTYPE, (x, kind), {}, self.builder)
+        return np.broadcast_to(narrow, static["shape"])
 
 
 def ADD_ITEM_CALL(base: Any, value: Any, index: Any, builder: Builder) -> Any:
     """`base[index] += value` as an operation."""
     return apply_function(ADD_ITEM, (base, value, index), {}, builder)
-
-
-def _shape_of(target: Type, builder: Builder) -> tuple[Any, ...]:
-    probe = Symbol(Value(target), builder)
-    return probe.shape
 
 
 def times(grad_y: Any, partial: Any) -> Any:

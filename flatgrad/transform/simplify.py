@@ -43,6 +43,7 @@ class _Simplifier:
         self.uses = _count_uses(fn)
         self.created: set[Value] = set()
         self.by_shape: dict[Any, Value] = {}
+        self.mixed = _mixes_precision(fn)
         for param in fn.params:
             self.see(param)
 
@@ -67,13 +68,22 @@ class _Simplifier:
             with self.builder.at(op.origin, op.result.part):
                 for rewrite in REWRITES.get(op.primitive.function, ANYWHERE):
                     new = rewrite(self, op)
-                    if new is not None and same_kind(new, op.result):
+                    if new is not None and self.may_replace(new, op.result):
                         self.replace(op, new)
                         return
         self.builder.block.ops.append(op)
         for value in op.results:
             self.builder.made[value] = op
             self.see(value)
+
+    def may_replace(self, new: Any, old: Value) -> bool:
+        """Whether what reads `old` computes the same from `new`.
+
+        A Python number leaves the float32 that it meets as it is, where a float64 one makes it
+        float64.
+        """
+        kind = new.type if isinstance(new, Symbol) else Const(new).type
+        return same_kind(new, old) and not (self.mixed and kind.weak and not old.type.weak)
 
     def replace(self, op: Apply, new: Any) -> None:
         """Let `new` stand for the result of `op`, under its name where that must be kept."""
@@ -87,7 +97,8 @@ class _Simplifier:
             self.replaced[old] = operand
             return
         made = self.builder.made.get(operand) if isinstance(operand, Value) else None
-        if made is not None and not made.result.kept and self.builder.block.ops[-1] is made:
+        fresh = made is not None and not made.result.kept and self.uses.get(operand, 0) <= 1
+        if made is not None and fresh and self.builder.block.ops[-1] is made:
             self.builder.block.ops[-1] = replace(made, results=op.results)
             self.builder.made[old] = self.builder.block.ops[-1]
         else:
@@ -137,6 +148,12 @@ def _count_uses(fn: Function) -> dict[Value, int]:
     return uses
 
 
+def _mixes_precision(fn: Function) -> bool:
+    """Whether anything is float32, and so may meet a float64."""
+    results = [value for op in fn.body.ops if isinstance(op, Apply) for value in op.results]
+    return any(value.type.dtype == "float32" for value in [*fn.params, *results])
+
+
 def same_kind(new: Any, old: Value) -> bool:
     """Whether a replacement has the dtype and shape of what it replaces."""
     kind = new.type if isinstance(new, Symbol) else Const(new).type
@@ -178,11 +195,18 @@ def flat_product(s: _Simplifier, op: Apply) -> Any:
             one, divisor = s.symbols(inner)
             if _is(one, 1):
                 return s.call(operator.truediv, a, divisor)
-        if inner is None or not s.single(inner) or inner.result.type.shape != op.result.type.shape:
+        if inner is None or not s.single(inner):
+            continue
+        if _extent(inner.result) != _extent(op.result):
             continue
         left, right = s.symbols(inner)
         return s.call(function, s.call(operator.mul, a, left), right)
     return None
+
+
+def _extent(value: Value) -> tuple[bool, ...]:
+    """Which axes are longer than 1: of two operands, these decide which repeats work."""
+    return tuple(size != 1 for size in value.type.shape)
 
 
 def constant_first(s: _Simplifier, op: Apply) -> Any:
@@ -255,19 +279,31 @@ def spread_last(s: _Simplifier, op: Apply) -> Any:
     function = op.primitive.function
     if not (op.primitive.elementwise or function is np.expand_dims):
         return None
-    scalars, found = [], False
+    scalars: list[Any] = []
+    shape: Any = None
     for operand in op.operands:
         spread = s.definition(operand, np.broadcast_to)
         if spread is not None:
-            operand, found = spread.operands[0], True
+            operand = spread.operands[0]
+            shape = spread_shape(s, spread, op) or shape
         if operand.type.ndim:
             return None
         scalars.append(symbol_of(operand, s.builder))
-    if not found:
+    if shape is None:
         return None
     inner = scalars[0] if function is np.expand_dims else s.call(function, *scalars)
-    shape = Symbol(Value(op.result.type), s.builder).shape
     return apply_function(np.broadcast_to, (inner, shape), {}, s.builder)
+
+
+def spread_shape(s: _Simplifier, spread: Apply, op: Apply) -> tuple[Any, ...] | None:
+    """The lengths of the result of `op`, if those of the broadcast that it reads tell them."""
+    given = substitute(spread.arguments["shape"], lambda k: symbol_of(spread.operands[k], s.builder))
+    shape = tuple(given) if isinstance(given, tuple | list) else (given,)
+    if op.primitive.function is np.expand_dims:
+        for axis in sorted(normalize_axes(op.arguments["axis"], op.result.type.ndim)):
+            shape = (*shape[:axis], 1, *shape[axis:])
+        return shape
+    return shape if spread.result.type.shape == op.result.type.shape else None
 
 
 def doubled(s: _Simplifier, op: Apply) -> Any:
@@ -318,6 +354,20 @@ def double_transpose(s: _Simplifier, op: Apply) -> Any:
     if inner is None or "axes" in inner.arguments or "axes" in op.arguments:
         return None
     return symbol_of(inner.operands[0], s.builder)
+
+
+def transposed_product(s: _Simplifier, op: Apply) -> Any:
+    """`(a.T @ b).T` is `b.T @ a`, and `(a @ b.T).T` is `b @ a.T`."""
+    inner = s.definition(op.operands[0], operator.matmul)
+    if inner is None or not s.single(inner) or "axes" in op.arguments:
+        return None
+    a, b = inner.operands
+    turned = [s.definition(one, np.transpose) for one in (a, b)]
+    plain = [one for one in turned if one is not None and "axes" not in one.arguments]
+    if not plain or a.type.ndim != 2 or b.type.ndim != 2:
+        return None
+    left, right = (s.call(np.transpose, symbol_of(one, s.builder)) for one in (b, a))
+    return s.call(operator.matmul, left, right)
 
 
 def same_dtype(s: _Simplifier, op: Apply) -> Any:
@@ -378,7 +428,7 @@ REWRITES: dict[Any, tuple[Rewrite, ...]] = {
     np.squeeze: (squeezed_sum,),
     DIM: (named_shape,),
     SIZE: (named_shape,),
-    np.transpose: (double_transpose,),
+    np.transpose: (double_transpose, transposed_product,),
     np.broadcast_to: (unneeded_broadcast, broadcast_once,),
     ASTYPE: (same_dtype,),
 }

@@ -57,7 +57,7 @@ def overlapping_writes(block: Block) -> set[Apply]:
         if shared is not None:
             roots[op.results[0]] = roots.get(shared, shared)
         base = written_operand(op) if isinstance(op, Apply) else None
-        if base is None:
+        if base is None or not isinstance(op, Apply):
             continue
         value = substitute(op.arguments["value"], op.operands.__getitem__)
         if value.type.ndim and roots.get(value, value) is roots.get(base, base):

@@ -18,7 +18,6 @@ from flatgrad.analysis.activity import varied
 from flatgrad.errors import error
 from flatgrad.ir.builder import Builder
 from flatgrad.ir.ops import Apply, Block, Const, Function, Operand, Origin, Value, substitute
-from flatgrad.ir.types import Type
 from flatgrad.primitives.core import ASTYPE
 from flatgrad.primitives.registry import Primitive
 from flatgrad.primitives.symbolic import (

@@ -97,10 +97,11 @@ class _Simplifier:
             self.replaced[old] = operand
             return
         made = self.builder.made.get(operand) if isinstance(operand, Value) else None
-        fresh = made is not None and not made.result.kept and self.uses.get(operand, 0) <= 1
-        if made is not None and fresh and self.builder.block.ops[-1] is made:
-            self.builder.block.ops[-1] = replace(made, results=op.results)
-            self.builder.made[old] = self.builder.block.ops[-1]
+        ops = self.builder.block.ops
+        # Renamed only if nothing else reads it.
+        fresh = made is not None and not made.result.kept and self.uses.get(made.result, 0) <= 1
+        if made is not None and fresh and ops[-1] is made:
+            ops[-1] = self.builder.made[old] = replace(made, results=op.results)
         else:
             self.builder.block.ops.append(
                 Apply(PRIMITIVES[IDENTITY], (operand,), {"x": Slot(0)}, op.results, op.origin)
@@ -297,7 +298,8 @@ def spread_last(s: _Simplifier, op: Apply) -> Any:
 
 def spread_shape(s: _Simplifier, spread: Apply, op: Apply) -> tuple[Any, ...] | None:
     """The lengths of the result of `op`, if those of the broadcast that it reads tell them."""
-    given = substitute(spread.arguments["shape"], lambda k: symbol_of(spread.operands[k], s.builder))
+    sizes = s.symbols(spread)
+    given = substitute(spread.arguments["shape"], sizes.__getitem__)
     shape = tuple(given) if isinstance(given, tuple | list) else (given,)
     if op.primitive.function is np.expand_dims:
         for axis in sorted(normalize_axes(op.arguments["axis"], op.result.type.ndim)):

@@ -35,6 +35,7 @@ from flatgrad.primitives.symbolic import (
     rule_arguments,
     symbol_of,
 )
+from flatgrad.transform.branches import Branches
 
 
 def reverse(
@@ -71,6 +72,7 @@ class _Sweep:
         self.contributions: dict[Value, list[Any]] = defaultdict(list)
         self.adjoint: dict[Value, Any] = {}
         self.named: set[Value] = set()
+        self.branches = Branches(builder)
 
     def run(self, seed: Operand | None) -> list[Operand]:
         """Sweep; the adjoints of `wrt`."""
@@ -119,7 +121,7 @@ class _Sweep:
         result = op.result
         for operand, contribution in self.pull(op, self.adjoint[result]):
             with self.builder.at(Origin(op.origin.span, "backward", rule), _part(operand)):
-                fitted = self.fit(contribution, operand)
+                fitted = self.fit(self.branches.passed(op, operand, contribution), operand)
             self.contributions[operand].append(fitted)
 
     def finish(self, op: Op) -> None:
@@ -180,6 +182,7 @@ class _Sweep:
 
     def settle(self, value: Value) -> None:
         """Add up the contributions of `value` and give the sum its name."""
+        self.branches.settled(value)
         dense: list[Any] = []
         sparse: list[Any] = []
         for contribution in self.contributions.pop(value, []):
@@ -190,7 +193,12 @@ class _Sweep:
         for contribution in dense[1:]:
             total = total + contribution
         for contribution in sparse:
-            total = contribution if total is None else self.scattered(total, contribution)
+            if total is None:
+                total = contribution
+            elif total.type.shape != contribution.type.shape:  # equal, but not known to be
+                total = total + contribution
+            else:
+                total = self.scattered(total, contribution)
         name = f"grad_{value.name}"
         if value in self.wrt:
             total = self.owned(total, value)

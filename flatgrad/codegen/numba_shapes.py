@@ -62,6 +62,8 @@ def broadcast_to(site: Site) -> ast.expr | None:
 
 def getitem(site: Site) -> ast.expr | None:
     plan = indexed(site.arguments["index"], site.types["index"], site.kinds[0].ndim)
+    if site.arguments["index"] is Ellipsis:  # which Numba does not always compile alone
+        return subscript(literal(site.operands[0]), (slice(None),) * site.kinds[0].ndim)
     if plan is None:
         return None
     base = literal(site.operands[0])

@@ -24,12 +24,14 @@ Masks = tuple[tuple[Value, bool], ...]
 """Conditions and the truth they have where an adjoint may differ from 0."""
 
 BOUNDED = frozenset(
-    """
-    add subtract sub neg negative pos positive absolute abs fabs maximum minimum fmax fmin clip tanh
-    arctan atan arcsinh asinh sigmoid relu leaky_relu softplus elu normal_cdf copysign identity
-    astype float float32 float64 deg2rad rad2deg degrees radians nan_to_num erf erfc
-    """.split()
-)
+    {
+        "add", "subtract", "sub", "neg", "negative", "pos", "positive", "absolute", "abs",
+        "fabs", "maximum", "minimum", "fmax", "fmin", "clip", "tanh", "arctan", "atan",
+        "arcsinh", "asinh", "sigmoid", "relu", "leaky_relu", "softplus", "elu", "normal_cdf",
+        "copysign", "identity", "astype", "float", "float32", "float64", "deg2rad", "rad2deg",
+        "degrees", "radians", "nan_to_num", "erf", "erfc",
+    }
+)  # fmt: skip
 """Operations whose partial derivatives are finite for all finite and infinite operands."""
 
 
@@ -85,3 +87,37 @@ def has_poles(op: Apply) -> bool:
             op.primitive.function is operator.mul and isinstance(op.operands[0], Const)
         )
     return op.primitive.name not in BOUNDED
+
+
+def where_once(s: Any, op: Apply) -> Any:
+    """A rewrite: `where(c, where(c, g, 0.0) / x, 0.0)` is `where(c, g / x, 0.0)`.
+
+    Not for numbers: `where` makes an array of one, which divides by 0 where a Python float raises.
+    """
+    condition, *branches = s.symbols(op)
+    for place, branch in enumerate(branches):
+        if op.result.type.ndim and is_zero(branches[1 - place]):
+            inner = unmasked(s, branch, op.operands[0], place)
+            if inner is not None:
+                return s.call(np.where, condition, *((inner, 0.0) if place == 0 else (0.0, inner)))
+    return None
+
+
+def unmasked(s: Any, x: Any, condition: Operand, place: int) -> Any:
+    """A product with the factor `where(condition, g, 0.0)` at its front, with `g` instead."""
+    masked = s.definition(x, np.where)
+    if masked is not None and masked.operands[0] is condition:
+        branches = s.symbols(masked)[1:]
+        return branches[place] if is_zero(branches[1 - place]) else None
+    for function in (operator.mul, operator.truediv, operator.neg):
+        outer = s.definition(x, function)
+        if outer is not None and s.single(outer):
+            first, *rest = s.symbols(outer)
+            inner = unmasked(s, first, condition, place)
+            return None if inner is None else s.call(function, inner, *rest)
+    return None
+
+
+def is_zero(branch: Any) -> bool:
+    """Whether an operand is the number 0."""
+    return isinstance(branch, int | float) and branch == 0

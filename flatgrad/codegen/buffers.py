@@ -10,7 +10,7 @@ here and is read by nobody else, or it is copied before the loop.
 from __future__ import annotations
 
 import operator
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 from flatgrad.codegen.liveness import Liveness
@@ -58,6 +58,16 @@ def is_copied(read: Apply) -> bool:
     return any(is_advanced(entry) for entry in entries)
 
 
+def can_augment(op: Apply) -> bool:
+    """Whether the call is a sum or difference of arrays that gives its first a new value."""
+    if op.primitive.operator not in ("+", "-") or not op.result.type.ndim:
+        return False
+    base, result = op.operands[0], op.result
+    if not isinstance(base, Value) or result.name is None or base.name != result.name:
+        return False
+    return (base.type.dtype, base.type.shape) == (result.type.dtype, result.type.shape)
+
+
 @dataclass(slots=True)
 class Buffers:
     """Who may share memory with whom, and what is therefore written in place or copied.
@@ -66,6 +76,8 @@ class Buffers:
     it, or the variable of a loop. `roots` of a value are all that its memory may be. Only roots
     among `owned` may be written, and not through a value among `views`: its elements may coincide.
     `copied` are (loop, k, at entry or at the end of a trip) where a carried variable gets a copy.
+    `wanted` are variables that loops should own to write in place, `hoped` those for which that is
+    not worth a copy: `grad_W += ...` only saves an allocation.
     """
 
     live: Liveness
@@ -73,8 +85,9 @@ class Buffers:
     views: set[Value] = field(default_factory=set)
     owned: set[Value] = field(default_factory=set)
     in_place: set[Apply] = field(default_factory=set)
-    copied: set[tuple[Op, int, bool]] = field(default_factory=set)
+    copied: set[tuple[For | While, int, bool]] = field(default_factory=set)
     wanted: set[Value] = field(default_factory=set)
+    hoped: set[Value] = field(default_factory=set)
     members: dict[Value, int] = field(default_factory=dict)
 
     def give(self, value: Value, roots: Roots, *, view: bool = False) -> None:
@@ -108,12 +121,28 @@ def plan_buffers(fn: Function, live: Liveness) -> Buffers:
     inner = _defined_inside(fn.body)
     wanted: set[Value] = set()
     while True:
-        found = _Walk(Buffers(live), inner, wanted)
+        found = _Walk(Buffers(live), inner, set(wanted))
         found.function(fn)
         more = found.buffers.wanted - wanted
         if not more:
-            return found.buffers
+            break
         wanted |= more
+    hoped = found.buffers.hoped - wanted
+    while hoped:
+        tried = _Walk(Buffers(live), inner, wanted | hoped)
+        tried.function(fn)
+        extra = tried.buffers.copied - found.buffers.copied
+        dear = {_carried(op)[k] for op, k, _ in extra} | (tried.buffers.wanted - wanted - hoped)
+        if not dear:
+            return tried.buffers
+        if not dear & hoped:
+            break
+        hoped -= dear
+    return found.buffers
+
+
+def _carried(op: For | While) -> tuple[Value, ...]:
+    return op.body.params[1:] if isinstance(op, For) else op.body.params
 
 
 def _defined_inside(block: Block) -> dict[For | While, set[Value]]:
@@ -169,6 +198,9 @@ class _Walk:
         elif base is not None and self.allowed(op, base):
             self.buffers.in_place.add(op)
             self.buffers.give(op.result, self.buffers.of(base))
+        elif self.augmented(op):
+            self.buffers.in_place.add(op)
+            self.buffers.give(op.result, self.buffers.of(op.operands[0]))
         else:
             self.buffers.in_place.discard(op)
             if op.primitive.opaque:  # a function of the user's may hand out what it was given
@@ -186,9 +218,27 @@ class _Walk:
         later = self.live.after[op] & ~self.live.bits[op.result]
         if self.buffers.writable(base) and not self.buffers.shared(roots, later):
             return True
-        if base not in self.buffers.views and not self.buffers.shared(roots & self.carried, later):
-            self.buffers.wanted |= roots & self.carried
+        self.want(base, lambda root: not self.buffers.shared((root,), later))
         return False
+
+    def augmented(self, op: Apply) -> bool:
+        """Whether `a = a + e` in a loop may be `a += e`, with the same array afterwards."""
+        if not can_augment(op) or not self.live.depth.get(op.result):
+            return False
+        base = op.operands[0]
+        roots = self.buffers.of(base)
+        read = self.live.after[op] & ~self.live.bits[op.result] | self.live.read(op.operands[1:])
+        if self.buffers.writable(base) and not self.buffers.shared(roots, read):
+            return True
+        if base in self.carried and not self.buffers.shared((base,), read):  # type: ignore[arg-type]
+            self.buffers.hoped.add(base)  # type: ignore[arg-type]
+        return False
+
+    def want(self, value: Operand, is_free: Callable[[Value], bool]) -> None:
+        """Ask the loops to own those of their variables that `value` may be, if that helps."""
+        if value in self.carried or value not in self.buffers.views:
+            roots = self.buffers.of(value) & self.carried
+            self.buffers.wanted |= {root for root in roots if is_free(root)}
 
     def branches(self, op: If) -> None:
         self.block(op.then)
@@ -246,8 +296,7 @@ class _Walk:
         roots = self.buffers.of(given[k])
         if self.buffers.writable(given[k]) and is_free(roots):
             return
-        if given[k] not in self.buffers.views and is_free(roots & self.carried):
-            self.buffers.wanted |= roots & self.carried
+        self.want(given[k], lambda root: is_free(frozenset({root})))
         copied.add((op, k, entry))
 
     def widened(

@@ -15,7 +15,19 @@ from dataclasses import dataclass
 
 from flatgrad.codegen.buffers import Buffers, written_operand
 from flatgrad.codegen.liveness import Liveness
-from flatgrad.ir.ops import Apply, Block, For, Function, If, Op, Operand, Value, While, blocks_of
+from flatgrad.ir.ops import (
+    Apply,
+    Block,
+    For,
+    Function,
+    If,
+    Op,
+    Operand,
+    Value,
+    While,
+    blocks_of,
+    operands_of,
+)
 
 
 @dataclass(slots=True, eq=False)
@@ -48,9 +60,11 @@ class Variables:
         for op in ops:
             self._same(op, buffers)
         structured = [op for op in ops if not isinstance(op, Apply)]
+        self.apart = 0
         for op in structured:
             for one, other in _wishes(op):
-                self.merge(one, other)
+                if not (self.same_name(one, other) and self.merge(one, other)):
+                    self.apart += isinstance(other, Value) and other not in live.inline
         if structured:
             self._reuse_names()
 
@@ -74,8 +88,8 @@ class Variables:
         """
         match op:
             case Apply():
-                base = written_operand(op)
-                if base is not None and op in buffers.in_place:
+                base = written_operand(op) or op.operands[0] if op.operands else None
+                if isinstance(base, Value) and op in buffers.in_place:
                     self._join(base, op.result)
             case For():
                 for param, result in zip(op.body.params[1:], op.results, strict=True):
@@ -95,6 +109,11 @@ class Variables:
         kept.at_def |= gone.at_def
         for value in gone.values:
             self.variable[value] = kept
+
+    def same_name(self, one: Operand, other: Operand) -> bool:
+        """Whether the user calls both the same; what has no name takes any."""
+        labels = {self._base(v.head) for v in (self.of(one), self.of(other)) if v and v.head.kept}
+        return len(labels) < 2
 
     def merge(self, one: Operand, other: Operand) -> bool:
         """Put two values in one variable if that is right."""
@@ -150,3 +169,33 @@ def _wishes(op: Op) -> Iterator[tuple[Operand, Operand]]:
             params = op.body.params[1:] if isinstance(op, For) else op.body.params
             yield from zip(params, op.body.yields[int(op.exits) :], strict=True)
             yield from zip(params, op.inits, strict=True)
+
+
+def yields_written_late(block: Block, inline: set[Value], variables: Variables) -> set[Value]:
+    """Values that only become a variable's next: `a, b = b, a + b` needs no name for the sum.
+
+    Nothing that could change what they read may stand between them and the end of the block.
+    """
+    found: set[Value] = set()
+    for op in _inner_first(block):
+        if not isinstance(op, For | While):
+            continue
+        yields = op.body.yields[int(op.exits) :]
+        params = op.body.params[1:] if isinstance(op, For) else op.body.params
+        targets = dict(zip(yields, params, strict=True))
+        once = {item for item in yields if op.body.yields.count(item) == 1}
+        reads = [o for one in _inner_first(op.body) for o in _read_by(one)]
+        for last in reversed(op.body.ops):
+            if not isinstance(last, Apply) or last.primitive.in_place or last.primitive.effect:
+                break
+            if len(last.results) != 1 or last.result not in once or last.result in reads:
+                continue
+            target = targets[last.result]
+            named = not last.result.kept or last.result.name == target.name
+            if named and variables.of(last.result) is not variables.of(target):
+                found.add(last.result)
+    return found - inline
+
+
+def _read_by(op: Op) -> list[Operand]:
+    return [*operands_of(op), *[item for inner in blocks_of(op) for item in inner.yields]]

@@ -18,7 +18,7 @@ from typing import Any
 
 from flatgrad.codegen.blocks import BlockEmitter
 from flatgrad.codegen.buffers import plan_buffers, written_operand
-from flatgrad.codegen.coalesce import Variable, Variables
+from flatgrad.codegen.coalesce import Variable, Variables, yields_written_late
 from flatgrad.codegen.expressions import (
     call,
     constant,
@@ -100,9 +100,14 @@ class _Emitter(BlockEmitter):
         self.fn = fn
         self.dialect = dialect
         self.inline = schedule(fn.body).inline
-        live = Liveness(fn, self.inline)
-        self.buffers = plan_buffers(fn, live)
-        self.variables = Variables(fn, live, self.buffers)
+        self.plan()
+        late = yields_written_late(fn.body, self.inline, self.variables)
+        if late:
+            before = self.inline, self.buffers, self.variables
+            self.inline = self.inline | late
+            self.plan()
+            if self.variables.apart > before[2].apart - len(late):
+                self.inline, self.buffers, self.variables = before
         self.names = Names(taken)
         self.identifiers: dict[Variable, str] = {}
         self.written: dict[Value, ast.expr] = {}
@@ -111,6 +116,11 @@ class _Emitter(BlockEmitter):
         self.depth = 1
         self.params = [self.declare(param) for param in fn.params]
         self.sweep: str | None = None
+
+    def plan(self) -> None:
+        live = Liveness(self.fn, self.inline)
+        self.buffers = plan_buffers(self.fn, live)
+        self.variables = Variables(self.fn, live, self.buffers)
 
     def run(self) -> Emitted:
         self.block(self.fn.body)
@@ -195,11 +205,14 @@ class _Emitter(BlockEmitter):
             and isinstance(node.op, ast.Add | ast.Sub)
             and isinstance(node.left, ast.Name)
             and node.left.id == target.id
-            and op.result.type.ndim == 0
-            and not self.buffers.of(op.operands[0])
+            and (op in self.buffers.in_place or self.is_number(op))
         ):
             return ast.AugAssign(target, node.op, node.right)
         return ast.Assign([target], node, lineno=0)
+
+    def is_number(self, op: Apply) -> bool:
+        """Whether the first operand can be changed by nobody: not even a 0-d view of an array."""
+        return op.result.type.ndim == 0 and not self.buffers.of(op.operands[0])
 
     def overrides(self, op: Apply) -> dict[str, ast.expr]:
         """Arguments with a shorter text: lengths that form the shape of an array are `x.shape`."""

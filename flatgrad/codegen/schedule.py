@@ -10,6 +10,7 @@ past the place where a variable that it reads gets its next value.
 
 from __future__ import annotations
 
+import operator
 from bisect import bisect_right
 from dataclasses import dataclass, field
 
@@ -225,7 +226,8 @@ def _plan(op: Apply, plan: Schedule, stays: bool) -> None:
 def _width(op: Apply, plan: Schedule) -> int:
     """The width of an expression; where it is too wide, its widest part is taken out."""
     parts = [o for o in op.operands if isinstance(o, Value)]
-    own = 3 if op.primitive.operator else len(op.primitive.text) + 2
+    written_short = op.primitive.operator or op.primitive.function is operator.getitem
+    own = 3 if written_short or op.primitive.in_place else len(op.primitive.text) + 2
     total = own + sum(plan.width.get(part, len(part.name or "value")) + 2 for part in parts)
     if total > MAX_WIDTH:
         inlined = [part for part in parts if part in plan.inline and plan.width[part] > 12]

@@ -36,7 +36,7 @@ class Exit:
     """What stands at the end of a loop's body: the moves that end the trip, the flag to leave."""
 
     flag: Operand | None
-    moves: list[Callable[[set[str]], None]]
+    moves: list[Callable[[], None]]
     origin: Origin
 
 
@@ -192,7 +192,7 @@ class BlockEmitter:
             for k, (param, item) in enumerate(zip(carried, yields, strict=True))
         ]
 
-        def next_values(_: set[str]) -> None:
+        def next_values() -> None:
             self.moves(moves, origin)
 
         flag = op.body.yields[0] if op.exits else None
@@ -203,7 +203,7 @@ class BlockEmitter:
         flag = None if exit.flag is None else self.operand(exit.flag)
         before = len(self.lines)
         for make in exit.moves:
-            make(set())
+            make()
         if flag is None:
             return
         if isinstance(flag, ast.Constant):
@@ -228,7 +228,7 @@ class BlockEmitter:
         flag = exit.flag
         if flag is None or flag not in op.results:
             return False
-        k = op.results.index(flag)  # type: ignore[arg-type]
+        k = op.results.index(flag)
         condition = self.operand(op.condition)
         leaving, staying = op.then, op.orelse
         if not _is_true(leaving.yields[k]):
@@ -251,9 +251,8 @@ class BlockEmitter:
             if j != k
         ]
 
-        def results(_: set[str]) -> None:
+        def results() -> None:
             self.moves(pairs, origin)
-            # Moves of the enclosing level may hand on the flag: it is known in this branch.
 
         return Exit(branch.yields[k], [results, *exit.moves], exit.origin)
 

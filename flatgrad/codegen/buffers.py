@@ -14,8 +14,20 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 from flatgrad.codegen.liveness import Liveness
-from flatgrad.ir.ops import Apply, Block, For, Function, If, Op, Operand, Slot, Value, While
-from flatgrad.ir.ops import blocks_of, substitute
+from flatgrad.ir.ops import (
+    Apply,
+    Block,
+    For,
+    Function,
+    If,
+    Op,
+    Operand,
+    Slot,
+    Value,
+    While,
+    blocks_of,
+    substitute,
+)
 from flatgrad.primitives.core import IDENTITY
 from flatgrad.primitives.index import is_advanced
 
@@ -113,7 +125,6 @@ class Buffers:
         """Whether this function owns the memory, as far as is known by now."""
         roots = self.of(operand)
         return bool(roots) and operand not in self.views and roots <= self.owned
-
 
 
 def plan_buffers(fn: Function, live: Liveness) -> Buffers:
@@ -226,12 +237,14 @@ class _Walk:
         if not can_augment(op) or not self.live.depth.get(op.result):
             return False
         base = op.operands[0]
+        if base in self.live.inline:
+            return False
         roots = self.buffers.of(base)
         read = self.live.after[op] & ~self.live.bits[op.result] | self.live.read(op.operands[1:])
         if self.buffers.writable(base) and not self.buffers.shared(roots, read):
             return True
-        if base in self.carried and not self.buffers.shared((base,), read):  # type: ignore[arg-type]
-            self.buffers.hoped.add(base)  # type: ignore[arg-type]
+        if base in self.carried and not self.buffers.shared((base,), read):
+            self.buffers.hoped.add(base)
         return False
 
     def want(self, value: Operand, is_free: Callable[[Value], bool]) -> None:
@@ -250,8 +263,8 @@ class _Walk:
     def loop(self, op: For | While) -> None:
         """Carried variables that the loop owns are disjoint from all else at every trip.
 
-        That holds on entry and, if it holds at the start of a trip, at its end: by `enter` and
-        `leave`. The others may be anything that they start from or that a trip hands on.
+        That holds on entry and, if it holds at the start of a trip, at its end: by `take`.
+        The others may be anything that they start from or that a trip hands on.
         """
         params = op.body.params[1:] if isinstance(op, For) else op.body.params
         yields = op.body.yields[int(op.exits) :]
@@ -261,12 +274,15 @@ class _Walk:
         while True:
             if isinstance(op, While):
                 for param, seen in zip(params, op.condition.params, strict=True):
-                    self.buffers.give(seen, self.buffers.of(param), view=param in self.buffers.views)
+                    view = param in self.buffers.views
+                    self.buffers.give(seen, self.buffers.of(param), view=view)
                 self.block(op.condition)
             self.block(op.body)
             if not self.widened(op, params, yields):
                 break
-        self.leave(op, params, yields)
+        for k, param in enumerate(params):
+            if param in self.wanted:
+                self.take(op, k, yields, entry=False)
         self.results(op, params, yields)
 
     def enter(self, op: For | While, params: tuple[Value, ...]) -> None:
@@ -281,9 +297,7 @@ class _Walk:
             self.buffers.owned.add(param)
             self.buffers.give(param, frozenset({param}))
 
-    def take(
-        self, op: For | While, k: int, given: tuple[Operand, ...], *, entry: bool
-    ) -> None:
+    def take(self, op: For | While, k: int, given: tuple[Operand, ...], *, entry: bool) -> None:
         """Variable `k` gets the memory of `given[k]` if that is ours and free, else a copy."""
         copied = self.buffers.copied
         copied.discard((op, k, entry))
@@ -315,11 +329,6 @@ class _Walk:
                 news = True
         return news
 
-    def leave(self, op: For | While, params: tuple[Value, ...], yields: tuple[Operand, ...]) -> None:
-        for k, param in enumerate(params):
-            if param in self.wanted:
-                self.take(op, k, yields, entry=False)
-
     def results(
         self, op: For | While, params: tuple[Value, ...], yields: tuple[Operand, ...]
     ) -> None:
@@ -333,7 +342,7 @@ class _Walk:
                 for one in merged:
                     groups[one] = merged
         heads: dict[int, Value] = {}
-        for k, (param, result) in enumerate(zip(params, op.results, strict=True)):
+        for param, result in zip(params, op.results, strict=True):
             if param in self.wanted:
                 self.buffers.owned.add(result)
                 self.buffers.give(result, frozenset({result}))

@@ -5,7 +5,7 @@
                                                                      y = y * x
 
 Values are merged only if they do not interfere: none is defined where another is still read. What
-cannot be merged is assigned: at the start of a loop, at the end of its body, at the end of a branch.
+cannot be merged is assigned: at the start of a loop, at the end of its body or of a branch.
 """
 
 from __future__ import annotations

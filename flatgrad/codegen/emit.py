@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from flatgrad.codegen.blocks import BlockEmitter
-from flatgrad.codegen.buffers import plan_buffers, written_operand
+from flatgrad.codegen.buffers import Buffers, plan_buffers, written_operand
 from flatgrad.codegen.coalesce import Variable, Variables, yields_written_late
 from flatgrad.codegen.expressions import (
     call,
@@ -93,21 +93,29 @@ def emit(fn: Function, dialect: Dialect, taken: frozenset[str] = frozenset()) ->
     return emitter.run()
 
 
+def plan_text(fn: Function) -> tuple[set[Value], Buffers, Variables]:
+    """What is written inside expressions, what is written in place, and who shares a variable."""
+
+    def plan(inline: set[Value]) -> tuple[set[Value], Buffers, Variables]:
+        live = Liveness(fn, inline)
+        buffers = plan_buffers(fn, live)
+        return inline, buffers, Variables(fn, live, buffers)
+
+    first = plan(schedule(fn.body).inline)
+    late = yields_written_late(fn.body, first[0], first[2])
+    if not late:
+        return first
+    second = plan(first[0] | late)
+    return second if second[2].apart <= first[2].apart - len(late) else first
+
+
 class _Emitter(BlockEmitter):
     """Writes one function: calls and writes in place here, loops and branches in its base."""
 
     def __init__(self, fn: Function, dialect: Dialect, taken: frozenset[str]) -> None:
         self.fn = fn
         self.dialect = dialect
-        self.inline = schedule(fn.body).inline
-        self.plan()
-        late = yields_written_late(fn.body, self.inline, self.variables)
-        if late:
-            before = self.inline, self.buffers, self.variables
-            self.inline = self.inline | late
-            self.plan()
-            if self.variables.apart > before[2].apart - len(late):
-                self.inline, self.buffers, self.variables = before
+        self.inline, self.buffers, self.variables = plan_text(fn)
         self.names = Names(taken)
         self.identifiers: dict[Variable, str] = {}
         self.written: dict[Value, ast.expr] = {}
@@ -116,11 +124,6 @@ class _Emitter(BlockEmitter):
         self.depth = 1
         self.params = [self.declare(param) for param in fn.params]
         self.sweep: str | None = None
-
-    def plan(self) -> None:
-        live = Liveness(self.fn, self.inline)
-        self.buffers = plan_buffers(self.fn, live)
-        self.variables = Variables(self.fn, live, self.buffers)
 
     def run(self) -> Emitted:
         self.block(self.fn.body)

@@ -82,7 +82,9 @@ class Maker:
         values, symbols = self.results(carried)
         operands = tuple(operand_of(item) for item in inits.values())
         bounds = [operand_of(item) for item in (start, stop, step)]
-        self.builder.block.ops.append(For(*bounds, operands, body, values, exits))
+        self.builder.block.ops.append(
+            For(*bounds, operands, body, values, exits, self.builder.origin)
+        )
         return symbols[0] if len(symbols) == 1 else symbols
 
     def while_(self, inits, test, make, *, exits=False):
@@ -91,7 +93,9 @@ class Maker:
         condition, body = self.filled(seen, test), self.filled(carried, make)
         values, symbols = self.results(carried)
         operands = tuple(operand_of(item) for item in inits.values())
-        self.builder.block.ops.append(While(operands, condition, body, values, exits))
+        self.builder.block.ops.append(
+            While(operands, condition, body, values, exits, self.builder.origin)
+        )
         return symbols[0] if len(symbols) == 1 else symbols
 
     def if_(self, condition, names, then, orelse):
@@ -102,7 +106,9 @@ class Maker:
             else self.variable(name, Symbol(b, None))
             for name, a, b in zip(names, one.yields, other.yields, strict=True)
         )
-        self.builder.block.ops.append(If(operand_of(condition), one, other, likes))
+        self.builder.block.ops.append(
+            If(operand_of(condition), one, other, likes, self.builder.origin)
+        )
         symbols = tuple(Symbol(value, self.builder) for value in likes)
         return symbols[0] if len(symbols) == 1 else symbols
 

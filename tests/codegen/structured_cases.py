@@ -1,4 +1,4 @@
-"""Functions with loops and branches, built by hand; each entry of CASES is (function, arguments)."""
+"""Functions with loops and branches, built by hand; CASES holds (function, arguments)."""
 
 from __future__ import annotations
 
@@ -6,6 +6,10 @@ import math
 
 import numpy as np
 from handmade import BOOL, FLOAT, INT, SQUARE, VECTOR, Maker, square, vector
+
+from flatgrad.ir.ops import For, Origin, Value
+from flatgrad.ir.types import Scalar
+from flatgrad.primitives.symbolic import Symbol, operand_of
 
 CASES = {}
 
@@ -46,6 +50,7 @@ def power_sum_grad():
         grad_x = m.named("grad_x", grad_x + grad_y * y * np.cos(u))
         return m.named("grad_y", grad_y * np.sin(u)), grad_x
 
+    m.builder.origin = Origin(None, "backward")
     _, grad_x = m.loop((n - 1, -1, -1), {"grad_y": 1.0, "grad_x": 0.0}, backward)
     return m.done(grad_x)
 
@@ -557,3 +562,16 @@ def result_then_written():
     x, n = m.params
     u = m.loop((0, n, 1), {"u": x}, lambda i, u: m.named("u", u * 2.0))
     return m.done(m.set(u, 0, 1.0), x)
+
+
+@case(np.float32(0.7), 3)
+def float32_carried():
+    m = Maker(x=Scalar("float32"), n=INT)
+    x, n = m.params
+    value = Value(Scalar("float32"), "y", kept=True)
+    index = Value(INT, "i", kept=True)
+    body = m.filled((index, value), lambda i, y: m.named("y", y + x))
+    out = Value(Scalar("float32"), "y", kept=True)
+    bounds = (operand_of(0), n.value, operand_of(1))
+    m.builder.block.ops.append(For(*bounds, (operand_of(1),), body, (out,)))
+    return m.done(Symbol(out, m.builder))

@@ -33,9 +33,13 @@ Move = tuple[Value, Operand, bool]
 
 @dataclass(slots=True)
 class Exit:
-    """What stands at the end of a loop's body: the moves that end the trip, the flag to leave."""
+    """What stands at the end of a loop's body: the moves that end the trip, the flag to leave.
+
+    `tested_only`: no move reads the flag, so it needs no variable where a `break` is written.
+    """
 
     flag: Operand | None
+    tested_only: bool
     moves: list[Callable[[], None]]
     origin: Origin
 
@@ -196,7 +200,8 @@ class BlockEmitter:
             self.moves(moves, origin)
 
         flag = op.body.yields[0] if op.exits else None
-        self.block(op.body, Exit(flag, [next_values], op.origin))
+        tested_only = flag not in yields
+        self.block(op.body, Exit(flag, tested_only, [next_values], op.origin))
 
     def end_of_trip(self, exit: Exit) -> None:
         """Assign the next values, then `if flag: break`."""
@@ -248,13 +253,15 @@ class BlockEmitter:
         pairs = [
             (result, item, False)
             for j, (result, item) in enumerate(zip(op.results, branch.yields, strict=True))
-            if j != k
+            if j != k or not exit.tested_only
         ]
 
         def results() -> None:
             self.moves(pairs, origin)
 
-        return Exit(branch.yields[k], [results, *exit.moves], exit.origin)
+        flag = branch.yields[k]
+        tested_only = exit.tested_only and branch.yields.count(flag) == 1
+        return Exit(flag, tested_only, [results, *exit.moves], exit.origin)
 
 
 def negated(condition: ast.expr) -> ast.expr:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import random
 
 import numpy as np
-from handmade import FLOAT, INT, VECTOR, Maker
+
+from tests.codegen.handmade import FLOAT, INT, VECTOR, Maker
 
 NAMES = ["a", "b", "s", "t", "u"]
 

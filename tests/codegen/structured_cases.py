@@ -5,11 +5,11 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from handmade import BOOL, FLOAT, INT, SQUARE, VECTOR, Maker, square, vector
 
 from flatgrad.ir.ops import For, Origin, Value
 from flatgrad.ir.types import Scalar
 from flatgrad.primitives.symbolic import Symbol, operand_of
+from tests.codegen.handmade import BOOL, FLOAT, INT, SQUARE, VECTOR, Maker, square, vector
 
 CASES = {}
 
@@ -575,3 +575,19 @@ def float32_carried():
     bounds = (operand_of(0), n.value, operand_of(1))
     m.builder.block.ops.append(For(*bounds, (operand_of(1),), body, (out,)))
     return m.done(Symbol(out, m.builder))
+
+
+@case(1.5, 9)
+@case(1.5, 2)
+def flag_handed_on():
+    m = Maker(x=FLOAT, n=INT)
+    x, n = m.params
+
+    def body(i, y, returned):
+        done, y = m.if_(
+            y > 3.0, ["done", "y"], lambda: (True, y), lambda: (False, m.named("y", y * x))
+        )
+        return done, y, done
+
+    y, returned = m.loop((0, n, 1), {"y": 1.0, "returned": False}, body, exits=True)
+    return m.done(m.if_(returned, ["out"], lambda: m.named("out", y * 10.0), lambda: y))

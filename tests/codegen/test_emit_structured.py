@@ -2,19 +2,11 @@
 
 from __future__ import annotations
 
-import pathlib
-import sys
 import textwrap
 from dataclasses import replace
 
 import numpy as np
 import pytest
-
-sys.path.insert(0, str(pathlib.Path(__file__).parent))
-
-from handmade import copies
-from random_functions import random_arguments, random_function
-from structured_cases import CASES
 
 from flatgrad.codegen.module import build_module
 from flatgrad.codegen.numba_dialect import NumbaDialect
@@ -22,6 +14,9 @@ from flatgrad.codegen.numpy_dialect import NumpyDialect
 from flatgrad.errors import Span
 from flatgrad.ir.interpret import interpret
 from flatgrad.ir.ops import Origin
+from tests.codegen.handmade import copies
+from tests.codegen.random_functions import random_arguments, random_function
+from tests.codegen.structured_cases import CASES
 
 
 def arguments_of(case, seed):

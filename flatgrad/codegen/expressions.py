@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+import flatgrad.primitives.rules  # noqa: F401  (fills METHODS)
 from flatgrad.errors import error
 from flatgrad.ir.ops import Apply, Const, substitute
 from flatgrad.primitives.core import ASTYPE, IDENTITY

@@ -61,6 +61,8 @@ class Program:
         self.builder.part = "t"
         self.params = params
         out = function(self, *[Symbol(param, self.builder) for param in params])
+        if isinstance(out, Symbol) and not out.value.kept:
+            self.name(out, "out")
         block.yields = (operand_of(out),)
         self.fn = Function(function.__name__, block, Slot(0), lengths)
         verify(self.fn)

@@ -77,8 +77,10 @@ class Context:
         return made
 
     def carries(self, adjoint: Value, value: Value) -> bool:
-        """Whether `adjoint` is handed on under the very name that the adjoint of `value` has."""
-        return adjoint in self.carried and adjoint.name == f"grad_{value.name}"
+        """Whether `adjoint`, handed on by a loop or branch, needs no second name for `value`."""
+        if adjoint not in self.carried:
+            return False
+        return adjoint.name == f"grad_{value.name}" or value not in self.wrt
 
     def find_awaiting(self, op: Op) -> list[Value]:
         if not any(result in self.active for result in op.results):

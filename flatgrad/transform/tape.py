@@ -397,9 +397,10 @@ class LoopTape:
         result = self.carry(Const(0), param, after.value)
         self.trip, self.total = Symbol(param, self.builder), Symbol(result, self.builder)
 
-    def carry(self, init: Operand, param: Value, item: Operand) -> Value:
+    def carry(self, init: Operand, param: Value, item: Operand, growing: bool = False) -> Value:
         """Another carried variable; its result."""
-        result = Value(_own_type(param.type), param.name, kept=True)
+        kind = _grown(param.type) if growing else param.type
+        result = Value(kind, param.name, kept=True)
         self.inits.append(init)
         self.params.append(param)
         self.yields.append(item)
@@ -458,7 +459,7 @@ class LoopTape:
 
     def record(self, value: Value, supply: Supply) -> Operand:
         """Tape a value in every trip; what stands for it in the backward trip."""
-        with self.builder.at(Origin(self.op.origin.span, "tape", "tape"), f"{value.name}_tape"):
+        with self.builder.at(Origin(self.op.origin.span, "tape", "tape"), _tape_name(value)):
             read = self.ragged(value, supply) if self.is_ragged(value) else self.row(value)
         made = read.value
         if self.context.narrow and isinstance(value.type, Scalar) and value.type.weak:
@@ -478,9 +479,9 @@ class LoopTape:
             rows = 0 if self.counted else self.trips()
             shape = (rows, *lengths) if lengths else rows
             init = apply_function(np.empty, (shape,), _dtype(value.type), builder)
-        init.value.name = f"{value.name}_tape"
-        param = Value(_own_type(init.type) if self.counted else init.type, init.value.name,
-                      kept=True)
+        init.value.name = _tape_name(value)
+        kind = _grown(init.type) if self.counted else init.type
+        param = Value(kind, init.value.name, kept=True)
         function = PUSH if self.counted else SET_ITEM
         start = self.op.body.params[0]
         forward_index = self.trip if self.counted else Symbol(start, builder)
@@ -490,7 +491,7 @@ class LoopTape:
             item = apply_function(function, args, {}, builder)
         self.insert(value, block.ops)
         item.value.name, item.value.kept = param.name, True
-        result = self.carry(init.value, param, item.value)
+        result = self.carry(init.value, param, item.value, self.counted)
         with builder.inside(self.prelude):
             return Symbol(result, builder)[self.position(Symbol(self.index, builder))]
 
@@ -499,8 +500,8 @@ class LoopTape:
         builder = self.builder
         with builder.inside(self.before):
             init = apply_function(np.empty, (0,), _dtype(value.type), builder)
-        init.value.name = f"{value.name}_tape"
-        param = Value(_own_type(init.type), init.value.name, kept=True)
+        init.value.name = _tape_name(value)
+        param = Value(_grown(init.type), init.value.name, kept=True)
         place = Value(Scalar("int64", weak=True), f"{value.name}_end", kept=True)
         with builder.inside(Block()) as block:
             flat = Symbol(value, builder)
@@ -512,7 +513,7 @@ class LoopTape:
         self.insert(value, block.ops)
         item.value.name, item.value.kept = param.name, True
         end.value.name, end.value.kept = place.name, True
-        result = self.carry(init.value, param, item.value)
+        result = self.carry(init.value, param, item.value, growing=True)
         last = self.carry(Const(0), place, end.value)
         back = twin(place)
         with builder.inside(self.prelude):
@@ -576,12 +577,15 @@ def _is(operand: Operand, number: int) -> bool:
     return isinstance(operand, Const) and operand.value == number
 
 
-def _own_type(kind: Type) -> Type:
+def _grown(kind: Type) -> Type:
     """The type for another version of a growing tape: its length is its own."""
-    if isinstance(kind, Array) and isinstance(kind.shape[0], int | Dim):
-        growing = kind.shape[0] == 0 or str(kind.shape[0]).startswith("?")
-        return Array(kind.dtype, (fresh_size(), *kind.shape[1:])) if growing else kind
-    return kind
+    return Array(kind.dtype, (fresh_size(), *kind.shape[1:]))
+
+
+def _tape_name(value: Value) -> str:
+    """The name of the tape; the tape of an inner loop lends its own."""
+    name = value.name or "value"
+    return name if name.endswith("_tape") else f"{name}_tape"
 
 
 def _dtype(kind: Type) -> dict[str, Any]:

@@ -341,6 +341,38 @@ def test_gradient(name):
             np.testing.assert_allclose(one, other, rtol=2e-6, atol=1e-7)
 
 
+@pytest.mark.parametrize("name", CASES)
+def test_second_order(name):
+    """The gradient of a weighted sum of the gradient."""
+    function, arguments, wrt = CASES[name]
+    fn, derived, wrt = gradient(function, arguments, wrt)
+    body = Block(derived.params, list(derived.body.ops), ())
+    builder = programs.Builder(body, derived.lengths)
+    builder.part = "t"
+    total = programs.Symbol(derived.results[0], builder) * 0.3
+    for k, adjoint in enumerate(derived.results[1:]):
+        if isinstance(adjoint, programs.Const):
+            continue
+        g = programs.Symbol(adjoint, builder)
+        total = total + (np.sum(g * g) if g.ndim else g * g) * (k + 0.7)
+    total.value.name, total.value.kept = "total", True
+    body.yields = (total.value,)
+    first = replace(derived, body=body)
+    for _, run in CLEAN_UP[:3]:
+        first = run(first)
+        verify(first)
+    second, adjoints = reverse(first, [first.params[k] for k in wrt])
+    second = replace(second, body=Block(second.params, second.body.ops, tuple(adjoints)))
+    expected = differences(first, arguments, wrt)
+    verify(second)
+    for run in [None, *[step for _, step in CLEAN_UP]]:
+        if run is not None:
+            second = run(second)
+            verify(second)
+    for one, other in zip(interpret(second, arguments), expected, strict=True):
+        np.testing.assert_allclose(one, other, rtol=2e-5, atol=2e-6)
+
+
 def show(name):
     """Print the gradient program of a case, cleaned up."""
     function, arguments, wrt = CASES[name]

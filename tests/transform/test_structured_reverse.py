@@ -14,6 +14,7 @@ from flatgrad.ir.ops import Block, Function
 from flatgrad.ir.printer import print_function
 from flatgrad.ir.verify import verify
 from flatgrad.pipeline import CLEAN_UP
+from flatgrad.transform.forward import forward
 from flatgrad.transform.reverse import reverse
 
 _path = pathlib.Path(__file__).with_name("programs.py")
@@ -371,6 +372,52 @@ def test_second_order(name):
             verify(second)
     for one, other in zip(interpret(second, arguments), expected, strict=True):
         np.testing.assert_allclose(one, other, rtol=2e-5, atol=2e-6)
+
+
+def clean(fn):
+    for _, run in CLEAN_UP:
+        fn = run(fn)
+        verify(fn)
+    return fn
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_forward_against_reverse(name):
+    """The inner products <bar, J dot> and <J' bar, dot> agree."""
+    function, arguments, wrt = CASES[name]
+    fn, derived, wrt = gradient(function, arguments, wrt)
+    pushed, dots = forward(fn, [fn.params[k] for k in wrt])
+    pushed = clean(replace(pushed, body=Block(pushed.params, pushed.body.ops, tuple(dots))))
+    draw = np.random.default_rng(1)
+    seeds = [draw.normal(size=np.shape(arguments[k])) for k in wrt]
+    seeds = [seed if np.ndim(seed) else float(seed) for seed in seeds]
+    (dot,) = interpret(pushed, [*arguments, *seeds])
+    gradients = interpret(derived, arguments)[1:]
+    expected = sum(np.sum(g * seed) for g, seed in zip(gradients, seeds, strict=True))
+    np.testing.assert_allclose(dot, expected, rtol=1e-10)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_forward_over_reverse(name):
+    """Tangents of the gradient, against differences of the gradient along a direction."""
+    function, arguments, wrt = CASES[name]
+    fn, derived, wrt = gradient(function, arguments, wrt)
+    derived = clean(derived)
+    pushed, dots = forward(derived, [derived.params[k] for k in wrt])
+    verify(pushed)
+    pushed = clean(replace(pushed, body=Block(pushed.params, pushed.body.ops, tuple(dots))))
+    draw = np.random.default_rng(1)
+    seeds = [draw.normal(size=np.shape(arguments[k])) for k in wrt]
+    seeds = [seed if np.ndim(seed) else float(seed) for seed in seeds]
+    found = interpret(pushed, [*arguments, *seeds])
+    ends = []
+    for sign in (1e-6, -1e-6):
+        moved = list(arguments)
+        for k, seed in zip(wrt, seeds, strict=True):
+            moved[k] = moved[k] + sign * seed
+        ends.append(interpret(derived, moved))
+    for one, high, low in zip(found, *ends, strict=True):
+        np.testing.assert_allclose(one, (high - low) / 2e-6, rtol=2e-5, atol=2e-6)
 
 
 def show(name):

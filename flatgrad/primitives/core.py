@@ -10,14 +10,14 @@ from __future__ import annotations
 
 import numpy as np
 
-from flatgrad.ir.dims import _never_negative as never_negative
-from flatgrad.ir.dims import product
+from flatgrad.ir.dims import never_negative, opaque, product
+from flatgrad.ir.ops import Const
 from flatgrad.ir.types import Array, Scalar
+from flatgrad.primitives.index import set_item
 from flatgrad.primitives.registry import call, linear, method, primitive, vjp
 from flatgrad.primitives.samples import A, I
-from flatgrad.primitives.index import set_item
 from flatgrad.primitives.symbolic import DIM, REQUIRE_EQUAL, SIZE
-from flatgrad.primitives.typerules import fail, fresh_size, normalize_axis
+from flatgrad.primitives.typerules import argument, fail, fresh_size, normalize_axis
 
 
 @primitive(DIM, name="dim", derivative=False, samples=lambda: [call(A(3, 1), 1)])
@@ -136,8 +136,11 @@ def TRIPS(start, stop, step):
 @primitive(TRIPS, name="trips", derivative=False, samples=lambda: [call(I(1), I(7), I(2))])
 def _(start, stop, step, /):
     plain = isinstance(start.size, int) and start.size == 0 and step.size == 1
-    known = plain and stop.size is not None and never_negative(stop.size)
-    return Scalar("int64", weak=True, size=stop.size if known else fresh_size())
+    if plain and stop.size is not None and never_negative(stop.size) and not opaque(stop.size):
+        return Scalar("int64", weak=True, size=stop.size)
+    bounds = [argument(name) for name in ("start", "stop", "step")]
+    key = tuple([bound.value if isinstance(bound, Const) else bound for bound in bounds])
+    return Scalar("int64", weak=True, size=fresh_size(None if None in key else ("trips", key)))
 
 
 def PUSH(tape, value, position):
@@ -150,7 +153,7 @@ def PUSH(tape, value, position):
     if position + count > room:
         room = max(2 * room, position + count, 16)
     longer = np.empty((room, *tape.shape[1:]), tape.dtype)
-    longer[:position] = tape[:position]
+    longer[: len(tape)] = tape
     longer[position : position + count] = value
     return longer
 
@@ -160,7 +163,7 @@ def PUSH(tape, value, position):
     name="push",
     dynamic=("position",),
     in_place="tape",
-    samples=lambda: [call(A(4), A(), 2, smooth=False)],
+    samples=lambda: [call(A(4), A(), 2), call(A(5), A(3), 1), call(A(4, 2), A(2), 3)],
 )
 def _(tape, value, /, position):
     return Array(tape.dtype, (fresh_size(), *tape.shape[1:]))

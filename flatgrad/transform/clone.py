@@ -37,17 +37,22 @@ def rewired(op: Op, mapping: Mapped) -> Op:
     return with_blocks(rewired_outside(op, mapping), lambda block: rewired_block(block, mapping))
 
 
+def rewired_apply(op: Apply, mapping: Mapped) -> Apply:
+    """A call reading the replacements."""
+    if not any(operand in mapping for operand in op.operands):
+        return op
+    return replace(op, operands=tuple([picked(operand, mapping) for operand in op.operands]))
+
+
 def rewired_outside(op: Op, mapping: Mapped) -> Op:
     """`op` itself reading the replacements, its blocks as they are."""
 
     def swap(operands: tuple[Operand, ...]) -> tuple[Operand, ...]:
         return tuple([picked(operand, mapping) for operand in operands])
 
-    if not any(operand in mapping for operand in operands_of(op)):
-        return op
     match op:
         case Apply():
-            return replace(op, operands=swap(op.operands))
+            return rewired_apply(op, mapping)
         case If():
             return replace(op, condition=picked(op.condition, mapping))
         case For():

@@ -26,7 +26,7 @@ from flatgrad.ir.ops import (
     blocks_of,
 )
 from flatgrad.primitives.symbolic import REQUIRE_EQUAL
-from flatgrad.transform.clone import all_ops, picked, rewired, rewired_outside, with_blocks
+from flatgrad.transform.clone import all_ops, picked, rewired_apply, rewired_outside, with_blocks
 
 
 def merge_common(fn: Function) -> Function:
@@ -52,7 +52,7 @@ def _merged(
         if not isinstance(op, Apply):
             ops.append(_merged_inside(op, replaced, first, buffers))
             continue
-        op = rewired(op, replaced)
+        op = rewired_apply(op, replaced)
         key = None if buffers.intersection(op.results) else _key(op)
         if key is None:
             ops.append(op)

@@ -27,7 +27,7 @@ from flatgrad.primitives.symbolic import DIM, SIZE, Symbol, apply_function, symb
 from flatgrad.transform.clone import (
     all_reads,
     picked,
-    rewired,
+    rewired_apply,
     rewired_outside,
     with_blocks,
 )
@@ -61,7 +61,7 @@ class _Simplifier:
         """Append the operations of a block to the builder's, simplified."""
         for op in block.ops:
             if isinstance(op, Apply):
-                self.visit(rewired(op, self.replaced))
+                self.visit(rewired_apply(op, self.replaced))
             else:
                 new = with_blocks(rewired_outside(op, self.replaced), self.inside)
                 self.builder.block.ops.append(new)

@@ -16,6 +16,7 @@ import numpy as np
 
 from flatgrad.analysis.activity import carried_params, carried_yields, slots
 from flatgrad.ir.builder import Builder
+from flatgrad.ir.dims import Size
 from flatgrad.ir.ops import (
     Apply,
     Block,
@@ -33,7 +34,8 @@ from flatgrad.ir.types import Scalar
 from flatgrad.primitives.symbolic import Symbol, operand_of
 from flatgrad.primitives.typerules import fresh_size
 from flatgrad.transform.clone import all_ops, defined_in
-from flatgrad.transform.tape import BranchTape, LoopTape, Supply
+from flatgrad.transform.record import BranchTape, LoopTape
+from flatgrad.transform.tape import Supply
 
 if TYPE_CHECKING:
     from flatgrad.transform.reverse import _Sweep
@@ -57,6 +59,7 @@ class Context:
         self.narrow = any(value.type.dtype == "float32" for value in values)
         self.awaited: dict[Op, list[Value]] = {}
         self.carried: set[Value] = set()
+        self.trips: dict[Size, tuple[Operand, ...]] = {}
 
     def rebuilt(self, block: Block) -> Block:
         """The block with the operations that record for the backward sweep."""
@@ -133,7 +136,7 @@ def visit_structured(sweep: _Sweep, op: Op) -> None:
 def zero(value: Value, builder: Builder) -> Any:
     """A zero adjoint."""
     if value.type.ndim:
-        return np.zeros_like(Symbol(value, builder))  # type: ignore[call-overload]
+        return np.zeros_like(Symbol(value, builder))
     return np.float32(0.0) if value.type.dtype == "float32" else 0.0
 
 
@@ -158,8 +161,8 @@ def _visit_if(sweep: _Sweep, op: If) -> None:
                     inner.contributions[value].append(start[value])
             for result, item in zip(op.results, branch.yields, strict=True):
                 bar = sweep.adjoint.get(result)
-                if bar is not None and item in context.active:
-                    inner.contributions[item].append(bar)  # type: ignore[index]
+                if bar is not None and isinstance(item, Value) and item in context.active:
+                    inner.contributions[item].append(bar)
             inner.settle_planted()
             inner.run()
             outs = [_given(inner.adjoint.get(value), value, builder) for value in free]
@@ -174,7 +177,8 @@ def _visit_if(sweep: _Sweep, op: If) -> None:
     new = tape.rebuilt()
     context.replaced[op] = [new]
     results = tuple([context.adjoint_of(value) for value in free])
-    builder.block.ops.append(If(op.condition, *backs, results, builder.origin))
+    then, orelse = backs
+    builder.block.ops.append(If(op.condition, then, orelse, results, builder.origin))
     for value, result in zip(free, results, strict=True):
         sweep.contributions[value].append(Symbol(result, builder))
 
@@ -193,7 +197,8 @@ def _visit_loop(sweep: _Sweep, op: For | While) -> None:
         *[_given(_so_far(sweep, value), value, builder) for value in free],
     ]
     inner = sweep.nested(op.body, op)
-    carried = [context.adjoint_of(params[k]) for k in active] + [context.adjoint_of(value) for value in free]
+    targets = [params[k] for k in active] + free
+    carried = [context.adjoint_of(value) for value in targets]
     name = op.body.params[0].name if isinstance(op, For) else "trip"
     index = Value(Scalar("int64", weak=True, size=fresh_size()), name, kept=True)
     back = Block((index, *carried))
@@ -207,7 +212,6 @@ def _visit_loop(sweep: _Sweep, op: For | While) -> None:
             inner.contributions[value].append(Symbol(total, builder))
         inner.settle_planted()
         inner.run()
-        targets = [params[k] for k in active] + free
         back.yields = tuple([_given(inner.adjoint.get(v), v, builder) for v in targets])
     forward = context.rebuilt(op.body)
     tape = LoopTape(context, op, forward, index, inner.visible)

@@ -317,9 +317,13 @@ class BranchTape:
 
     def record(self, value: Value, supply: Supply) -> Operand:
         """Make a value of the branch a result of the `If`."""
+        instead = self.placeholder(value)
         result = twin(value)
+        if value.type.ndim and varies(self.context, value, self.scope):
+            # What stands in for it has other lengths, so these are not the result's.
+            result.type = Array(value.type.dtype, tuple(fresh_size() for _ in value.type.shape))
         self.extra[self.side].append(value)
-        self.extra[1 - self.side].append(self.placeholder(value))
+        self.extra[1 - self.side].append(instead)
         self.results.append(result)
         return result
 

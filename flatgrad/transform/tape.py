@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from flatgrad.analysis.cut import cheapest_cut
-from flatgrad.ir.dims import Dim, Size
+from flatgrad.ir.dims import Dim, Size, SliceLength
 from flatgrad.ir.ops import (
     Apply,
     Block,
@@ -100,7 +100,37 @@ def length(context: Context, size: Size, scope: tuple[Value, ...]) -> Any:
         if size in value.type.shape:
             axis = value.type.shape.index(size)
             return apply_function(DIM, (Symbol(value, builder), axis), {}, builder)
-    return None if size.is_atom else _polynomial(context, size, scope)
+    if size.is_atom:
+        atom = size.name
+        if not isinstance(atom, SliceLength):
+            return None
+        return _measuring(_of_slice(context, atom, scope), size)
+    return _polynomial(context, size, scope)
+
+
+def _of_slice(context: Context, atom: SliceLength, scope: tuple[Value, ...]) -> Any:
+    """The length of `[a:b]` with bounds that are known, or of `[-a:]`; None for others."""
+    start, stop, step = atom.bounds
+    whole = length(context, atom.size, scope)
+    if step is not None or whole is None or isinstance(start, Dim) or isinstance(stop, Dim):
+        return None
+
+    def trips(first: Any, last: Any) -> Any:
+        return apply_function(TRIPS, (first, last, 1), {}, context.builder)
+
+    if start is not None and start < 0:
+        return whole - trips(-start, whole) if stop is None else None
+    if stop is not None and stop < 0:
+        return None
+    end = whole if stop is None else whole - trips(stop, whole)
+    return trips(start, end) if start else end
+
+
+def _measuring(found: Any, size: Size) -> Any:
+    """A newly computed length, known to be `size`."""
+    if isinstance(found, Symbol) and found.value in found.builder.made:
+        found.value.type = Scalar("int64", weak=True, size=size)
+    return found
 
 
 def _polynomial(context: Context, size: Dim, scope: tuple[Value, ...]) -> Any:

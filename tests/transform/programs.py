@@ -18,13 +18,15 @@ from flatgrad.ir.ops import Block, Const, For, Function, If, Slot, Value, While
 from flatgrad.ir.types import Array, Scalar
 from flatgrad.ir.verify import verify
 from flatgrad.primitives.index import set_item
-from flatgrad.primitives.symbolic import Symbol, operand_of, symbol_of
+from flatgrad.primitives.symbolic import Symbol, apply_function, operand_of
 from flatgrad.primitives.typerules import fresh_size, restart_fresh_sizes
 
 
 def type_of(name, value):
     if isinstance(value, np.ndarray):
-        shape = tuple(1 if n == 1 else Dim.atom(f"{name}.shape[{k}]") for k, n in enumerate(value.shape))
+        shape = tuple(
+            1 if n == 1 else Dim.atom(f"{name}.shape[{k}]") for k, n in enumerate(value.shape)
+        )
         return Array(value.dtype.name, shape)
     if isinstance(value, bool):
         return Scalar("bool", True)
@@ -160,4 +162,4 @@ def differences(fn, arguments, wrt, step=1e-6):
     return found
 
 
-__all__ = ["Const", "Program", "differences", "interpret", "symbol_of"]
+__all__ = ["Const", "Program", "differences", "apply_function", "interpret"]

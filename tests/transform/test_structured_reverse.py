@@ -10,10 +10,11 @@ import numpy as np
 import pytest
 
 from flatgrad.ir.interpret import interpret
-from flatgrad.ir.ops import Block, Function
+from flatgrad.ir.ops import Block, For, While
 from flatgrad.ir.printer import print_function
 from flatgrad.ir.verify import verify
 from flatgrad.pipeline import CLEAN_UP
+from flatgrad.transform.clone import all_ops
 from flatgrad.transform.forward import forward
 from flatgrad.transform.reverse import reverse
 
@@ -68,7 +69,6 @@ def matrix_power(p, W, h, n):
 
 @case(floats(3, 3) / 2, floats(3, 2), floats(3), floats(3), 4)
 def recurrent(p, W, V, b, h, n):
-    x = floats  # not used: inputs are the rows of a parameter
     return np.sum(p.loop(0, n, 1, {"h": h}, lambda i, h: np.tanh(W @ h + b) * np.sum(V)))
 
 
@@ -229,7 +229,7 @@ def overwritten(p, x):
 
 @case(6.3)
 def halvings(p, x):
-    y, k = p.while_(
+    y, _k = p.while_(
         {"y": x, "k": 0}, lambda y, k: y > 1.0, lambda y, k: (y / 2.0 + np.sin(y) / 9.0, k + 1)
     )
     return y * x
@@ -237,7 +237,7 @@ def halvings(p, x):
 
 @case(floats(3, 3) / 2, floats(3))
 def while_vectors(p, W, h):
-    h, k = p.while_(
+    h, _k = p.while_(
         {"h": h, "k": 0}, lambda h, k: k < 5, lambda h, k: (np.tanh(W @ h + h), k + 1)
     )
     return np.sum(h * h)
@@ -312,6 +312,46 @@ def seed_used_outside(p, x, n):
     return y * a + a
 
 
+def test_float32_stays():
+    """Numbers read from a tape do not widen what they meet."""
+
+    def f(p, W, h, n):
+        def body(i, h, s, k):
+            h = np.tanh(W @ h * s)
+            return h, s * 0.9 + float_(h[0]), k + 1
+
+        return np.sum(p.loop(0, n, 1, {"h": h, "s": 1.0, "k": 0}, body)[0])
+
+    def float_(x):
+        return programs.apply_function(float, (x,), {}, x.builder)
+
+    W, h = floats(3, 3).astype(np.float32), floats(3).astype(np.float32)
+    _, derived, _ = gradient(f, (W, h, 4))
+    for fn in (derived, clean(derived)):
+        found = interpret(fn, (W, h, 4))
+        assert [one.dtype for one in found] == ["float32"] * 3
+    wide = gradient(f, (W.astype(float), h.astype(float), 4))[1]
+    expected = interpret(wide, (W.astype(float), h.astype(float), 4))
+    for one, other in zip(found, expected, strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-4)
+
+
+def tapes(name):
+    """The tapes of a case after clean-up: names and ranks."""
+    fn = clean(gradient(*CASES[name])[1])
+    carried = [v for op in all_ops(fn.body) if isinstance(op, For | While) for v in op.results]
+    return sorted(f"{v.name}:{v.type.ndim}" for v in carried if v.name.endswith("_tape"))
+
+
+def test_what_is_taped():
+    assert tapes("power_sum") == ["y_tape:1"]
+    assert tapes("linear_recurrence") == []
+    assert tapes("gather_nested") == []
+    assert tapes("stencil_swap") == ["u_tape:2"]
+    assert tapes("for_in_for") == ["y_tape:1", "y_tape:1", "y_tape:1", "y_tape:2"]
+    assert tapes("inactive_counter") == ["k_tape:1", "y_tape:1"]
+
+
 def gradient(function, arguments, wrt=None):
     program = Program(function, arguments)
     fn = program.fn
@@ -346,7 +386,7 @@ def test_gradient(name):
 def test_second_order(name):
     """The gradient of a weighted sum of the gradient."""
     function, arguments, wrt = CASES[name]
-    fn, derived, wrt = gradient(function, arguments, wrt)
+    _fn, derived, wrt = gradient(function, arguments, wrt)
     body = Block(derived.params, list(derived.body.ops), ())
     builder = programs.Builder(body, derived.lengths)
     builder.part = "t"
@@ -401,7 +441,7 @@ def test_forward_against_reverse(name):
 def test_forward_over_reverse(name):
     """Tangents of the gradient, against differences of the gradient along a direction."""
     function, arguments, wrt = CASES[name]
-    fn, derived, wrt = gradient(function, arguments, wrt)
+    _fn, derived, wrt = gradient(function, arguments, wrt)
     derived = clean(derived)
     pushed, dots = forward(derived, [derived.params[k] for k in wrt])
     verify(pushed)

@@ -26,7 +26,7 @@ from flatgrad.frontend.join import (
 )
 from flatgrad.frontend.refs import Buffer, Ref
 from flatgrad.frontend.state import State
-from flatgrad.frontend.values import Loop, Poison, like, occurrences
+from flatgrad.frontend.values import RETURNED, VALUE, Loop, Poison, like, occurrences
 from flatgrad.ir.dims import Dim
 from flatgrad.ir.ops import Block, Operand, Value
 from flatgrad.ir.types import Array, Scalar, Type
@@ -64,11 +64,15 @@ class Leaf:
 
 @dataclass(eq=False, slots=True)
 class Place:
-    """A variable, or an item of a list or dict, that changes; `tree` has leaves in its place."""
+    """A variable, or an item of a list or dict, that changes; `tree` has leaves in its place.
+
+    `first`: the variable does not exist before the first trip assigns it.
+    """
 
     container: Any
     key: Any
     tree: Any
+    first: bool = False
 
     def leaves(self) -> list[Leaf]:
         """The carried parts."""
@@ -90,12 +94,15 @@ class _Mismatch(Exception):
 
 
 class Carrying:
-    """The carried variables of one loop."""
+    """The carried variables of one loop; `runs`: it certainly has a trip."""
 
-    def __init__(self, low: Any, node: Any, targets: set[str], loop: Loop) -> None:
+    def __init__(
+        self, low: Any, node: Any, targets: set[str], loop: Loop, *, runs: bool = False
+    ) -> None:
         self.low = low
         self.node = node
         self.targets = targets
+        self.runs = runs
         self.loop = loop
         self.before = State(low.roots())
         self.places: dict[tuple[int, Any], Place] = {}
@@ -141,7 +148,8 @@ class Carrying:
         low = self.low
         for place in self.places.values():
             value = self._built(place.tree)
-            place.container[place.key] = value
+            if not place.first:
+                place.container[place.key] = value
         for found in self.written.values():
             found.leaf.param = self._param(found.leaf)
             found.buffer.current = Symbol(found.leaf.param, low.builder)
@@ -244,11 +252,24 @@ class Carrying:
                         wanted.append((container, key))
                 elif not self._matches(place, container[key]):
                     stable = False
-        self.new_names = [
-            name for name in self.low.env if name not in self.before.content(self.low.env)
-        ]
+        stable = self._compare_new() and stable
         stable = self._compare_buffers() and stable
         return wanted, self._compare_pairs() and stable
+
+    def _compare_new(self) -> bool:
+        """Numbers that the body is the first to assign can be had after a loop that surely runs."""
+        env, stable = self.low.env, True
+        self.new_names = [name for name in env if name not in self.before.content(env)]
+        for name in self.new_names:
+            place = self.places.get((id(env), name))
+            if place is not None:
+                stable = self._matches(place, env[name]) and stable
+            elif (self.runs or name == VALUE) and name not in self.targets:
+                tree = _zeros(env[name], name)
+                if not isinstance(tree, Poison):
+                    self.places[id(env), name] = Place(env, name, tree, first=True)
+                    stable = False
+        return stable
 
     def _compare_buffers(self) -> bool:
         stable = True
@@ -306,9 +327,11 @@ class Carrying:
         if isinstance(tree, Poison):
             return True
         if isinstance(tree, tuple | list) and type(end) is type(tree) and len(tree) == len(end):
-            return all([self._match(*pair, name) for pair in zip(tree, end, strict=True)])
+            found = [self._match(*pair, name) for pair in zip(tree, end, strict=True)]
+            return all(found)
         if isinstance(tree, dict) and type(end) is dict and list(tree) == list(end):
-            return all([self._match(tree[key], end[key], name) for key in tree])
+            found = [self._match(tree[key], end[key], name) for key in tree]
+            return all(found)
         if tree is not end and not same_static(tree, end):
             raise _Mismatch(self._mismatch(name, tree, end))
         return True
@@ -343,7 +366,8 @@ class Carrying:
 
     def _settle_number(self, leaf: Leaf, kind: Type, end: Any) -> bool:
         old = leaf.type
-        assert isinstance(old, Scalar) and isinstance(kind, Scalar)
+        assert isinstance(old, Scalar)
+        assert isinstance(kind, Scalar)
         size = old.size if kind.dtype == "int64" else None
         leaf.type = replace(kind, size=size)
         plain = leaf.plain and self.low.surely_number(end)
@@ -427,6 +451,7 @@ class Carrying:
             key
             for key, place in self.places.items()
             if key not in self.dropped
+            and not place.first
             and not isinstance(place.tree, Poison)
             and all(leaf.unchanged for leaf in place.leaves())
         ]
@@ -485,6 +510,8 @@ class Carrying:
         for key, reason in self.lost.items():
             self.before.buffers[key][0].lost = reason
         for name in {*self.new_names, *self.targets}:
+            if (id(self.low.env), name) in self.places:
+                continue
             self.low.env[name] = Poison(
                 "undefined-name",
                 f"`{name}` is assigned in a loop, which may have had no trips",
@@ -509,6 +536,22 @@ class Carrying:
         return tree
 
 
+def _zeros(value: Any, name: str) -> Any:
+    """A template for what is never read before the first trip has assigned it."""
+    if isinstance(value, tuple):
+        items = [_zeros(item, name) for item in value]
+        bad = [item for item in items if isinstance(item, Poison)]
+        return bad[0] if bad else like(value, items)
+    if isinstance(value, Symbol) or is_number(value):
+        kind = type_of(value)
+        size = fresh_size() if kind.dtype == "int64" else None
+        zero = {"bool": False, "int64": 0}.get(kind.dtype, 0.0)
+        return Leaf(name if name.isidentifier() else None, replace(kind, size=size), zero)
+    if value is None or isinstance(value, str):
+        return value
+    return Poison("undefined-name", f"`{name}` is assigned in the loop first")
+
+
 def _leaves_of(tree: Any) -> Iterator[Leaf]:
     match tree:
         case Leaf():
@@ -528,12 +571,11 @@ def _keys(content: Any) -> Any:
 def _stored(node: Any) -> set[str]:
     """The names that a loop assigns."""
     parts = [*node.body, *([node.test] if isinstance(node, ast.While) else [])]
-    return {
-        item.id
-        for part in parts
-        for item in ast.walk(part)
-        if isinstance(item, ast.Name) and isinstance(item.ctx, ast.Store)
+    inside = [item for part in parts for item in ast.walk(part)]
+    names = {
+        item.id for item in inside if isinstance(item, ast.Name) and isinstance(item.ctx, ast.Store)
     }
+    return names | ({RETURNED} if any(isinstance(item, ast.Return) for item in inside) else set())
 
 
 def _has_number(value: Any) -> bool:

@@ -20,7 +20,15 @@ from flatgrad.frontend.calls import CallLowerer
 from flatgrad.frontend.join import Join, Side
 from flatgrad.frontend.refs import Ref
 from flatgrad.frontend.state import State
-from flatgrad.frontend.values import ControlFlow, Poison, needs_static, occurrences, read
+from flatgrad.frontend.values import (
+    RETURNED,
+    VALUE,
+    ControlFlow,
+    Poison,
+    needs_static,
+    occurrences,
+    read,
+)
 from flatgrad.ir.ops import Block
 from flatgrad.primitives.logic import AND, NOT, OR
 from flatgrad.primitives.symbolic import NeedStatic, Symbol, apply_function
@@ -127,9 +135,18 @@ class ControlLowerer(CallLowerer):
     ) -> None:
         """Two paths of statements; where one leaves the block, what follows is part of both."""
         paths = [partial(self.body, statements) for statements in (first, second)]
-        if not _leaves([*first, *second]):
+        if _leaves([*first, *second]):
+            self.part(node, condition, *paths)
+        else:
             self.fork(condition, *paths)
-            return
+
+    def part(
+        self,
+        node: ast.AST,
+        condition: Symbol,
+        *paths: Callable[[], None],
+    ) -> None:
+        """Two paths that do not meet before the end of the function, or of the trip."""
         pending = list(self.rest)
         then, orelse = (partial(self.to_end, path, pending) for path in paths)
         dead = None if self.in_loop else self.env
@@ -165,11 +182,8 @@ class ControlLowerer(CallLowerer):
                     return end.left
                 except Returned:
                     if self.in_loop:
-                        raise self.refuse(
-                            self.statement, "unsupported-statement",
-                            "`return` inside a loop is not supported yet",
-                            "assign to a variable and `break`",
-                        ) from None  # fmt: skip
+                        self.env[RETURNED], self.env[VALUE] = True, self.result
+                        return True
                     return self.result
                 if not pending:
                     return False if self.in_loop else None
@@ -210,12 +224,12 @@ class ControlLowerer(CallLowerer):
                     outcome = path()
                 sides.append(Side(block, State(self.roots(), before), outcome))
             return Join(self, before, (sides[0], sides[1])).finish(condition, dead, what)
-        except FlatgradError as refusal:
+        except (FlatgradError, RecursionError) as refusal:
             root = self.integer_root(condition.value)
             if root is None:
                 raise
             found = NeedStatic(Symbol(root, self.builder), "a condition")
-            found.refusal = refusal
+            found.refusal = refusal if isinstance(refusal, FlatgradError) else None
             raise found from None
 
     def surely_number(self, found: Any) -> bool:

@@ -18,7 +18,7 @@ import numpy as np
 from flatgrad.errors import FlatgradError
 from flatgrad.frontend.refs import Buffer, Ref
 from flatgrad.frontend.state import State
-from flatgrad.frontend.values import Poison, like
+from flatgrad.frontend.values import VALUE, Poison, like
 from flatgrad.ir.ops import Block, If, Operand, Value
 from flatgrad.ir.types import Array, Scalar, Type
 from flatgrad.primitives.core import ASTYPE
@@ -269,6 +269,8 @@ class Join:
         if isinstance(other, Poison):
             return other
         if one is MISSING or other is MISSING:
+            if name == VALUE:  # read only where the loop was left by `return`
+                return self.value(*_filled(one, other), name)
             return Poison(
                 "undefined-name", f"`{name}` is not assigned on every path to here",
                 "give it a value before the branch",
@@ -333,7 +335,7 @@ class Join:
             if isinstance(found, FlatgradError):
                 known = found.diagnostic
                 return Poison(known.code, known.message, known.help)
-        key = tuple((id(ref.buffer), found.value) for ref, found in zip((one, other), read, strict=True))
+        key = (id(one.buffer), read[0].value, id(other.buffer), read[1].value)
         if key not in self.memo:
             kind = join_types(read[0].type, read[1].type)
             if kind is None:
@@ -344,6 +346,26 @@ class Join:
             joined.buffer.may_share({left, right})
             self.memo[key] = joined
         return self.memo[key]
+
+
+def _filled(one: Any, other: Any) -> tuple[Any, Any]:
+    """The two, with zeros like the other for the one that is missing."""
+    if one is MISSING:
+        return _zeros_like(other), other
+    return one, _zeros_like(one)
+
+
+def _zeros_like(found: Any) -> Any:
+    if isinstance(found, tuple):
+        return like(found, [_zeros_like(item) for item in found])
+    if isinstance(found, Symbol) or is_number(found):
+        return {"bool": False, "int64": 0}.get(type_of(found).dtype, 0.0)
+    if isinstance(found, Ref):
+        return Poison(
+            "unsupported-statement", "an array is returned inside a loop",
+            "assign it to a variable, leave the loop with `break`, and return it after the loop",
+        )  # fmt: skip
+    return found
 
 
 def _mismatch(one: Any, other: Any, name: Any) -> Poison:

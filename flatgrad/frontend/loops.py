@@ -13,10 +13,10 @@ from functools import partial
 from typing import Any
 
 from flatgrad.frontend.carried import Carrying
-from flatgrad.frontend.control import Break, Continue, Unrolled
+from flatgrad.frontend.control import Break, Continue, Returned, Unrolled
 from flatgrad.frontend.state import State
 from flatgrad.frontend.trips import TripLowerer, Trips
-from flatgrad.frontend.values import Loop, Unroll
+from flatgrad.frontend.values import RETURNED, VALUE, Loop, Poison, Unroll
 from flatgrad.ir.dims import Dim
 from flatgrad.ir.ops import Block, Const, For, Operand, Value, While
 from flatgrad.ir.types import Scalar
@@ -44,6 +44,8 @@ class LoopLowerer(TripLowerer):
         bounds = tuple(x for x in (found.start, found.stop, found.step) if isinstance(x, Symbol))
         loop = Loop(unrollable, bounds)
         before, depth = State(self.roots()), len(self.rest)
+        outer = self.env.get(RETURNED)
+        self.env[RETURNED] = False
         mark = len(self.builder.requirements)
         self.shared.frames.insert(0, {f"<{k}>": ref for k, ref in enumerate(found.arrays)})
         try:
@@ -59,8 +61,18 @@ class LoopLowerer(TripLowerer):
             self.shared.frames.pop(0)
         if left is None:
             self.unrolled(node, found.items())
-        else:
-            self.after_loop(node, left)
+            return
+        if known is not None and left is False and self.is_index(node, found):
+            self.env[node.target.id] = known[-1]  # type: ignore[attr-defined]
+        self.after_loop(node, left, outer)
+
+    def is_index(self, node: ast.For, trips: Trips) -> bool:
+        """Whether the loop's variable is the index, which nothing else assigns."""
+        inside = [item for part in node.body for item in ast.walk(part)]
+        names = [item.id for item in inside if isinstance(item, ast.Name)
+                 and isinstance(item.ctx, ast.Store)]
+        plain = isinstance(node.target, ast.Name) and trips.plain
+        return plain and node.target.id not in names  # type: ignore[union-attr]
 
     def unrolled(self, node: ast.For, items: list[Any]) -> None:
         """The trips of a loop one by one."""
@@ -85,7 +97,8 @@ class LoopLowerer(TripLowerer):
     def counted_loop(self, node: ast.For, trips: Trips, loop: Loop) -> Any:
         """Append a For; whether it was left by `break`: a bool or a Symbol."""
         targets = {item.id for item in ast.walk(node.target) if isinstance(item, ast.Name)}
-        carrying = Carrying(self, node, targets, loop)
+        runs = trips.static is not None and len(trips.static) > 0
+        carrying = Carrying(self, node, targets, loop, runs=runs)
         name = node.target.id if isinstance(node.target, ast.Name) else None
         made: dict[str, Any] = {}
 
@@ -143,8 +156,28 @@ class LoopLowerer(TripLowerer):
             return False
         return Symbol(results[-1], self.builder)
 
-    def after_loop(self, node: ast.For | ast.While, left: Any) -> None:
-        """The `else` of a loop, where it was not left."""
+    def after_loop(self, node: ast.For | ast.While, left: Any, outer: Any) -> None:
+        """Return, if the loop was left by `return`; its `else`, where it was not left."""
+        returned, value = self.env.pop(RETURNED), self.env.pop(VALUE, None)
+        if outer is not None:
+            self.env[RETURNED] = outer
+        rest = partial(self.loop_else, node, left)
+        if not isinstance(returned, Symbol):
+            if returned:
+                self.give(node, value)
+            rest()
+            return
+        self.part(node, returned, partial(self.give, node, value), rest)
+
+    def give(self, node: ast.For | ast.While, value: Any) -> None:
+        """Return the value that was returned inside a loop."""
+        if isinstance(value, Poison):
+            raise self.refuse(node, value.code, value.message, value.help)
+        self.result = value
+        raise Returned
+
+    def loop_else(self, node: ast.For | ast.While, left: Any) -> None:
+        """The `else` of a loop."""
         if not node.orelse:
             return
         if not isinstance(left, Symbol):
@@ -154,6 +187,8 @@ class LoopLowerer(TripLowerer):
         self.branch(node, condition, node.orelse, [])
 
     def exec_While(self, node: ast.While) -> None:
+        outer = self.env.get(RETURNED)
+        self.env[RETURNED] = False
         carrying = Carrying(self, node, set(), Loop(False))
         tests: dict[str, Any] = {}
 
@@ -164,7 +199,7 @@ class LoopLowerer(TripLowerer):
         block, left = carrying.settle(trip)
         if tests["found"] is False:
             carrying.before.restore()
-            self.body(node.orelse)
+            self.after_loop(node, False, outer)
             return
         inits, results = self.finish(carrying, block, left, bool(node.orelse))
         condition: Block = tests["block"]
@@ -172,7 +207,8 @@ class LoopLowerer(TripLowerer):
             condition.params = (*condition.params, Value(Scalar("bool", weak=True), "left"))
         op = While(inits, condition, block, results, left is not False, self.builder.origin)
         self.builder.block.ops.append(op)
-        self.after_loop(node, self.conclude(carrying, results, left, bool(node.orelse)))
+        left = self.conclude(carrying, results, left, bool(node.orelse))
+        self.after_loop(node, left, outer)
 
     def tested(self, node: ast.While, carrying: Carrying) -> tuple[Block, Any]:
         """The condition of a `while` in a block of its own; it may change nothing."""

@@ -152,7 +152,7 @@ class NameLowerer:
         if op is None or op.result.type.ndim:
             return False
         inputs = [item for item in op.operands if isinstance(item, Value)]
-        return bool(inputs) and all([self.integer_sources(item, loops) for item in inputs])
+        return bool(inputs) and all(self.integer_sources(item, loops) for item in inputs)
 
     def refuse(self, node: ast.AST, code: str, message: str, help: str | None = None) -> Exception:
         """An error at `node`."""

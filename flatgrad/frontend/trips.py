@@ -29,7 +29,10 @@ _ITERATORS: dict[str, Any] = {
 
 @dataclass(frozen=True, slots=True)
 class Trips:
-    """The indices of a loop, `static` where known while compiling, and the item of each."""
+    """The indices of a loop, `static` where known while compiling, and the item of each.
+
+    `plain`: the items are the indices; `arrays` are those over which it runs.
+    """
 
     start: Any
     stop: Any
@@ -37,6 +40,7 @@ class Trips:
     item: Callable[[Any], Any]
     static: range | None = None
     arrays: tuple[Ref, ...] = ()
+    plain: bool = False
 
     def items(self) -> list[Any]:
         """All items; only where the indices are static."""
@@ -44,8 +48,10 @@ class Trips:
         return [self.item(k) for k in self.static]
 
 
-def _of_range(found: range, item: Callable[[Any], Any], arrays: tuple[Ref, ...] = ()) -> Trips:
-    return Trips(found.start, found.stop, found.step, item, found, arrays)
+def _of_range(
+    found: range, item: Callable[[Any], Any], arrays: tuple[Ref, ...] = (), plain: bool = False
+) -> Trips:
+    return Trips(found.start, found.stop, found.step, item, found, arrays, plain)
 
 
 class TripLowerer(ControlLowerer):
@@ -71,7 +77,7 @@ class TripLowerer(ControlLowerer):
             static = range(length) if isinstance(length, int) else None
             return Trips(0, length, 1, item, static, (found,))
         if isinstance(found, range):
-            return _of_range(found, lambda k: k)
+            return _of_range(found, lambda k: k, plain=True)
         if isinstance(found, Symbol | Ref):
             raise self.refuse(node, "operand-type", f"a loop over {kind_of(found)}")
         return self.items(node, found)
@@ -80,16 +86,16 @@ class TripLowerer(ControlLowerer):
         """`range(...)`; each argument may be known only when running."""
         args = [self.operand(arg) for arg in node.args]
         if not is_symbolic(args):
-            return _of_range(self.static(node, range, *args), lambda k: k)
+            return _of_range(self.static(node, range, *args), lambda k: k, plain=True)
         for arg, part in zip(args, node.args, strict=True):
             kind = arg.type.dtype if isinstance(arg, Symbol) else type(arg).__name__
             integer = isinstance(arg, Symbol) and arg.ndim == 0 and kind in ("int64", "int32")
             if not integer and type(arg) is not int:
                 raise self.refuse(part, "operand-type", f"`range` of {kind}", "use an int")
         args = [_as_int(self, node, arg) for arg in args]
-        start, stop, step = [(0, *args, 1), (*args, 1), args][len(args) - 1] if len(args) < 4 else (
-            self.static(node, range, *args)
-        )
+        if len(args) > 3:
+            self.static(node, range, 0, 0, 0, 0)
+        start, stop, step = [(0, *args, 1), (*args, 1), args][len(args) - 1]
         if isinstance(step, int) and step == 0:
             self.static(node, range, 0, 0, 0)
         return Trips(start, stop, step, lambda k: k)
@@ -108,10 +114,7 @@ class TripLowerer(ControlLowerer):
                 node, lambda: list(enumerate(inner, first)), structural=True
             )
         base = self.counted(node, inner)
-        number = (lambda k: k) if first is 0 else (  # noqa: F632
-            lambda k: self.binary(node, operator.add, k, first)
-        )
-        item = lambda k: (number(k), base.item(k))  # noqa: E731
+        item = lambda k: (_shifted(self, node, first, k, 1), base.item(k))  # noqa: E731
         return Trips(0, base.stop, 1, item, base.static, inner.arrays)
 
     def over_zip(self, node: ast.Call) -> Trips | list[Any]:
@@ -146,7 +149,7 @@ class TripLowerer(ControlLowerer):
         if isinstance(inner, list):
             return inner[::-1]
         if inner.static is not None:
-            return _of_range(inner.static[::-1], inner.item, inner.arrays)
+            return _of_range(inner.static[::-1], inner.item, inner.arrays, inner.plain)
         if inner.step != 1:
             inner = self.counted(node, inner)
         less = lambda one: self.binary(node, operator.sub, one, 1)  # noqa: E731

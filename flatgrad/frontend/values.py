@@ -28,6 +28,10 @@ class ControlFlow(Exception):
     """Control left a block by a statement of the user's."""
 
 
+RETURNED, VALUE = "<returned>", "<returned value>"
+"""Variables for `return` inside a loop: the loop is left, and what follows it returns."""
+
+
 @dataclass(frozen=True, slots=True)
 class Poison:
     """Stands for a variable that has no one value here; refused where it is read."""

@@ -300,7 +300,7 @@ class ControlLowerer(CallLowerer):
         truth, either = self.truth_of(parts[0], first), isinstance(node.op, ast.Or)
         if not isinstance(truth, Symbol):
             return first if truth == either else self.connected(node, rest, evaluate)
-        more = partial(self.connected, node, rest, evaluate)
+        more: Callable[[], Any] = partial(self.connected, node, rest, evaluate)
         if all(_is_cheap(part) for part in rest):
             second = more()
             if first is truth and isinstance(second, Symbol) and _is_bool(second):

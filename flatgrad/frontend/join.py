@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from flatgrad.errors import FlatgradError
+from flatgrad.errors import FlatgradError, error
 from flatgrad.frontend.refs import Buffer, Ref
 from flatgrad.frontend.state import State
 from flatgrad.frontend.values import VALUE, Poison, like
@@ -238,10 +238,9 @@ class Join:
         one, other = (side.state.content(container) for side in self.sides)
         if isinstance(container, list):
             if len(one) != len(other):
-                raise self.low.refuse(
-                    self.low.statement, "branch-type",
-                    "a list has other lengths on the one path than on the other",
-                    "append on both paths, or on none",
+                raise error(
+                    "branch-type", "a list has other lengths on the one path than on the other",
+                    self.low.builder.origin.span, help="append on both paths, or on none",
                 )  # fmt: skip
             pairs = zip(one, other, strict=True)
             return [self.value(*pair, "an item of a list") for pair in pairs]

@@ -62,17 +62,10 @@ class LoopLowerer(TripLowerer):
         if left is None:
             self.unrolled(node, found.items())
             return
-        if known is not None and left is False and self.is_index(node, found):
-            self.env[node.target.id] = known[-1]  # type: ignore[attr-defined]
+        name = _index_name(node) if found.plain and left is False else None
+        if known is not None and name is not None:
+            self.env[name] = known[-1]
         self.after_loop(node, left, outer)
-
-    def is_index(self, node: ast.For, trips: Trips) -> bool:
-        """Whether the loop's variable is the index, which nothing else assigns."""
-        inside = [item for part in node.body for item in ast.walk(part)]
-        names = [item.id for item in inside if isinstance(item, ast.Name)
-                 and isinstance(item.ctx, ast.Store)]
-        plain = isinstance(node.target, ast.Name) and trips.plain
-        return plain and node.target.id not in names  # type: ignore[union-attr]
 
     def unrolled(self, node: ast.For, items: list[Any]) -> None:
         """The trips of a loop one by one."""
@@ -115,8 +108,9 @@ class LoopLowerer(TripLowerer):
         block, left = carrying.settle(trip)
         inits, results = self.finish(carrying, block, left, bool(node.orelse))
         block.params = (made["index"], *block.params)
-        bounds = [operand_of(bound) for bound in (trips.start, trips.stop, trips.step)]
-        op = For(*bounds, inits, block, results, left is not False, self.builder.origin)
+        start, stop, step = (operand_of(x) for x in (trips.start, trips.stop, trips.step))
+        exits, origin = left is not False, self.builder.origin
+        op = For(start, stop, step, inits, block, results, exits, origin)
         self.builder.block.ops.append(op)
         return self.conclude(carrying, results, left, bool(node.orelse))
 
@@ -224,6 +218,14 @@ class LoopLowerer(TripLowerer):
         carrying.install(carrying.block)
         block.yields = (operand_of(found),)
         return block, found
+
+
+def _index_name(node: ast.For) -> str | None:
+    """The loop's variable, if nothing else assigns it."""
+    inside = [item for part in node.body for item in ast.walk(part) if isinstance(item, ast.Name)]
+    stored = {item.id for item in inside if isinstance(item.ctx, ast.Store)}
+    target = node.target
+    return target.id if isinstance(target, ast.Name) and target.id not in stored else None
 
 
 def index_size() -> Dim:

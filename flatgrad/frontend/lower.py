@@ -83,7 +83,8 @@ def lower(
         ) from None  # fmt: skip
     shared.captures.written |= {name for name, buffer in buffers.items() if buffer.writes}
     leaves: list[Operand] = []
-    tree = _flatten(read(result), leaves, source, builder)
+    with lowerer.at(lowerer.statement):
+        tree = _flatten(read(result), leaves, source, builder)
     block.yields = tuple(leaves)
     name = "f" if source.function.__name__ == "<lambda>" else source.function.__name__
     fn = Function(

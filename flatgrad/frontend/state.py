@@ -30,7 +30,7 @@ class State:
             self._visit(root)
         if earlier is not None:
             for table in (earlier.containers, earlier.refs, earlier.buffers):
-                for found, _ in table.values():  # type: ignore[attr-defined]
+                for found, _ in table.values():
                     self._visit(found)
 
     def _visit(self, found: Any) -> None:

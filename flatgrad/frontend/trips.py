@@ -110,7 +110,7 @@ class TripLowerer(ControlLowerer):
                 return [
                     (self.binary(node, operator.add, first, k), x) for k, x in enumerate(inner)
                 ]
-            return self.static(  # type: ignore[no-any-return]
+            return self.static(
                 node, lambda: list(enumerate(inner, first)), structural=True
             )
         base = self.counted(node, inner)

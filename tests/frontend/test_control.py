@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import importlib.util
 import math
+import textwrap
 
 import numpy as np
 import pytest
 
+from flatgrad.errors import FlatgradError
 from flatgrad.ir.ops import For, If, While, blocks_of
 from tests.frontend.lowered import assert_same, lowered
 
@@ -715,3 +718,71 @@ def kinds(block):
 def test_structure(f, expected):
     fn, _, _ = lowered(f, CASES[f.__name__][1][0])
     assert sorted(kinds(fn.body)) == sorted(expected)
+
+
+REFUSED = [
+    "y = x[0]\nif x[0] > 0:\n    y = x\nreturn y  # E: branch-type: y",
+    "if x[0] > 0:\n    y = x[0]\nreturn y  # E: undefined-name: y",
+    "y = None\nif x[0] > 0:\n    y = x[0]\nreturn y * 2  # E: branch-type: y",
+    "if x > 0:  # E: operand-type: x > 0\n    return x[0]\nreturn x[1]",
+    "parts = []\nif x[0] > 0:  # E: branch-type: if x[0] > 0:\n    parts.append(1.0)\nreturn x[0]",
+    "a, b = x.copy(), x * 2\nc = a if x[0] > 0 else b\nc[0] = 1.0\n"
+    "return a[0]  # E: unsupported-write: a[0]",
+    "h = x\nfor k in range(n):\n    h = np.outer(h, x)  # E: loop-carried-type: h\nreturn x[0]",
+    "y = x[0]\nfor k in range(n):\n    y = y * x  # E: loop-carried-type: y\nreturn x[0]",
+    "y = None\nfor k in range(n):\n    y = x[0] + (y or 0)  # E: loop-carried-type: y\nreturn 1.0",
+    "y = x[:1]\nfor k in range(n):\n    y = np.concatenate((y, x))  # E: loop-carried-type: y\n"
+    "return x[0]",
+    "for k in range(n):\n    z = x[k]\nreturn z  # E: undefined-name: z",
+    "for k in range(n):\n    pass\nreturn k  # E: undefined-name: k",
+    "for k in range(n):\n    if k > 1:\n        x[0] = z  # E: undefined-name: z\n    z = 1.0\n"
+    "return 1.0",
+    "parts = []\nfor k in range(n):  # E: loop-carried-type: for k in range(n):\n"
+    "    parts.append(x[0])\nreturn 1.0",
+    "for k in range(x[0]):  # E: operand-type: x[0]\n    pass\nreturn 1.0",
+    "u = x.copy()\nw = u\nfor k in range(n):\n    u[0] = u[0] + 1\n    u = u * 2\n"
+    "return w[0]  # E: unsupported-write: w[0]",
+    "u = x.copy()\nv = u\nfor k in range(n):\n    u[0] = 1.0\n"
+    "    v[1] = v[0]  # E: unsupported-write: v[0]\n    u, v = v * 1, u * 1\nreturn u[0]",
+    "a = x.copy()\nb = a.reshape(-1)\ns = 0.0\nfor k in range(n):\n"
+    "    s += b[0]  # E: unsupported-write: b[0]\n    a[0] += 1\nreturn s",
+    "s = np.array(0.0)\nt = s\nfor k in range(n):\n    s += 1  # E: unsupported-write: s += 1\n"
+    "return t",
+    "s = [x[0]]\nt = s\nfor k in range(n):\n    s[0] = 1.0  # E: unsupported-write: s[0]\n"
+    "    s = [s[0]]\nreturn t[0]",
+    "k = 0\nwhile (k := k + 1) < n:  # E: unsupported-statement: (k := k + 1) < n\n    pass\n"
+    "return k",
+    "for v in x:  # E: unsupported-statement: for v in x:\n    if v > 0:\n        return x\n"
+    "return x",
+    "for k in range(n):\n    y = [x, x][int(x[k])]  # E: data-dependent-static: [x, x][int(x[k])]\n"
+    "return 1.0",
+]
+
+
+@pytest.mark.parametrize("body", REFUSED)
+def test_refused(body, tmp_path):
+    path = tmp_path / "refused.py"
+    path.write_text("import numpy as np\ndef f(x, n):\n" + textwrap.indent(body, "    "))
+    spec = importlib.util.spec_from_file_location("refused", path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    with pytest.raises(FlatgradError) as caught:
+        lowered(module.f, (np.array([0.5, -1.0, 2.0]), 3))
+    found = caught.value.diagnostic
+    code, text = found.span.text.split("  # E: ")[1].split(": ", 1)
+    end = found.span.end_column if found.span.end_line == found.span.line else None
+    shown = found.span.text[found.span.column : end].split("  #")[0]
+    assert (found.code, shown) == (code, text), found
+
+
+def test_a_change_of_rank_is_described():
+    def f(h, w):
+        for _ in range(3):
+            h = np.outer(h, w)
+        return h
+
+    with pytest.raises(FlatgradError) as caught:
+        lowered(f, (np.ones(3), np.ones(3)))
+    found = caught.value.diagnostic
+    assert found.message == "`h` changes rank inside the loop: 1-d on entry, 2-d after"
+    assert found.help.startswith("use a new name for the new value, or give `h` its final kind")

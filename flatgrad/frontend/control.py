@@ -224,12 +224,15 @@ class ControlLowerer(CallLowerer):
                     outcome = path()
                 sides.append(Side(block, State(self.roots(), before), outcome))
             return Join(self, before, (sides[0], sides[1])).finish(condition, dead, what)
-        except (FlatgradError, RecursionError) as refusal:
+        except (FlatgradError, RecursionError) as caught:
+            refusal: Any = caught
             root = self.integer_root(condition.value)
             if root is None:
                 raise
             found = NeedStatic(Symbol(root, self.builder), "a condition")
-            found.refusal = refusal if isinstance(refusal, FlatgradError) else None
+            if isinstance(refusal, RecursionError):
+                refusal = self.refuse(self.source.node, "too-deep", "a recursion that does not end")
+            found.refusal = refusal
             raise found from None
 
     def surely_number(self, found: Any) -> bool:

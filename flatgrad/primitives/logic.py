@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from flatgrad.ir.types import Scalar
 from flatgrad.primitives.registry import call, primitive
+from flatgrad.primitives.samples import I
 from flatgrad.primitives.typerules import fail
 
 
@@ -34,7 +35,7 @@ def _truth(*kinds):
 
 
 def _pairs():
-    return [call(one, other) for one in (True, False) for other in (True, False)]
+    return [call(I(one), I(other)) for one in (True, False) for other in (True, False)]
 
 
 @primitive(AND, name="and", text="and", derivative=False, samples=_pairs)
@@ -47,7 +48,11 @@ def _(a, b, /):
     return _truth(a, b)
 
 
-@primitive(NOT, name="not", text="not", derivative=False, samples=lambda: [call(True), call(False)])
+def _singles():
+    return [call(I(True)), call(I(False))]
+
+
+@primitive(NOT, name="not", text="not", derivative=False, samples=_singles)
 def _(a, /):
     return _truth(a)
 

@@ -239,7 +239,11 @@ class Carrying(Trial):
         for key in found:
             del self.places[key]
             self.dropped.add(key)
-        return bool(found)
+        idle = [k for k, w in self.written.items() if w.leaf.unchanged and k not in self.kept]
+        for buffer in idle:
+            del self.written[buffer]
+            self.kept.add(buffer)
+        return bool(found or idle)
 
 
 def _may_be_same(one: Any, other: Any) -> bool:

@@ -18,7 +18,7 @@ import numpy as np
 from flatgrad.errors import FlatgradError, error
 from flatgrad.frontend.refs import Buffer, Ref
 from flatgrad.frontend.state import State
-from flatgrad.frontend.values import VALUE, Poison, like
+from flatgrad.frontend.values import RETURNED, VALUE, Poison, like
 from flatgrad.ir.ops import Block, If, Operand, Value
 from flatgrad.ir.types import Array, Scalar, Type
 from flatgrad.primitives.core import ASTYPE
@@ -255,6 +255,7 @@ class Join:
     ) -> Symbol:
         for side, operand in zip(self.sides, operands, strict=True):
             side.block.yields = (*side.block.yields, operand)
+        name = {RETURNED: "returned", VALUE: "value"}.get(name or "", name)
         named = isinstance(name, str) and name.isidentifier()
         value = Value(kind, name if named else None)
         value.kept = named and self.low.shared.depth == 0

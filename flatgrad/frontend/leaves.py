@@ -109,7 +109,7 @@ def zeros(value: Any, name: str) -> Any:
         kind = type_of(value)
         size = fresh_size() if kind.dtype == "int64" else None
         zero = {"bool": False, "int64": 0}.get(kind.dtype, 0.0)
-        return Leaf(name if name.isidentifier() else None, replace(kind, size=size), zero)
+        return Leaf(name if name.isidentifier() else "value", replace(kind, size=size), zero)
     if value is None or isinstance(value, str):
         return value
     return Poison("undefined-name", f"`{name}` is assigned in the loop first")

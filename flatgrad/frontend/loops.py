@@ -92,12 +92,12 @@ class LoopLowerer(TripLowerer):
         targets = {item.id for item in ast.walk(node.target) if isinstance(item, ast.Name)}
         runs = trips.static is not None and len(trips.static) > 0
         carrying = Carrying(self, node, targets, loop, runs=runs)
-        name = node.target.id if isinstance(node.target, ast.Name) else None
+        name = node.target.id if isinstance(node.target, ast.Name) and trips.plain else None
         made: dict[str, Any] = {}
 
         def trip(block: Block) -> Any:
             kind = Scalar("int64", weak=True, size=index_size())
-            index = Value(kind, name, kept=name is not None and self.shared.depth == 0)
+            index = Value(kind, name or "k", kept=name is not None and self.shared.depth == 0)
             self.shared.loops[index] = loop
             made["index"] = index
             with self.at(node.iter):

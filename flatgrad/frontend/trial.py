@@ -50,6 +50,7 @@ class Trial:
         self.written: dict[int, Written] = {}
         self.lost: dict[int, str] = {}
         self.pairs: set[frozenset[Leaf]] = set()
+        self.kept: set[int] = set()
         self.arrays: list[Leaf] = []
         self.writes: dict[int, int] = {}
         self.dropped: set[tuple[int, Any]] = set()
@@ -140,7 +141,7 @@ class Trial:
     def _add(self, container: Any, key: Any) -> None:
         """Carry a variable; called with everything as before the loop."""
         value = self.before.content(container)[key]
-        name = key if isinstance(key, str) else None
+        name = key.strip("<>") if isinstance(key, str) else None
         self.places[id(container), key] = Place(container, key, self._template(value, name))
 
     def _template(self, value: Any, name: str | None) -> Any:

@@ -98,7 +98,7 @@ class TripLowerer(ControlLowerer):
         start, stop, step = [(0, *args, 1), (*args, 1), args][len(args) - 1]
         if isinstance(step, int) and step == 0:
             self.static(node, range, 0, 0, 0)
-        return Trips(start, stop, step, lambda k: k)
+        return Trips(start, stop, step, lambda k: k, plain=True)
 
     def over_enumerate(self, node: ast.Call) -> Trips | list[Any]:
         """`enumerate(it, start=0)`."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from flatgrad.ir.dims import never_negative, opaque, product
+from flatgrad.ir.dims import never_negative, opaque, product, without
 from flatgrad.ir.ops import Const
 from flatgrad.ir.types import Array, Scalar
 from flatgrad.primitives.index import set_item
@@ -133,11 +133,18 @@ def TRIPS(start, stop, step):
     return len(range(start, stop, step))
 
 
+def _by_shape(size):
+    """Whether a bound follows from the shapes of the arguments."""
+    return size is not None and not isinstance(size, int) and not opaque(size)
+
+
 @primitive(TRIPS, name="trips", derivative=False, samples=lambda: [call(I(1), I(7), I(2))])
 def _(start, stop, step, /):
     plain = isinstance(start.size, int) and start.size == 0 and step.size == 1
     if plain and stop.size is not None and never_negative(stop.size) and not opaque(stop.size):
         return Scalar("int64", weak=True, size=stop.size)
+    if isinstance(start.size, int) and start.size > 0 and step.size == 1 and _by_shape(stop.size):
+        return Scalar("int64", weak=True, size=without(stop.size, start.size))
     bounds = [argument(name) for name in ("start", "stop", "step")]
     key = tuple([bound.value if isinstance(bound, Const) else bound for bound in bounds])
     return Scalar("int64", weak=True, size=fresh_size(None if None in key else ("trips", key)))

@@ -30,12 +30,14 @@ from flatgrad.codegen.expressions import (
     write,
 )
 from flatgrad.codegen.format import statement_text
+from flatgrad.codegen.growing import push_helper
 from flatgrad.codegen.lines import Line
 from flatgrad.codegen.liveness import Liveness
 from flatgrad.codegen.names import Names
 from flatgrad.codegen.schedule import schedule
 from flatgrad.ir.ops import Apply, Const, Function, Operand, Origin, Slot, Value, substitute
 from flatgrad.ir.types import Array
+from flatgrad.primitives.core import PUSH
 from flatgrad.primitives.index import ADD_ITEM, has_duplicates
 from flatgrad.primitives.symbolic import REQUIRE_EQUAL
 
@@ -204,7 +206,9 @@ class _Emitter(BlockEmitter):
         elif op.result in self.inline:
             self.written[op.result] = node
         else:
-            self.line(self.assignment(op, node), op.origin)
+            statement = self.assignment(op, node)
+            if not _assigns_itself(statement):
+                self.line(statement, op.origin)
 
     def assignment(self, op: Apply, node: ast.expr) -> ast.stmt:
         """`y = node`, or `y += e` for a number that is replaced by a sum with it."""
@@ -257,6 +261,13 @@ class _Emitter(BlockEmitter):
             self.line(ast.Assign([target], copied, lineno=0), op.origin)
         elif not self.dialect.copies_overlap and self.overlaps(op, base):
             value = call(ast.Attribute(value, "copy", ast.Load()), [], {})
+        if op.primitive.function is PUSH:
+            helper = push_helper(op)
+            self.dialect.helpers[helper.name] = helper.text
+            pushed = call(name(helper.name), [name(identifier), value, arguments["position"]], {})
+            target = ast.Name(identifier, ast.Store())
+            self.line(ast.Assign([target], pushed, lineno=0), op.origin)
+            return
         index = arguments["index"]
         if op.primitive.function is ADD_ITEM:
             self.line(self.dialect.add_in_place(op, identifier, index, value), op.origin)
@@ -267,6 +278,14 @@ class _Emitter(BlockEmitter):
         """Whether the array that is written may share memory with the one it is written to."""
         value = substitute(op.arguments["value"], op.operands.__getitem__)
         return value.type.ndim > 0 and bool(self.buffers.of(value) & self.buffers.of(base))
+
+
+def _assigns_itself(node: ast.stmt) -> bool:
+    """`grad_y = grad_y`: a second name that shares the variable of the first."""
+    if not (isinstance(node, ast.Assign) and isinstance(node.value, ast.Name)):
+        return False
+    target = node.targets[0]
+    return isinstance(target, ast.Name) and target.id == node.value.id
 
 
 def requirement(operands: list[ast.expr], message: str) -> ast.stmt:

@@ -20,7 +20,6 @@ from flatgrad.codegen.expressions import write
 from flatgrad.ir.ops import Apply, Value
 from flatgrad.primitives.core import ASTYPE, IDENTITY
 
-
 NUMBERS = frozenset(
     {np.sum, np.mean, np.max, np.min, np.prod, np.var, np.std, np.linalg.norm, np.dot, np.vdot,
      np.inner, np.matmul, operator.matmul, np.trace, np.float32, np.float64, ASTYPE}

@@ -31,7 +31,6 @@ from flatgrad.ir.ops import (
     While,
     substitute,
 )
-from flatgrad.ir.types import Type
 from flatgrad.primitives.core import ASTYPE
 from flatgrad.primitives.registry import Primitive
 from flatgrad.primitives.symbolic import (

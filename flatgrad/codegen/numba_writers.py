@@ -225,7 +225,7 @@ def _argsort(site: Site) -> ast.expr | None:
     """Numba sorts vectors; its merge sort is the stable one."""
     if site.kinds[0].ndim != 1:
         raise unsupported(site.op)
-    kind = {"kind": ast.Constant("mergesort")} if site.static("kind") == "stable" else {}
+    kind: dict[str, ast.expr] = {"kind": ast.Constant("mergesort")} if site.static("kind") == "stable" else {}
     return call(dotted("np.argsort"), [literal(site.operands[0])], kind)
 
 

@@ -314,7 +314,8 @@ def spread_last(s: _Simplifier, op: Apply) -> Any:
 
 def spread_shape(s: _Simplifier, spread: Apply, op: Apply) -> tuple[Any, ...] | None:
     """The lengths of the result of `op`, if those of the broadcast that it reads tell them."""
-    given = substitute(spread.arguments["shape"], lambda k: symbol_of(spread.operands[k], s.builder))
+    symbols = s.symbols(spread)
+    given = substitute(spread.arguments["shape"], symbols.__getitem__)
     shape = tuple(given) if isinstance(given, tuple | list) else (given,)
     if op.primitive.function is np.expand_dims:
         for axis in sorted(normalize_axes(op.arguments["axis"], op.result.type.ndim)):

@@ -8,8 +8,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
 from tests.fuzz_programs import Grower, Reject, is_array, is_float, wrapped
@@ -104,13 +102,14 @@ def alias(g: Grower) -> str:
 def view(g: Grower) -> str:
     """A view, or what may be one."""
     name = g.pick(is_array)
-    forms = [f"{name}[{g.index(name, advanced=False)}]"] * 4 + [
-        f"{name}.T", f"{name}[::-1]", f"{name}.reshape(-1)", f"np.ravel({name})", f"{name}[None]",
-        f"{name}.T", f"{name}[:]", f"{name}[1:]", f"{name}[:, 0]", f"{name}[0]", f"{name}[::2]",
+    forms = [f"{name}[{g.index(name, advanced=False)}]"] * 10 + [
+        f"{name}.T", f"{name}[::-1]", f"{name}[None]", f"{name}[:]", f"{name}[1:]", f"{name}[:, 0]", f"{name}[0]", f"{name}[::2]",
         f"np.swapaxes({name}, 0, -1)", f"np.expand_dims({name}, 0)", f"np.squeeze({name})",
         f"{name}[...]", f"np.diagonal({name})", f"np.flip({name}, 0)", f"np.asarray({name})",
-        f"np.transpose({name}[1:])", f"{name}.reshape({name}.shape)", f"np.moveaxis({name}, 0, -1)",
+        f"np.transpose({name}[1:])", f"np.moveaxis({name}, 0, -1)",
     ]  # fmt: skip
+    if g.rng.random() < 0.06:  # written to, these are refused: they may be copies
+        forms = [f"{name}.reshape(-1)", f"np.ravel({name})", f"{name}.reshape({name}.shape)"]
     return f"{g.fresh_name()} = {g.rng.choice(forms)}"
 
 
@@ -200,7 +199,8 @@ def result(g: Grower) -> tuple[str, set[str]]:
     names = list(dict.fromkeys([g.pick() for _ in range(5)] + g.names(is_array)[-3:]))
     forms = [
         "np.sum({x} * {x}) * {c}", "np.mean(np.sin({x}))", "np.sum({x} * {c})", "{c} * np.max({x})",
-        "np.tanh(np.sum({x}))", "{c} * np.sum(np.cos({x} + {c}))", "np.sqrt(1.0 + np.sum({x} ** 2))",
+        "np.tanh(np.sum({x}))", "{c} * np.sum(np.cos({x} + {c}))",
+        "np.sqrt(1.0 + np.sum({x} ** 2))",
     ]  # fmt: skip
     parts = []
     for name in names:
@@ -211,17 +211,9 @@ def result(g: Grower) -> tuple[str, set[str]]:
         raise Reject
     if g.rng.random() < 0.12:
         aux = g.pick()
-        return g.rng.choice([f"{total}, {aux}", f"({total}), ({aux}, {{'w': {g.pick()}}})"]), {"aux"}
+        forms = [f"{total}, {aux}", f"({total}), ({aux}, {{'w': {g.pick()}}})"]
+        return g.rng.choice(forms), {"aux"}
     if g.rng.random() < 0.3:
         g.run(f"L = {total}")
         return "L", set()
     return total, set()
-
-
-def kinds(program: Any) -> list[str]:
-    """What the parameters are, in words, for the report of a failure."""
-    words = []
-    for name, value in program.given.items():
-        shape = f" {value.dtype}{value.shape}" if isinstance(value, np.ndarray) else ""
-        words.append(f"{name}: {type(value).__name__}{shape}")
-    return words

@@ -178,6 +178,10 @@ def _put(base: Symbol, step: Step, content: Symbol) -> Symbol:
         inverse = tuple(int(axis) for axis in order)
         result = apply_function(np.transpose, (content, inverse), {}, base.builder)
         return result
+    if function is np.moveaxis:
+        args = (content, arguments["destination"], arguments["source"])
+        result = apply_function(np.moveaxis, args, {}, base.builder)
+        return result
     if function in (np.expand_dims, np.squeeze):
         result = apply_function(np.reshape, (content, base.shape), {}, base.builder)
         return result

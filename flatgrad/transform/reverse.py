@@ -252,6 +252,7 @@ class _Sweep:
         )
         if fresh:
             total.value.name, total.value.kept = name, True
+            total.value.of = None  # the user's variable gives the name, no temporary does
             return total
         return self.copied(total, name)
 

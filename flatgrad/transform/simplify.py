@@ -118,10 +118,11 @@ class _Simplifier:
             self.replaced[old] = operand
             return
         made = self.builder.made.get(operand) if isinstance(operand, Value) else None
-        fresh = made is not None and not made.result.kept and self.uses.get(operand, 0) <= 1
-        if made is not None and fresh and self.builder.block.ops[-1] is made:
-            self.builder.block.ops[-1] = replace(made, results=op.results)
-            self.builder.made[old] = self.builder.block.ops[-1]
+        ops = self.builder.block.ops
+        # Renamed only if nothing else reads it.
+        fresh = made is not None and not made.result.kept and self.uses.get(made.result, 0) <= 1
+        if made is not None and fresh and ops[-1] is made:
+            ops[-1] = self.builder.made[old] = replace(made, results=op.results)
         else:
             self.builder.block.ops.append(
                 Apply(PRIMITIVES[IDENTITY], (operand,), {"x": Slot(0)}, op.results, op.origin)

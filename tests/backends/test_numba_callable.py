@@ -72,8 +72,8 @@ def test_several_dtypes_in_one_process():
         assert grad_w.dtype == dtype
         tolerance = 1e-5 if dtype == "float32" else 1e-12
         np.testing.assert_allclose(value, expected, rtol=tolerance)
-        np.testing.assert_allclose(grad_w, wanted.w, rtol=tolerance, atol=tolerance)
-        np.testing.assert_allclose(grad_b, wanted.b, rtol=tolerance, atol=tolerance)
+        np.testing.assert_allclose(grad_w, wanted[0], rtol=tolerance, atol=tolerance)
+        np.testing.assert_allclose(grad_b, wanted[1], rtol=tolerance, atol=tolerance)
 
 
 @pytest.mark.parametrize("number", [2.0, 2, np.float32(2), np.float64(2), np.int64(2)])

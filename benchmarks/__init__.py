@@ -1,0 +1,5 @@
+"""Measurements: `python -m benchmarks` prints the tables.
+
+python -m benchmarks --quick            fewer repetitions
+python -m benchmarks straight_line      one group
+"""

@@ -103,7 +103,8 @@ def view(g: Grower) -> str:
     """A view, or what may be one."""
     name = g.pick(is_array)
     forms = [f"{name}[{g.index(name, advanced=False)}]"] * 10 + [
-        f"{name}.T", f"{name}[::-1]", f"{name}[None]", f"{name}[:]", f"{name}[1:]", f"{name}[:, 0]", f"{name}[0]", f"{name}[::2]",
+        f"{name}.T", f"{name}[::-1]", f"{name}[None]", f"{name}[:]", f"{name}[1:]",
+        f"{name}[:, 0]", f"{name}[0]", f"{name}[::2]",
         f"np.swapaxes({name}, 0, -1)", f"np.expand_dims({name}, 0)", f"np.squeeze({name})",
         f"{name}[...]", f"np.diagonal({name})", f"np.flip({name}, 0)", f"np.asarray({name})",
         f"np.transpose({name}[1:])", f"np.moveaxis({name}, 0, -1)",

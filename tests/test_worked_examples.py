@@ -514,9 +514,8 @@ def test_e12_float32(function):
 
 
 COMPILED = (
-    svm, softmax_classifier, two_layer, mlp, binary_cross_entropy_of_logits, hinge, leaky,
-    parametric, elu, swish, gelu, maxout, residual, layer_norm, batch_norm, group_norm, dropout,
-    max_pool, attention,
+    svm, two_layer, mlp, binary_cross_entropy_of_logits, hinge, parametric, elu, maxout, residual,
+    group_norm, max_pool, attention,
 )  # fmt: skip
 
 
@@ -527,7 +526,6 @@ def test_e12_compiled(function):
     value, expected = value_and_grad(function)(*args)
     found_value, found = value_and_grad(function, backend="numba")(*args)
     np.testing.assert_allclose(found_value, value, rtol=1e-12)
-    assert type(found) is not type(expected) or found._fields == expected._fields
     assert found._fields == expected._fields
     for one, other in zip(found, expected, strict=True):
         np.testing.assert_allclose(one, other, rtol=1e-10, atol=1e-13)

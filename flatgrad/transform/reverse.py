@@ -35,6 +35,7 @@ from flatgrad.primitives.symbolic import (
     rule_arguments,
     symbol_of,
 )
+from flatgrad.transform.branches import Branches
 from flatgrad.transform.structured import Context, visit_structured
 
 
@@ -76,6 +77,7 @@ class _Sweep:
         self.pending: dict[Value, int] = defaultdict(int)
         self.contributions: dict[Value, list[Any]] = defaultdict(list)
         self.adjoint: dict[Value, Any] = {}
+        self.branches = Branches(self.builder)
 
     def nested(self, block: Block, op: Op) -> _Sweep:
         """The sweep of a block that `op` holds."""
@@ -138,7 +140,7 @@ class _Sweep:
         result = op.result
         for operand, contribution in self.pull(op, self.adjoint[result]):
             with self.builder.at(Origin(op.origin.span, "backward", rule), _part(operand)):
-                fitted = self.fit(contribution, operand)
+                fitted = self.fit(self.branches.passed(op, operand, contribution), operand)
             self.contributions[operand].append(fitted)
 
     def finish(self, op: Op) -> None:
@@ -199,6 +201,7 @@ class _Sweep:
 
     def partial(self, value: Value) -> Any:
         """Take the sum of the contributions so far; None if there are none."""
+        self.branches.mixed(value)
         dense: list[Any] = []
         sparse: list[Any] = []
         for contribution in self.contributions.pop(value, []):
@@ -209,11 +212,17 @@ class _Sweep:
         for contribution in dense[1:]:
             total = total + contribution
         for contribution in sparse:
-            total = contribution if total is None else self.scattered(total, contribution)
+            if total is None:
+                total = contribution
+            elif total.type.shape != contribution.type.shape:  # equal, but not known to be
+                total = total + contribution
+            else:
+                total = self.scattered(total, contribution)
         return total
 
     def settle(self, value: Value) -> None:
         """Add up the contributions of `value` and give the sum its name."""
+        self.branches.settled(value, len(self.contributions.get(value, ())))
         total = self.partial(value)
         if total is None:
             return

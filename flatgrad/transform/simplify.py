@@ -367,6 +367,32 @@ def length_of(s: _Simplifier, x: Value, axis: int) -> Any:
     return apply_function(DIM, (Symbol(param, s.builder), where), {}, s.builder)
 
 
+def where_once(s: _Simplifier, op: Apply) -> Any:
+    """`where(c, where(c, g, 0.0) / x, 0.0)` is `where(c, g / x, 0.0)`."""
+    condition, *branches = s.symbols(op)
+    for place, branch in enumerate(branches):
+        if _is(branches[1 - place], 0):
+            inner = _unmasked(s, branch, op.operands[0], place)
+            if inner is not None:
+                return s.call(np.where, condition, *((inner, 0.0) if place == 0 else (0.0, inner)))
+    return None
+
+
+def _unmasked(s: _Simplifier, x: Any, condition: Operand, place: int) -> Any:
+    """A product with the factor `where(condition, g, 0.0)` at its front, with `g` instead."""
+    masked = s.definition(x, np.where)
+    if masked is not None and masked.operands[0] is condition:
+        branches = s.symbols(masked)[1:]
+        return branches[place] if _is(branches[1 - place], 0) else None
+    for function in (operator.mul, operator.truediv, operator.neg):
+        outer = s.definition(x, function)
+        if outer is not None and s.single(outer):
+            first, *rest = s.symbols(outer)
+            inner = _unmasked(s, first, condition, place)
+            return None if inner is None else s.call(function, inner, *rest)
+    return None
+
+
 def double_transpose(s: _Simplifier, op: Apply) -> Any:
     """`x.T.T`."""
     inner = s.definition(op.operands[0], np.transpose)
@@ -443,6 +469,7 @@ REWRITES: dict[Any, tuple[Rewrite, ...]] = {
     operator.pow: (drop_unit, plain_operand),
     operator.neg: (double_negation, plain_operand),
     operator.add: (plain_operand, doubled, sum_with_negative),
+    np.where: (plain_operand, where_once),
     np.sum: (negative_sum,),
     np.squeeze: (squeezed_sum,),
     DIM: (named_shape,),

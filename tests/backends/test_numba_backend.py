@@ -142,8 +142,15 @@ def assert_same(found, expected, rtol):
     np.testing.assert_allclose(found, expected, rtol=rtol, atol=rtol / 10)
 
 
-@pytest.mark.parametrize("single", [False, True], ids=["float64", "float32"])
-@pytest.mark.parametrize("function", CASES, ids=lambda f: f.__name__)
+SINGLE = (
+    neuron, polynomial, broadcast, network, cross_entropy, masked, chosen, written, normalised,
+)  # fmt: skip
+BOTH = [(function, False) for function in CASES] + [(function, True) for function in SINGLE]
+
+
+@pytest.mark.parametrize(
+    "function, single", BOTH, ids=[f"{f.__name__}-{'float32' if s else 'float64'}" for f, s in BOTH]
+)
 def test_same_as_numpy(function, single):
     """Value and gradients; the arguments stay as they are."""
     args = tuple(map(in_single, CASES[function])) if single else CASES[function]

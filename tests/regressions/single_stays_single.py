@@ -2,7 +2,7 @@
 
 import numpy as np
 
-ARGUMENTS = {"x": np.array([[0.3, -1.2], [0.7, 0.1]], np.float32), "y": np.array([0.2, 0.4], np.float32)}
+ARGUMENTS = {"x": np.array([[0.3, -1.2], [0.7, 0.1]], np.float32), "y": np.float32(0.2)}
 
 
 def f(x, y):

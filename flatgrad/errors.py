@@ -131,6 +131,8 @@ CODES: dict[str, tuple[type[FlatgradError], str]] = {
     "no-derivative": (UnsupportedError, "an active value passes an operation without this rule"),
     "operand-type": (TypeInferenceError, "an operand of the wrong kind"),
     "shape-mismatch": (ShapeError, "axes that must agree do not"),
+    "branch-type": (TypeInferenceError, "a variable of unlike kinds on the paths to here"),
+    "loop-carried-type": (TypeInferenceError, "a variable changes its kind from trip to trip"),
     "axis-out-of-range": (ShapeError, "an axis that the array does not have"),
     "undefined-name": (NameResolutionError, "a name that is not defined where it is read"),
     "static-evaluation": (StaticValueError, "an expression evaluated while compiling failed"),

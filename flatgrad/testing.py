@@ -253,8 +253,9 @@ def _analytic(
         return lambda *args, **kwargs: (None, gradient(*args, **kwargs))
     from flatgrad.api import value_and_grad
 
-    options = {} if backend is None else {"backend": backend}
-    derived: Callable[..., tuple[Any, Any]] = value_and_grad(f, argnums=argnums, **options)
+    derived: Callable[..., tuple[Any, Any]] = value_and_grad(
+        f, argnums=argnums, backend=backend or "numpy"
+    )
     return derived
 
 

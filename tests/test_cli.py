@@ -35,7 +35,7 @@ def both(w, x):
     return w * w * x
 
 def branch(x):
-    while x > 0:
+    with x:
         x = x - 1
     return x
 
@@ -200,10 +200,10 @@ def test_refusal_is_the_caret_diagnostic(model, capsys):
     code, out, err = show(capsys, "model.py:branch")
     assert (code, out) == (1, "")
     lines = err.splitlines()[1:]
-    line = FILE.splitlines().index("    while x > 0:") + 1
+    line = FILE.splitlines().index("    with x:") + 1
     assert lines[0].startswith(f"model.py:{line}:5: error: ")
     assert lines[0].endswith("[unsupported-statement]")
-    assert lines[1] == f"{line:5d} |     while x > 0:"
+    assert lines[1] == f"{line:5d} |     with x:"
     assert lines[2].startswith("      |     ^^^^")
 
 

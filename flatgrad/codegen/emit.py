@@ -5,17 +5,20 @@
                                               s0 = w0 * x0
                                               ...
 
-What a backend writes differently (a missing NumPy function, a cast) is its `Dialect`'s business; a
-loop emitter will be another producer of `Line`s for groups of operations.
+What a backend writes differently (a missing NumPy function, a cast) is its `Dialect`'s business.
 """
 
 from __future__ import annotations
 
 import ast
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-from flatgrad.codegen.buffers import in_place_writes, overlapping_writes, written_operand
+from flatgrad.codegen.blocks import BlockEmitter
+from flatgrad.codegen.buffers import Buffers, plan_buffers, written_operand
+from flatgrad.codegen.coalesce import Variable, Variables, yields_written_late
 from flatgrad.codegen.expressions import (
     call,
     constant,
@@ -27,22 +30,16 @@ from flatgrad.codegen.expressions import (
     write,
 )
 from flatgrad.codegen.format import statement_text
+from flatgrad.codegen.growing import push_helper
+from flatgrad.codegen.lines import Line
+from flatgrad.codegen.liveness import Liveness
 from flatgrad.codegen.names import Names
 from flatgrad.codegen.schedule import schedule
-from flatgrad.errors import error
-from flatgrad.ir.ops import Apply, Block, Const, Function, Operand, Origin, Slot, Value, substitute
+from flatgrad.ir.ops import Apply, Const, Function, Operand, Origin, Slot, Value, substitute
 from flatgrad.ir.types import Array
+from flatgrad.primitives.core import PUSH
 from flatgrad.primitives.index import ADD_ITEM, has_duplicates
 from flatgrad.primitives.symbolic import REQUIRE_EQUAL
-
-
-@dataclass(frozen=True, slots=True)
-class Line:
-    """One line of emitted code, without indentation, and where it comes from."""
-
-    text: str
-    origin: Origin | None = None
-    depth: int = 1
 
 
 class Dialect:
@@ -103,24 +100,42 @@ def emit(fn: Function, dialect: Dialect, taken: frozenset[str] = frozenset()) ->
     return emitter.run()
 
 
-class _Emitter:
-    """Writes one function."""
+def plan_text(fn: Function) -> tuple[set[Value], Buffers, Variables]:
+    """What is written inside expressions, what is written in place, and who shares a variable."""
+
+    def plan(inline: set[Value]) -> tuple[set[Value], Buffers, Variables]:
+        live = Liveness(fn, inline)
+        buffers = plan_buffers(fn, live)
+        return inline, buffers, Variables(fn, live, buffers)
+
+    first = plan(schedule(fn.body).inline)
+    late = yields_written_late(fn.body, first[0], first[2])
+    if not late:
+        return first
+    second = plan(first[0] | late)
+    return second if second[2].apart <= first[2].apart - len(late) else first
+
+
+class _Emitter(BlockEmitter):
+    """Writes one function: calls and writes in place here, loops and branches in its base."""
 
     def __init__(self, fn: Function, dialect: Dialect, taken: frozenset[str]) -> None:
         self.fn = fn
         self.dialect = dialect
+        self.inline, self.buffers, self.variables = plan_text(fn)
         self.names = Names(taken)
+        self.identifiers: dict[Variable, str] = {}
         self.written: dict[Value, ast.expr] = {}
         self.visible: list[Value] = []
+        self.lines: list[Line] = []
+        self.depth = 1
         self.params = [self.declare(param) for param in fn.params]
-        self.out = Emitted(self.params)
         self.sweep: str | None = None
-        self.overlapping: set[Apply] = set()
 
     def run(self) -> Emitted:
         self.block(self.fn.body)
-        self.out.lines.append(Line(f"return {self.returned()}"))
-        return self.out
+        self.lines.append(Line(f"return {self.returned()}"))
+        return Emitted(self.params, self.lines)
 
     def returned(self) -> str:
         tree = self.dialect.returned(self.fn.tree)
@@ -128,9 +143,15 @@ class _Emitter:
         text = statement_text(ast.Return(literal(tree)))
         return text.removeprefix("return ")
 
-    def declare(self, value: Value, base: str | None = None) -> str:
-        """Give a value its name in the text."""
-        identifier = self.names.fresh(self.named_after(value) or base or value.name or "value")
+    def declare(self, value: Value) -> str:
+        """The name of the variable that holds `value` from here on."""
+        variable = self.variables.variable[value]
+        identifier = self.identifiers.get(variable)
+        if identifier is None:
+            head = variable.head
+            base = self.named_after(head) or self.named_after(value) or head.name
+            identifier = self.names.fresh(base or value.name or "value")
+            self.identifiers[variable] = identifier
         self.written[value] = name(identifier)
         self.visible.append(value)
         return identifier
@@ -149,36 +170,62 @@ class _Emitter:
 
     def line(self, node: ast.stmt, origin: Origin) -> None:
         """Append a statement, under the heading of its sweep."""
-        if origin.sweep != self.sweep:
-            self.sweep = origin.sweep
-            self.out.lines.append(Line(f"# {origin.sweep}"))
+        self.heading(origin)
         for text in statement_text(node).splitlines():
             indent = len(text) - len(text.lstrip())
-            self.out.lines.append(Line(text.lstrip(), origin, 1 + indent // 4))
+            self.lines.append(Line(text.lstrip(), origin, self.depth + indent // 4))
 
-    def block(self, block: Block) -> None:
-        plan = schedule(block)
-        in_place = in_place_writes(block)
-        self.overlapping = set() if self.dialect.copies_overlap else overlapping_writes(block)
-        final = _final_names(block, in_place)
-        for op in block.ops:
-            if not isinstance(op, Apply):
-                raise error("internal", f"no emission of {type(op).__name__} yet")
-            if op.primitive.in_place:
-                self.write_in_place(op, op in in_place, final)
-                continue
-            operands = [self.operand(operand) for operand in op.operands]
-            node = self.dialect.expression(op, operands, self.overrides(op))
-            if op.primitive.function is REQUIRE_EQUAL:
-                self.line(requirement(operands, op.arguments["message"]), op.origin)
-            elif not op.results:
-                self.line(ast.Expr(node), op.origin)
-            elif op.result in plan.inline:
-                self.written[op.result] = node
-            else:
-                named = final.get(op.result, op.result)
-                target = ast.Name(self.declare(op.result, named.name), ast.Store())
-                self.line(ast.Assign([target], node, lineno=0), op.origin)
+    def heading(self, origin: Origin) -> None:
+        """`# forward` or `# backward` where a sweep begins."""
+        if self.depth == 1 and origin.sweep != self.sweep:
+            self.sweep = origin.sweep
+            self.lines.append(Line(f"# {origin.sweep}"))
+
+    @contextmanager
+    def nested(self) -> Iterator[list[Line]]:
+        """Lines written inside stand one level deeper, in a list of their own."""
+        lines, visible = self.lines, len(self.visible)
+        self.lines, self.depth = [], self.depth + 1
+        try:
+            yield self.lines
+        finally:
+            self.lines, self.depth = lines, self.depth - 1
+            del self.visible[visible:]
+
+    def apply(self, op: Apply) -> None:
+        """Write one call, as a statement or for use in an expression."""
+        if op.primitive.in_place:
+            self.write_in_place(op)
+            return
+        operands = [self.operand(operand) for operand in op.operands]
+        node = self.dialect.expression(op, operands, self.overrides(op))
+        if op.primitive.function is REQUIRE_EQUAL:
+            self.line(requirement(operands, op.arguments["message"]), op.origin)
+        elif not op.results:
+            self.line(ast.Expr(node), op.origin)
+        elif op.result in self.inline:
+            self.written[op.result] = node
+        else:
+            statement = self.assignment(op, node)
+            if not _assigns_itself(statement):
+                self.line(statement, op.origin)
+
+    def assignment(self, op: Apply, node: ast.expr) -> ast.stmt:
+        """`y = node`, or `y += e` for a number that is replaced by a sum with it."""
+        target = ast.Name(self.declare(op.result), ast.Store())
+        if (
+            isinstance(node, ast.BinOp)
+            and isinstance(node.op, ast.Add | ast.Sub)
+            and isinstance(node.left, ast.Name)
+            and node.left.id == target.id
+            and (op in self.buffers.in_place or self.is_number(op))
+        ):
+            return ast.AugAssign(target, node.op, node.right)
+        return ast.Assign([target], node, lineno=0)
+
+    def is_number(self, op: Apply) -> bool:
+        """Whether the first operand can be changed by nobody: not even a 0-d view of an array."""
+        return op.result.type.ndim == 0 and not self.buffers.of(op.operands[0])
 
     def overrides(self, op: Apply) -> dict[str, ast.expr]:
         """Arguments with a shorter text: lengths that form the shape of an array are `x.shape`."""
@@ -189,36 +236,56 @@ class _Emitter:
         return {} if known is None else {"shape": known}
 
     def known_shape(self, op: Apply) -> ast.expr | None:
-        """`x.shape` of a visible array with exactly the shape of the result."""
+        """`x.shape` of a visible array with exactly the shape of the result.
+
+        Every value that its variable holds must have that shape: which one it is does not matter.
+        """
         wanted = op.result.type.shape
         for value in self.visible:
             if isinstance(value.type, Array) and value.type.shape == wanted:
-                return ast.Attribute(self.written[value], "shape", ast.Load())
+                sharers = self.variables.variable[value].values
+                if all(other.type.shape == wanted for other in sharers):
+                    return ast.Attribute(self.written[value], "shape", ast.Load())
         return None
 
-    def write_in_place(self, op: Apply, allowed: bool, final: dict[Value, Value]) -> None:
+    def write_in_place(self, op: Apply) -> None:
         """`a[i] = v` or `a[i] += v`, on a copy where the old version is still needed."""
         base = written_operand(op)
         assert base is not None
         arguments = substitute(op.arguments, [self.operand(o) for o in op.operands].__getitem__)
         value = arguments["value"]
-        old = self.written[base]
-        if allowed and isinstance(old, ast.Name):
-            identifier = old.id
-            self.written[op.result] = old
-            self.visible.append(op.result)
-            if op in self.overlapping:
-                value = call(ast.Attribute(value, "copy", ast.Load()), [], {})
-        else:
+        identifier = self.declare(op.result)
+        if op not in self.buffers.in_place:
             copied = call(ast.Attribute(self.written[base], "copy", ast.Load()), [], {})
-            identifier = self.declare(op.result)
             target = ast.Name(identifier, ast.Store())
             self.line(ast.Assign([target], copied, lineno=0), op.origin)
+        elif not self.dialect.copies_overlap and self.overlaps(op, base):
+            value = call(ast.Attribute(value, "copy", ast.Load()), [], {})
+        if op.primitive.function is PUSH:
+            helper = push_helper(op)
+            self.dialect.helpers[helper.name] = helper.text
+            pushed = call(name(helper.name), [name(identifier), value, arguments["position"]], {})
+            target = ast.Name(identifier, ast.Store())
+            self.line(ast.Assign([target], pushed, lineno=0), op.origin)
+            return
         index = arguments["index"]
         if op.primitive.function is ADD_ITEM:
             self.line(self.dialect.add_in_place(op, identifier, index, value), op.origin)
             return
         self.line(self.dialect.set_in_place(op, identifier, index, value), op.origin)
+
+    def overlaps(self, op: Apply, base: Value) -> bool:
+        """Whether the array that is written may share memory with the one it is written to."""
+        value = substitute(op.arguments["value"], op.operands.__getitem__)
+        return value.type.ndim > 0 and bool(self.buffers.of(value) & self.buffers.of(base))
+
+
+def _assigns_itself(node: ast.stmt) -> bool:
+    """`grad_y = grad_y`: a second name that shares the variable of the first."""
+    if not (isinstance(node, ast.Assign) and isinstance(node.value, ast.Name)):
+        return False
+    target = node.targets[0]
+    return isinstance(target, ast.Name) and target.id == node.value.id
 
 
 def requirement(operands: list[ast.expr], message: str) -> ast.stmt:
@@ -226,15 +293,3 @@ def requirement(operands: list[ast.expr], message: str) -> ast.stmt:
     left, right = operands
     raised = ast.Raise(call(dotted("ValueError"), [literal(message)], {}), None)
     return ast.If(ast.Compare(left, [ast.NotEq()], [right]), [raised], [])
-
-
-def _final_names(block: Block, in_place: set[Apply]) -> dict[Value, Value]:
-    """For the first version of an array written in place, the last: it gives the name."""
-    final: dict[Value, Value] = {}
-    for op in reversed(block.ops):
-        if isinstance(op, Apply) and op in in_place:
-            base = written_operand(op)
-            assert base is not None
-            if not base.kept:
-                final[base] = final.get(op.result, op.result)
-    return final

@@ -15,12 +15,15 @@ from typing import Any
 
 import numpy as np
 
+import flatgrad.primitives.rules  # noqa: F401  (fills METHODS)
 from flatgrad.errors import error
-from flatgrad.ir.ops import Apply, Const, substitute
-from flatgrad.primitives.core import ASTYPE, IDENTITY
+from flatgrad.ir.dims import never_negative, opaque
+from flatgrad.ir.ops import Apply, Const, size_of, substitute
+from flatgrad.primitives.core import ASTYPE, IDENTITY, TRIPS
 from flatgrad.primitives.effects import PRINT
 from flatgrad.primitives.einsum import EINSUM, EINSUM_VIEW
 from flatgrad.primitives.linalg import TENSORDOT
+from flatgrad.primitives.logic import AND, NOT, OR
 from flatgrad.primitives.registry import METHODS
 from flatgrad.primitives.shape import FLATTEN
 from flatgrad.primitives.solve import LOG_OF_DET, SIGN_OF_DET
@@ -240,7 +243,32 @@ def _print(op: Apply, arguments: dict[str, Any]) -> ast.expr:
     return call(name("print"), [literal(item) for item in arguments["values"]], {})
 
 
+def _trips(op: Apply, arguments: dict[str, Any]) -> ast.expr:
+    """How often a loop runs: `n` if that cannot be negative, `max(n, 0)`, or `len(range(...))`."""
+    start, stop, step = op.operands
+    plain = [isinstance(one, Const) and one.value == k for one, k in ((start, 0), (step, 1))]
+    bounds = [literal(arguments[key]) for key in ("start", "stop", "step")]
+    if not all(plain):
+        given = bounds[:2] if plain[1] else bounds
+        return call(name("len"), [call(name("range"), given, {})], {})
+    size = size_of(stop)
+    if size is not None and never_negative(size) and not opaque(size):
+        return bounds[1]
+    return call(name("max"), [bounds[1], ast.Constant(0)], {})
+
+
+def _logical(join: Callable[[], ast.boolop]) -> Callable[[Apply, dict[str, Any]], ast.expr]:
+    def written(op: Apply, arguments: dict[str, Any]) -> ast.expr:
+        return ast.BoolOp(join(), [literal(arguments["a"]), literal(arguments["b"])])
+
+    return written
+
+
 SPECIAL: dict[Any, Callable[[Apply, dict[str, Any]], ast.expr | None]] = {
+    TRIPS: _trips,
+    AND: _logical(ast.And),
+    OR: _logical(ast.Or),
+    NOT: lambda op, arguments: ast.UnaryOp(ast.Not(), literal(arguments["a"])),
     DIM: _dim,
     SIZE: _size,
     IDENTITY: lambda op, arguments: arguments["x"],

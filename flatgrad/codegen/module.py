@@ -14,7 +14,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from flatgrad.codegen.emit import Dialect, Emitted, Line, emit
+from flatgrad.codegen.emit import Dialect, Emitted, emit
+from flatgrad.codegen.lines import Line
 from flatgrad.ir.ops import Apply, Block, Function, Origin, blocks_of
 
 INDENT = "    "

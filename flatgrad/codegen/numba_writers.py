@@ -225,8 +225,10 @@ def _argsort(site: Site) -> ast.expr | None:
     """Numba sorts vectors; its merge sort is the stable one."""
     if site.kinds[0].ndim != 1:
         raise unsupported(site.op)
-    kind = {"kind": ast.Constant("mergesort")} if site.static("kind") == "stable" else {}
-    return call(dotted("np.argsort"), [literal(site.operands[0])], kind)
+    keywords: dict[str, ast.expr] = {}
+    if site.static("kind") == "stable":
+        keywords["kind"] = ast.Constant("mergesort")
+    return call(dotted("np.argsort"), [literal(site.operands[0])], keywords)
 
 
 def _sort(site: Site) -> ast.expr | None:
@@ -325,7 +327,7 @@ WRITERS: dict[str, Writer] = {
 PLAIN: frozenset[str] = frozenset(
     """
     transpose swapaxes moveaxis ravel flatten copy argmax argmin identity dim size float
-    int bool float32 float64 ascontiguousarray round
+    int bool float32 float64 ascontiguousarray round trips and or not
     """.split()  # noqa: SIM905
 )
 """Functions that are no elementwise ones and can be written as for NumPy."""

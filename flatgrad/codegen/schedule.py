@@ -2,23 +2,29 @@
 
     t = x * w;  L = sum(t)      ->   L = np.sum(x * w)      # t is read once
     t = x + i;  y = sin(t);  g = cos(t)                     # t is read twice: a statement
+    t = exp(w);  for ...: y = y * t                         # read in a loop: a statement before it
 
-A user's variable always stays a statement. An expression is not moved past a write in place.
+A user's variable always stays a statement. An expression is not moved past a write in place, nor
+past the place where a variable that it reads gets its next value.
 """
 
 from __future__ import annotations
 
+import operator
+from bisect import bisect_right
 from dataclasses import dataclass, field
 
 import numpy as np
 
 from flatgrad.codegen.buffers import aliased_operand, written_operand
-from flatgrad.ir.ops import Apply, Block, Op, Value, blocks_of, operands_of
+from flatgrad.ir.ops import Apply, Block, For, If, Op, Operand, Value, While, operands_of
 from flatgrad.primitives.core import IDENTITY
 from flatgrad.primitives.symbolic import DIM, SIZE
 
 MAX_WIDTH = 76
 """Characters of an expression above which its longest part becomes a statement of its own."""
+
+Loops = tuple[For | While, ...]
 
 
 @dataclass(slots=True)
@@ -31,61 +37,178 @@ class Schedule:
     atoms: set[Value] = field(default_factory=set)
 
 
+@dataclass(slots=True)
+class _Read:
+    """A place where a value is read; `by` is the operation, None for the end of a block."""
+
+    position: int
+    loops: Loops
+    by: Op | None
+
+
 def is_atom(op: Apply) -> bool:
     """Cheap, short expressions that are repeated rather than named: `x.shape[0]`, `x.T`."""
     function = op.primitive.function
     return function in (DIM, SIZE) or (function is np.transpose and "axes" not in op.arguments)
 
 
-def schedule(block: Block) -> Schedule:
-    """Plan the statements of a block."""
-    plan = Schedule()
-    readers: dict[Value, list[int]] = {}
-    for k, op in enumerate(block.ops):
-        for operand in _reads(op):
-            plan.uses[operand] = plan.uses.get(operand, 0) + 1
-            readers.setdefault(operand, []).append(k)
-    for item in block.yields:
-        if isinstance(item, Value):
-            plan.uses[item] = plan.uses.get(item, 0) + 2
-    crossing = _crossing(block, readers)
-    written = {written_operand(op) for op in block.ops if isinstance(op, Apply)}
-    for op in block.ops:
-        if isinstance(op, Apply) and len(op.results) == 1:
-            is_read = op.result in readers or op.origin.sweep == "return"
-            stays = op in crossing or op.result in written or not is_read
-            _plan(op, plan, stays)
+def schedule(body: Block) -> Schedule:
+    """Plan the statements of a function's body and of the blocks nested in it."""
+    scan = _Scan()
+    scan.block(body, ())
+    plan = Schedule(uses=scan.uses)
+    crossing = _crossing(scan)
+    written = {written_operand(op) for op, _, _ in scan.applied}
+    for op, _, loops in scan.applied:
+        if len(op.results) != 1:
+            continue
+        reads = scan.reads.get(op.result, [])
+        is_read = any(read.by is not None for read in reads) or op.result in scan.tested
+        repeats = any(read.loops != loops for read in reads) and not _is_free(op)
+        stays = op in crossing or op.result in written or repeats
+        _plan(op, plan, stays or not (is_read or op.origin.sweep == "return"))
     return plan
 
 
-def _crossing(block: Block, readers: dict[Value, list[int]]) -> set[Apply]:
+class _Scan:
+    """Numbers the places of a function in the order of its text and finds all reads."""
+
+    def __init__(self) -> None:
+        self.reads: dict[Value, list[_Read]] = {}
+        self.uses: dict[Value, int] = {}
+        self.tested: set[Value] = set()
+        self.applied: list[tuple[Apply, int, Loops]] = []
+        self.end: dict[Op, int] = {}
+        self.made: dict[Value, int] = {}
+        self.rebound: list[tuple[Value, Operand]] = []
+        self.roots: dict[Value, Value] = {}
+        self.place = 0
+
+    def read(self, operand: Operand, loops: Loops, by: Op | None, weight: int = 1) -> None:
+        if isinstance(operand, Value):
+            self.uses[operand] = self.uses.get(operand, 0) + weight
+            self.reads.setdefault(operand, []).append(_Read(self.place, loops, by))
+
+    def block(self, block: Block, loops: Loops, tested: int = 0) -> None:
+        """Scan a block; its first `tested` yields are conditions, the others become variables."""
+        for op in block.ops:
+            self.place += 1
+            for operand in operands_of(op):
+                self.read(operand, loops, op)
+            match op:
+                case Apply():
+                    self.applied.append((op, self.place, loops))
+                    self.share(aliased_operand(op), op.results)
+                    self.share(written_operand(op), op.results)
+                case If():
+                    self.branches(op, loops)
+                case For() | While():
+                    self.loop(op, loops)
+            self.end[op] = self.place
+            for result in op.results:
+                self.made[result] = self.place
+        self.place += 1
+        for k, item in enumerate(block.yields):
+            if k < tested and isinstance(item, Value):
+                self.tested.add(item)
+            self.read(item, loops, None, weight=1 if k < tested else 2)
+
+    def branches(self, op: If, loops: Loops) -> None:
+        self.block(op.then, loops)
+        self.block(op.orelse, loops)
+        self.place += 1
+        for branch in (op.then, op.orelse):
+            for item, result in zip(branch.yields, op.results, strict=True):
+                self.share(item, (result,))
+                if isinstance(item, Value) and item.name == result.name:
+                    self.rebound.append((item, result))
+
+    def loop(self, op: For | While, loops: Loops) -> None:
+        inner = (*loops, op)
+        carried = op.body.params
+        start = self.place
+        if isinstance(op, While):
+            self.block(op.condition, inner, tested=1)
+            for param, seen in zip(op.body.params, op.condition.params, strict=True):
+                self.share(param, (seen,))
+        else:
+            carried = carried[1:]
+        self.block(op.body, inner, tested=int(op.exits))
+        self.place += 1
+        yields = op.body.yields[int(op.exits) :]
+        for init, param, item, result in zip(op.inits, carried, yields, op.results, strict=True):
+            self.share(init, (param, result))
+            self.share(item, (param,))
+            self.rebound.append((param, item))
+            if isinstance(init, Value):
+                self.made[param] = start
+                self.rebound.append((init, param))
+
+    def share(self, source: Operand | None, results: tuple[Value, ...]) -> None:
+        """`results` may have the memory of `source`."""
+        for result in results:
+            if isinstance(source, Value):
+                one, other = self.root(source), self.root(result)
+                if one is not other:
+                    self.roots[other] = one
+
+    def root(self, value: Value) -> Value:
+        """The representative of all that may share memory with `value`."""
+        while value in self.roots:
+            value = self.roots[value]
+        return value
+
+
+def _crossing(scan: _Scan) -> set[Apply]:
     """Operations that, written where their result is read, would see a later write to an array.
 
-    Taken backwards, as an expression may be read by an expression that is itself written later.
+    Also those that would keep the old value of a variable alive beyond its next one. Taken
+    backwards, as an expression may be read by an expression that is itself written later.
     """
-    roots: dict[Value, Value] = {}
-    writes: list[tuple[int, Value]] = []
-    for k, op in enumerate(block.ops):
-        base = written_operand(op) if isinstance(op, Apply) else None
+    changes: dict[Value, list[int]] = {}
+    for op, place, _ in scan.applied:
+        base = written_operand(op)
         if base is not None:
-            writes.append((k, roots.get(base, base)))
-        shared = aliased_operand(op)
-        if shared is not None:
-            roots[op.results[0]] = roots.get(shared, shared)
+            changes.setdefault(scan.root(base), []).append(place)
+    rebindings: dict[Value, list[int]] = {}
+    for old, new in scan.rebound:
+        if isinstance(new, Value) and new is not old and new in scan.made:
+            rebindings.setdefault(old, []).append(scan.made[new])
+    for places in rebindings.values():
+        places.sort()
     found: set[Apply] = set()
-    where = list(range(len(block.ops)))
-    for k in range(len(block.ops) - 1, -1, -1):
-        op = block.ops[k]
-        if not writes or not isinstance(op, Apply) or len(op.results) != 1:
+    if not changes and not rebindings:
+        return found
+    where: dict[Op, int] = {}
+    for op, place, loops in reversed(scan.applied):
+        if len(op.results) != 1:
             continue
-        used = readers.get(op.results[0], [])
-        last = max((where[reader] for reader in used), default=k)
-        reads = {roots.get(o, o) for o in op.operands if isinstance(o, Value)}
-        if any(k < position < last and base in reads for position, base in writes):
+        last = place
+        for read in scan.reads.get(op.result, ()):
+            last = max(last, where.get(read.by, read.position) if read.by else read.position)
+            if len(read.loops) > len(loops):
+                last = max(last, scan.end[read.loops[len(loops)]])
+        parts = [operand for operand in op.operands if isinstance(operand, Value)]
+        if any(
+            _between(place, changes.get(scan.root(part), ()), last)
+            or _between(place, rebindings.get(part, ()), last)
+            for part in parts
+        ):
             found.add(op)
-        elif not (op.results[0].kept or op.primitive.in_place or op.primitive.effect):
-            where[k] = last
+        elif not (op.result.kept or op.primitive.in_place or op.primitive.effect):
+            where[op] = last
     return found
+
+
+def _between(first: int, places: list[int] | tuple[()], last: int) -> bool:
+    """Whether one of the sorted places lies strictly between two others."""
+    k = bisect_right(places, first)
+    return k < len(places) and places[k] < last
+
+
+def _is_free(op: Apply) -> bool:
+    """Whether writing the expression again in every trip of a loop repeats no work."""
+    return is_atom(op) or op.primitive.function is IDENTITY
 
 
 def _plan(op: Apply, plan: Schedule, stays: bool) -> None:
@@ -94,7 +217,7 @@ def _plan(op: Apply, plan: Schedule, stays: bool) -> None:
     plan.width[value] = len(value.name or "value")
     if value.kept or op.primitive.in_place or op.primitive.effect or stays:
         return
-    repeated = is_atom(op) or op.primitive.function is IDENTITY or op.origin.sweep == "return"
+    repeated = _is_free(op) or op.origin.sweep == "return"
     if not repeated and plan.uses.get(value, 0) != 1:
         return
     plan.inline.add(value)
@@ -106,7 +229,8 @@ def _plan(op: Apply, plan: Schedule, stays: bool) -> None:
 def _width(op: Apply, plan: Schedule) -> int:
     """The width of an expression; where it is too wide, its widest part is taken out."""
     parts = [o for o in op.operands if isinstance(o, Value)]
-    own = 3 if op.primitive.operator else len(op.primitive.text) + 2
+    written_short = op.primitive.operator or op.primitive.function is operator.getitem
+    own = 3 if written_short or op.primitive.in_place else len(op.primitive.text) + 2
     static = [item for item in op.arguments.items() if isinstance(item[1], bool | int | str)]
     own += sum(len(key) + len(repr(tree)) + 3 for key, tree in static)
     total = own + sum(plan.width.get(part, len(part.name or "value")) + 2 for part in parts)
@@ -119,12 +243,3 @@ def _width(op: Apply, plan: Schedule) -> int:
             total -= plan.width[widest] - len(widest.name or "value")
             plan.width[widest] = len(widest.name or "value")
     return total
-
-
-def _reads(op: Op) -> list[Value]:
-    found = [operand for operand in operands_of(op) if isinstance(operand, Value)]
-    for inner in blocks_of(op):
-        found += [item for item in inner.yields if isinstance(item, Value)]
-        for nested in inner.ops:
-            found += _reads(nested)
-    return found

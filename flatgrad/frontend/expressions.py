@@ -30,7 +30,7 @@ from flatgrad.frontend.values import (
     wrap,
 )
 from flatgrad.primitives.registry import METHODS, PRIMITIVES
-from flatgrad.primitives.symbolic import NeedStatic, Symbol, apply_function, is_number, is_symbolic
+from flatgrad.primitives.symbolic import Symbol, apply_function, is_number, is_symbolic
 
 BINARY: dict[type[ast.operator], Callable[..., Any]] = {
     ast.Add: operator.add, ast.Sub: operator.sub, ast.Mult: operator.mul,
@@ -156,27 +156,17 @@ class ExpressionLowerer(NameLowerer):
         return self.static(node, function, left, right, structural=plain)
 
     def eval_UnaryOp(self, node: ast.UnaryOp) -> Any:
-        inner = self.value(node.operand)
         if isinstance(node.op, ast.Not):
-            return not self.truth(node.operand, inner, "the operand of `not`")
+            return self.negation(node)
+        inner = self.value(node.operand)
         function = UNARY[type(node.op)]
         if is_numeric(inner):
             return self.apply(node, function, (inner,), {})
         return self.static(node, function, inner)
 
-    def eval_Compare(self, node: ast.Compare) -> Any:
-        left = self.value(node.left)
-        outcome: Any = True
-        for k, (op, item) in enumerate(zip(node.ops, node.comparators, strict=True)):
-            right = self.value(item)
-            outcome = self.compare(node, op, left, right)
-            if k == len(node.ops) - 1:
-                break
-            needs_static(read(outcome), "a chained comparison")
-            if not outcome:
-                break
-            left = right
-        return outcome
+    def negation(self, node: ast.UnaryOp) -> Any:
+        """`not a`."""
+        raise NotImplementedError
 
     def compare(self, node: ast.Compare, op: ast.cmpop, left: Any, right: Any) -> Any:
         """One comparison."""
@@ -212,29 +202,6 @@ class ExpressionLowerer(NameLowerer):
                     node, "unsupported-expression", "`is` between numbers or arrays", "use `==`"
                 )
         return False
-
-    def eval_BoolOp(self, node: ast.BoolOp) -> Any:
-        result: Any = None
-        for item in node.values:
-            result = self.value(item)
-            if item is node.values[-1]:
-                break
-            truth = self.truth(item, result, "an operand of `and` or `or`")
-            if truth == isinstance(node.op, ast.Or):
-                break
-        return result
-
-    def eval_IfExp(self, node: ast.IfExp) -> Any:
-        condition = self.value(node.test)
-        chosen = self.truth(node.test, condition, "the condition of `if`")
-        return self.value(node.body if chosen else node.orelse)
-
-    def truth(self, node: ast.expr, found: Any, what: str) -> bool:
-        """The truth of a static value."""
-        if isinstance(found, Symbol | Ref):
-            with self.at(node):
-                raise NeedStatic(read(found), what)
-        return bool(self.static(node, bool, found, structural=True))
 
     def eval_NamedExpr(self, node: ast.NamedExpr) -> Any:
         found = self.value(node.value)

@@ -18,13 +18,14 @@ from typing import Any
 import numpy as np
 
 from flatgrad.errors import error
-from flatgrad.frontend.calls import CallLowerer
+from flatgrad.frontend.control import Returned
 from flatgrad.frontend.expressions import BINARY
+from flatgrad.frontend.loops import LoopLowerer
 from flatgrad.frontend.names import Shared
 from flatgrad.frontend.refs import Ref
 from flatgrad.frontend.resolve import Captures
 from flatgrad.frontend.source import FunctionNode, Source
-from flatgrad.frontend.values import ControlFlow, kind_of, like, occurrences, read, wrap
+from flatgrad.frontend.values import kind_of, like, occurrences, read, wrap
 from flatgrad.ir.builder import Builder
 from flatgrad.ir.ops import Block, Const, Function, Operand, Slot, Value
 from flatgrad.ir.types import Scalar, Type
@@ -39,18 +40,6 @@ class Static:
     """A parameter whose value is part of the signature."""
 
     value: Any
-
-
-class _Returned(ControlFlow):
-    """Control reached a return statement."""
-
-
-class _Break(ControlFlow):
-    """Control left a loop."""
-
-
-class _Continue(ControlFlow):
-    """Control goes on with the next item."""
 
 
 def lower(
@@ -68,7 +57,7 @@ def lower(
     restart_fresh_sizes()
     block = Block()
     builder = Builder(block)
-    shared = Shared(builder, hidden_type=hidden_type, names=set(signature))
+    shared = Shared(builder, block, hidden_type=hidden_type, names=set(signature))
     env: dict[str, Any] = {}
     for name, kind in signature.items():
         if isinstance(kind, Static):
@@ -94,7 +83,8 @@ def lower(
         ) from None  # fmt: skip
     shared.captures.written |= {name for name, buffer in buffers.items() if buffer.writes}
     leaves: list[Operand] = []
-    tree = _flatten(read(result), leaves, source, builder)
+    with lowerer.at(lowerer.statement):
+        tree = _flatten(read(result), leaves, source, builder)
     block.yields = tuple(leaves)
     name = "f" if source.function.__name__ == "<lambda>" else source.function.__name__
     fn = Function(
@@ -123,10 +113,8 @@ def _flatten(result: Any, leaves: list[Operand], source: Source, builder: Builde
     return result
 
 
-class Lowerer(CallLowerer):
+class Lowerer(LoopLowerer):
     """Runs the statements of one function symbolically."""
-
-    result: Any = None
 
     def run(self) -> Any:
         """The value that the function returns."""
@@ -136,29 +124,12 @@ class Lowerer(CallLowerer):
                 return self.name_result(self.value(node.body))
         try:
             self.body(node.body)
-        except _Returned:
+        except Returned:
             return self.result
         return None
 
-    def body(self, statements: list[ast.stmt]) -> None:
-        """The statements of a block, in order."""
-        for statement in statements:
-            with self.at(statement):
-                method = getattr(self, f"exec_{type(statement).__name__}", None)
-                if method is None:
-                    message, help = _refusal(statement)
-                    raise self.refuse(statement, "unsupported-statement", message, help)
-                method(statement)
-
     def exec_Pass(self, node: ast.Pass) -> None:
         pass
-
-    def exec_Return(self, node: ast.Return) -> None:
-        if node.value is not None:
-            part = "value" if not isinstance(node.value, ast.Name) else None
-            with self.at(node, part):
-                self.result = self.name_result(self.value(node.value))
-        raise _Returned
 
     def name_result(self, found: Any) -> Any:
         """An unnamed returned value is called `value`."""
@@ -172,14 +143,6 @@ class Lowerer(CallLowerer):
         if isinstance(node.value, ast.Constant):
             return
         self.value(node.value)
-
-    def exec_Assert(self, node: ast.Assert) -> None:
-        found = self.value(node.test)
-        if not self.truth(node.test, found, "an asserted condition"):
-            message = "AssertionError"
-            if node.msg is not None:
-                message += f": {self.source.segment(node.msg)}"
-            raise self.refuse(node, "static-evaluation", message)
 
     def exec_Assign(self, node: ast.Assign) -> None:
         with self.at(node, _part(node.targets[0])):
@@ -233,7 +196,7 @@ class Lowerer(CallLowerer):
 
     def name_value(self, value: Value, name: str) -> None:
         """Name a value that has no variable yet."""
-        if value.kept or value in self.builder.block.params:
+        if value.kept or value in self.shared.root.params:
             return
         value.name = name
         value.kept = self.shared.depth == 0
@@ -281,10 +244,10 @@ class Lowerer(CallLowerer):
         A number is replaced by `+=`, a 0-d array is changed for all that hold it; which of the two
         a NumPy number is, its type does not tell.
         """
-        op = self.builder.made.get(number.value)
-        if number.type.weak or (op is not None and _makes_number(op)):
+        if self.surely_number(number):
             return
-        if occurrences(number, [self.env, *self.shared.frames]) > 1:
+        among = occurrences(number, self.roots())
+        if number.value in self.shared.aliased or among > 1:
             raise self.refuse(
                 node, "unsupported-write",
                 "this may be an array of no axes that another name holds, too",
@@ -376,43 +339,6 @@ class Lowerer(CallLowerer):
         self.name_value(symbol.value, old.value.name or "a")
         base.write(symbol)
 
-    def exec_If(self, node: ast.If) -> None:
-        found = self.value(node.test)
-        chosen = self.truth(node.test, found, "the condition of `if`")
-        self.body(node.body if chosen else node.orelse)
-
-    def exec_For(self, node: ast.For) -> None:
-        """A loop over a static sequence is unrolled."""
-        sequence = self.value(node.iter)
-        if isinstance(sequence, Ref | Symbol | range):
-            raise self.refuse(
-                node, "unsupported-statement",
-                "a loop over `range` or an array is not supported yet",
-                "loop over a tuple or list, or use array operations",
-            )  # fmt: skip
-        try:
-            for item in self.items(node.iter, sequence):
-                self.assign(node.target, item)
-                try:
-                    self.body(node.body)
-                except _Continue:
-                    continue
-        except _Break:
-            return
-        self.body(node.orelse)
-
-    def exec_Break(self, node: ast.Break) -> None:
-        raise _Break
-
-    def exec_Continue(self, node: ast.Continue) -> None:
-        raise _Continue
-
-
-def _makes_number(op: Any) -> bool:
-    """Whether the result of rank 0 is a NumPy number rather than an array of no axes."""
-    function = op.primitive.function
-    return function is operator.getitem or (op.primitive.elementwise and function is not np.where)
-
 
 def _part(target: ast.expr) -> str | None:
     """The variable that a statement defines."""
@@ -425,30 +351,6 @@ def _part(target: ast.expr) -> str | None:
 
 def _shape(symbol: Symbol) -> str:
     return f"({', '.join(str(size) for size in symbol.type.shape)})"
-
-
-_STATEMENTS = {
-    "While": ("a `while` loop is not supported yet", "use array operations"),
-    "FunctionDef": ("a function defined inside the function", "define it outside"),
-    "ClassDef": ("a class defined inside the function", "define it outside"),
-    "AsyncFunctionDef": ("a coroutine defined inside the function", "define it outside"),
-    "Raise": ("`raise` is reached while compiling", "raise under a condition on static values"),
-    "Import": ("`import` inside the function", "import at the top of the module"),
-    "ImportFrom": ("`import` inside the function", "import at the top of the module"),
-    "Delete": ("`del` is not supported", "leave it out: what is not used costs nothing"),
-    "Global": ("`global` is not supported", "return the value instead"),
-    "Nonlocal": ("`nonlocal` is not supported", "return the value instead"),
-    "Match": ("`match` is not supported", "use `if`"),
-    "With": ("`with` is not supported", "open the context around the call of the derivative"),
-    "Try": ("`try` is not supported", "catch errors around the call of the derivative"),
-    "TryStar": ("`try` is not supported", "catch errors around the call of the derivative"),
-}
-
-
-def _refusal(node: ast.stmt) -> tuple[str, str | None]:
-    """Why a statement is not supported, and what to write instead."""
-    kind = type(node).__name__
-    return _STATEMENTS.get(kind, (f"`{kind.lower()}` is not supported", None))
 
 
 __all__ = ["Lowerer", "Static", "lower"]

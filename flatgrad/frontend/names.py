@@ -33,9 +33,9 @@ from flatgrad.frontend.resolve import (
     structure,
 )
 from flatgrad.frontend.source import Source
-from flatgrad.frontend.values import ControlFlow, like, number_in, read, wrap
+from flatgrad.frontend.values import ControlFlow, Loop, Poison, Unroll, like, number_in, read, wrap
 from flatgrad.ir.builder import Builder
-from flatgrad.ir.ops import Origin, Value
+from flatgrad.ir.ops import Block, Origin, Value
 from flatgrad.ir.types import Scalar, Type
 from flatgrad.primitives.symbolic import NeedStatic, Symbol
 
@@ -49,10 +49,13 @@ class Shared:
 
     `names` are those of the parameters; `imported` what was captured, by where it came from;
     `outside` the lists and dicts that belong to the user; `frames` the variables of each function
-    on the way to the present call.
+    on the way to the present call. `loops` tells which loop an index or carried int belongs to.
+    `plain` are the results of loops and branches that are numbers, never arrays of no axes;
+    `aliased` those which may be an array of no axes that another name holds.
     """
 
     builder: Builder
+    root: Block
     captures: Captures = field(default_factory=Captures)
     hidden_type: Callable[[str, Any], Type] | None = None
     depth: int = 0
@@ -61,6 +64,9 @@ class Shared:
     outside: dict[int, Any] = field(default_factory=dict)
     frames: list[dict[str, Any]] = field(default_factory=list)
     hidden_values: set[Value] = field(default_factory=set)
+    loops: dict[Value, Loop] = field(default_factory=dict)
+    plain: set[Value] = field(default_factory=set)
+    aliased: set[Value] = field(default_factory=set)
 
 
 class NameLowerer:
@@ -103,6 +109,7 @@ class NameLowerer:
             span,
             help="pass it as an int argument, a string or a constant",
         )
+        self.unroll_for(needed.symbol.value)
         root = self.integer_root(needed.symbol.value)
         if root is None:
             raise refusal from None
@@ -112,7 +119,7 @@ class NameLowerer:
 
     def integer_root(self, value: Value) -> Value | None:
         """A parameter that may be an int, if `value` is computed from such alone."""
-        if value in self.builder.block.params:
+        if value in self.shared.root.params:
             kind = value.type
             number = isinstance(kind, Scalar) and (kind.weak or kind.dtype == "int64")
             return value if number and value not in self.shared.hidden_values else None
@@ -121,6 +128,31 @@ class NameLowerer:
             return None
         roots = [self.integer_root(item) for item in op.operands if isinstance(item, Value)]
         return None if None in roots or not roots else roots[0]
+
+    def unroll_for(self, value: Value) -> None:
+        """Give up a loop in the program for its trips one by one, if `value` is then known."""
+        loops: list[Loop] = []
+        if self.integer_sources(value, loops):
+            for loop in loops:
+                if loop.unrollable:
+                    raise Unroll(loop)
+            for bound in (bound for loop in loops for bound in loop.bounds):
+                root = self.integer_root(bound.value)
+                if root is not None:
+                    raise NeedStatic(Symbol(root, self.builder), "the length of a loop")
+
+    def integer_sources(self, value: Value, loops: list[Loop]) -> bool:
+        """Whether `value` is computed from loops' integers and int parameters alone."""
+        if value in self.shared.loops:
+            loops.append(self.shared.loops[value])
+            return True
+        if value in self.shared.root.params:
+            return self.integer_root(value) is not None
+        op = self.builder.made.get(value)
+        if op is None or op.result.type.ndim:
+            return False
+        inputs = [item for item in op.operands if isinstance(item, Value)]
+        return bool(inputs) and all(self.integer_sources(item, loops) for item in inputs)
 
     def refuse(self, node: ast.AST, code: str, message: str, help: str | None = None) -> Exception:
         """An error at `node`."""
@@ -134,7 +166,10 @@ class NameLowerer:
                 raise self.refuse(
                     node, "unsupported-expression", f"{_describe(node)} is not supported"
                 )
-            return method(node)
+            found = method(node)
+            if isinstance(found, Poison):
+                raise self.refuse(node, found.code, found.message, found.help)
+            return found
 
     def operand(self, node: ast.expr) -> Any:
         """An expression as an argument of an operation: arrays are read."""
@@ -199,7 +234,7 @@ class NameLowerer:
             read = lambda: number_in(outer())  # noqa: E731
             value = value[()]
         made = Value(self.shared.hidden_type(name, value), name, kept=True)
-        self.builder.block.params += (made,)
+        self.shared.root.params += (made,)
         for axis, size in enumerate(made.type.shape):
             if not isinstance(size, int):
                 self.builder.lengths[size.name] = (made, axis)

@@ -36,13 +36,30 @@ SURE = frozenset(
 class Buffer:
     """One piece of memory: its current version, and how often it was written.
 
-    `fixed` says why it may not be written; `lost` why its content is no longer known.
+    `fixed` says why it may not be written; `lost` why its content is no longer known. `shares`
+    are buffers that stand for the same memory on some path: a write to one loses the others.
     """
 
     current: Symbol
     writes: int = 0
     fixed: str | None = None
     lost: str | None = None
+    shares: set[Buffer] = field(default_factory=set)
+
+    def may_share(self, others: set[Buffer]) -> None:
+        """This may be the memory of `others`, or of what those may share."""
+        found = set().union(*[{other, *other.shares} for other in others]) - {self}
+        self.shares |= found
+        for other in found:
+            other.shares.add(self)
+            self.fixed = self.fixed or other.fixed
+
+    def wrote(self) -> None:
+        """Count a write; what may share the memory is not known any more."""
+        self.writes += 1
+        for other in self.shares:
+            other.writes += 1
+            other.lost = "what may share its memory was written"
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +139,7 @@ class Ref:
         if any(_is_read_only(step) for step in self.steps):
             raise _cannot_follow(self.steps[-1], symbol)
         # Only this view is known from here on; what it was taken of may have changed with it.
-        self.buffer.writes += 1
+        self.buffer.wrote()
         self.buffer.lost = "a view of it was written"
         self.buffer, self.steps = Buffer(symbol), ()
         self.cached = None
@@ -134,7 +151,7 @@ class Ref:
         for level, step in zip(reversed(levels), reversed(self.steps), strict=False):
             symbol = _put(level, step, symbol)
         self.buffer.current = symbol
-        self.buffer.writes += 1
+        self.buffer.wrote()
 
 
 def _take(symbol: Symbol, step: Step) -> Symbol:

@@ -6,10 +6,12 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from flatgrad.errors import error
 from flatgrad.frontend.refs import Buffer, Ref, is_view_without_axes, located
 from flatgrad.ir.ops import Value
 from flatgrad.ir.types import Scalar
@@ -21,8 +23,38 @@ VIEWS = frozenset(
 )  # fmt: skip
 """Functions defined through others whose results are views in NumPy, too."""
 
+
 class ControlFlow(Exception):
     """Control left a block by a statement of the user's."""
+
+
+RETURNED, VALUE = "<returned>", "<returned value>"
+"""Variables for `return` inside a loop: the loop is left, and what follows it returns."""
+
+
+@dataclass(frozen=True, slots=True)
+class Poison:
+    """Stands for a variable that has no one value here; refused where it is read."""
+
+    code: str
+    message: str
+    help: str | None = None
+
+
+@dataclass(eq=False, slots=True)
+class Loop:
+    """A loop under construction: whether it may be unrolled instead, and its symbolic bounds."""
+
+    unrollable: bool
+    bounds: tuple[Symbol, ...] = ()
+
+
+class Unroll(ControlFlow):
+    """A value that depends on the trip is needed while compiling."""
+
+    def __init__(self, loop: Loop) -> None:
+        super().__init__()
+        self.loop = loop
 
 
 def place(result: Any, sources: dict[Value, Ref], whole: bool) -> Any:
@@ -118,6 +150,8 @@ def read(found: Any) -> Any:
             return [read(item) for item in found]
         case dict():
             return {key: read(item) for key, item in found.items()}
+        case Poison():
+            raise error(found.code, found.message, help=found.help)
     return found
 
 

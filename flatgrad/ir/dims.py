@@ -146,14 +146,14 @@ def slice_length(size: Size, start: Bound, stop: Bound, step: Bound) -> Size:
         return _stretch(size, start or 0, stop)
     if step is None:
         first, last = start or 0, size if stop is None else stop
-        if all(map(_never_negative, (first, last - first, size - last))):
+        if all(map(never_negative, (first, last - first, size - last))):
             return last - first
     if all(not isinstance(part, Dim) for part in (size, start, stop, step)):
         return len(range(*slice(start, stop, step).indices(size)))  # type: ignore[arg-type]
     return Dim.atom(SliceLength(size, (start, stop, step)))
 
 
-def _never_negative(size: Size) -> bool:
+def never_negative(size: Size) -> bool:
     """Whether this is certainly a length; an int argument, `?n`, may be negative."""
     if isinstance(size, int):
         return size >= 0

@@ -2,18 +2,22 @@
 
     DIM(x, 0)          written x.shape[0]
     IDENTITY(x)        a second name for the same value: grad_s2 = grad_s3
+    TRIPS(a, b, 1)     how often `for i in range(a, b, 1)` runs
+    PUSH(tape, v, k)   a growing tape with v at position k
 """
 
 from __future__ import annotations
 
 import numpy as np
 
-from flatgrad.ir.dims import product
+from flatgrad.ir.dims import never_negative, opaque, product, without
+from flatgrad.ir.ops import Const
 from flatgrad.ir.types import Array, Scalar
+from flatgrad.primitives.index import set_item
 from flatgrad.primitives.registry import call, linear, method, primitive, vjp
-from flatgrad.primitives.samples import A
+from flatgrad.primitives.samples import A, I
 from flatgrad.primitives.symbolic import DIM, REQUIRE_EQUAL, SIZE
-from flatgrad.primitives.typerules import fail, normalize_axis
+from flatgrad.primitives.typerules import argument, fail, fresh_size, normalize_axis
 
 
 @primitive(DIM, name="dim", derivative=False, samples=lambda: [call(A(3, 1), 1)])
@@ -122,3 +126,62 @@ for _dtype in (np.float32, np.float64):
     @vjp(_dtype)
     def _(grad_y, y, x):
         return grad_y
+
+
+def TRIPS(start, stop, step):
+    """How many trips a loop over `range(start, stop, step)` makes."""
+    return len(range(start, stop, step))
+
+
+def _by_shape(size):
+    """Whether a bound follows from the shapes of the arguments."""
+    return size is not None and not isinstance(size, int) and not opaque(size)
+
+
+@primitive(TRIPS, name="trips", derivative=False, samples=lambda: [call(I(1), I(7), I(2))])
+def _(start, stop, step, /):
+    plain = isinstance(start.size, int) and start.size == 0 and step.size == 1
+    if plain and stop.size is not None and never_negative(stop.size) and not opaque(stop.size):
+        return Scalar("int64", weak=True, size=stop.size)
+    if isinstance(start.size, int) and start.size > 0 and step.size == 1 and _by_shape(stop.size):
+        return Scalar("int64", weak=True, size=without(stop.size, start.size))
+    bounds = [argument(name) for name in ("start", "stop", "step")]
+    key = tuple([bound.value if isinstance(bound, Const) else bound for bound in bounds])
+    return Scalar("int64", weak=True, size=fresh_size(None if None in key else ("trips", key)))
+
+
+def PUSH(tape, value, position):
+    """The tape with `value` at `position`, longer if there is no room.
+
+    An array with as many axes as the tape takes as many places as it is long.
+    """
+    count = len(value) if np.ndim(value) == tape.ndim else 1
+    room = len(tape)
+    if position + count > room:
+        room = max(2 * room, position + count, 16)
+    longer = np.empty((room, *tape.shape[1:]), tape.dtype)
+    longer[: len(tape)] = tape
+    longer[position : position + count] = value
+    return longer
+
+
+@primitive(
+    PUSH,
+    name="push",
+    dynamic=("position",),
+    in_place="tape",
+    samples=lambda: [call(A(4), A(), 2), call(A(5), A(3), 1), call(A(4, 2), A(2), 3)],
+)
+def _(tape, value, /, position):
+    return Array(tape.dtype, (fresh_size(), *tape.shape[1:]))
+
+
+linear(PUSH)
+
+
+@vjp(PUSH)
+def _(grad_y, y, tape, value, *, position):
+    ragged = value.ndim == tape.ndim
+    index = slice(position, position + value.shape[0]) if ragged else position
+    grad_value = grad_y[index]
+    return set_item(grad_y, 0.0, index), grad_value

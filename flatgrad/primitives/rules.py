@@ -8,6 +8,7 @@ from flatgrad.primitives import (  # noqa: F401
     index,
     join,
     linalg,
+    logic,
     math,
     nn,
     order,

@@ -72,11 +72,18 @@ class Branches:
         """An operand by its name."""
         return op.operands[op.arguments[name].index]
 
-    def settled(self, value: Value) -> None:
-        """All contributions to an adjoint are there; a single one hands on its conditions."""
+    def settled(self, value: Value, contributions: int) -> None:
+        """All contributions to an adjoint are there; a single one hands on its conditions.
+
+        What came through a loop or a branch of the program has passed here unseen.
+        """
         coming = self.coming.pop(value, [])
-        if len(coming) == 1 and coming[0]:
+        if contributions == 1 and len(coming) == 1 and coming[0]:
             self.masks[value] = coming[0]
+
+    def mixed(self, value: Value) -> None:
+        """A contribution that is a sum of several holds under no one condition."""
+        self.coming[value].append(())
 
 
 def has_poles(op: Apply) -> bool:

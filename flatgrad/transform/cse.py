@@ -12,36 +12,84 @@ from collections.abc import Hashable
 from dataclasses import replace
 from typing import Any
 
-from flatgrad.ir.ops import Apply, Block, Const, Function, Op, Operand, Slot, Value
+from flatgrad.ir.ops import (
+    Apply,
+    Block,
+    Const,
+    For,
+    Function,
+    Op,
+    Operand,
+    Slot,
+    Value,
+    While,
+    blocks_of,
+)
 from flatgrad.primitives.symbolic import REQUIRE_EQUAL
+from flatgrad.transform.clone import all_ops, picked, rewired_apply, rewired_outside, with_blocks
 
 
 def merge_common(fn: Function) -> Function:
     """The function with unnamed repetitions of a computation replaced by the first."""
-    replaced: dict[Value, Operand] = {}
-    first: dict[Hashable, Value] = {}
-    checked: set[Hashable] = set()
-    buffers = set(filter(None, map(_written, fn.body.ops)))
+    buffers: set[Operand] = set()
+    for op in all_ops(fn.body):
+        buffers |= _buffers(op)
+    return replace(fn, body=_merged(fn.body, {}, {}, buffers))
+
+
+def _merged(
+    block: Block,
+    replaced: dict[Value, Operand],
+    first: dict[Hashable, Value | None],
+    buffers: set[Operand],
+) -> Block:
+    """A block in which what blocks around it have computed (`first`) is not computed again.
+
+    `first` maps a check that has no result to None.
+    """
     ops: list[Op] = []
-    for op in fn.body.ops:
+    for op in block.ops:
         if not isinstance(op, Apply):
-            ops.append(op)
+            ops.append(_merged_inside(op, replaced, first, buffers))
             continue
-        op = rewired(op, replaced)
+        op = rewired_apply(op, replaced)
         key = None if buffers.intersection(op.results) else _key(op)
         if key is None:
             ops.append(op)
-        elif not op.results:
-            if key not in checked:
-                ops.append(op)
-            checked.add(key)
+        elif key in first and (known := first[key]) is None:
+            continue
         elif key in first and not op.result.kept:
-            replaced[op.result] = first[key]
+            assert known is not None
+            replaced[op.result] = known
         else:
-            first.setdefault(key, op.result)
+            first.setdefault(key, op.result if op.results else None)
             ops.append(op)
-    yields = tuple(replaced.get(item, item) for item in fn.body.yields)  # type: ignore[arg-type]
-    return replace(fn, body=Block(fn.body.params, ops, yields))
+    return Block(block.params, ops, tuple([picked(item, replaced) for item in block.yields]))
+
+
+def _merged_inside(
+    op: Op,
+    replaced: dict[Value, Operand],
+    first: dict[Hashable, Value | None],
+    buffers: set[Operand],
+) -> Op:
+    """A branch or loop whose blocks have been merged: what they compute stays inside them."""
+
+    def merged(block: Block) -> Block:
+        return _merged(block, replaced, dict(first), buffers)
+
+    return with_blocks(rewired_outside(op, replaced), merged)
+
+
+def _buffers(op: Op) -> set[Operand]:
+    """The arrays that an operation writes to, or that a loop may write to from trip to trip."""
+    if isinstance(op, Apply):
+        written = _written(op)
+        return set() if written is None else {written}
+    found: set[Operand] = set(op.inits) if isinstance(op, For | While) else set()
+    for inner in blocks_of(op):
+        found |= set(inner.yields)
+    return {o for o in found if isinstance(o, Value) and o.type.ndim}
 
 
 def _written(op: Op) -> Operand | None:
@@ -49,14 +97,6 @@ def _written(op: Op) -> Operand | None:
     if not isinstance(op, Apply) or op.primitive.in_place is None:
         return None
     return op.operands[op.arguments[op.primitive.in_place].index]
-
-
-def rewired(op: Apply, replaced: dict[Value, Operand]) -> Apply:
-    """`op` reading the replacements."""
-    if not any(operand in replaced for operand in op.operands):
-        return op
-    operands = tuple(replaced.get(o, o) for o in op.operands)  # type: ignore[arg-type]
-    return replace(op, operands=operands)
 
 
 def _key(op: Apply) -> Hashable | None:

@@ -14,10 +14,23 @@ from typing import Any
 
 import numpy as np
 
-from flatgrad.analysis.activity import varied
+from flatgrad.analysis.activity import carried_params, varied
 from flatgrad.errors import error
 from flatgrad.ir.builder import Builder
-from flatgrad.ir.ops import Apply, Block, Const, Function, Operand, Origin, Value, substitute
+from flatgrad.ir.ops import (
+    Apply,
+    Block,
+    Const,
+    For,
+    Function,
+    If,
+    Op,
+    Operand,
+    Origin,
+    Value,
+    While,
+    substitute,
+)
 from flatgrad.primitives.core import ASTYPE
 from flatgrad.primitives.registry import Primitive
 from flatgrad.primitives.symbolic import (
@@ -27,6 +40,7 @@ from flatgrad.primitives.symbolic import (
     is_number,
     rule_arguments,
 )
+from flatgrad.transform.clone import twin
 from flatgrad.transform.reverse import times
 
 
@@ -47,10 +61,7 @@ def forward(fn: Function, wrt: Sequence[Value]) -> tuple[Function, list[Operand]
     pushed.tangent = {
         value: Symbol(dot, builder) for value, dot in zip(wrt, dots, strict=True)
     }
-    for op in fn.body.ops:
-        body.ops.append(op)
-        if isinstance(op, Apply) and op.primitive.derivative and len(op.results) == 1:
-            pushed.visit(op)
+    pushed.walk(fn.body)
     tangents = [pushed.of_result(result) for result in fn.results]
     requirements = fn.requirements + builder.requirements
     return replace(fn, body=body, requirements=requirements), tangents
@@ -63,6 +74,63 @@ class _Push:
         self.builder = builder
         self.varied = varied_values
         self.tangent: dict[Value, Symbol] = {}
+
+    def walk(self, block: Block) -> None:
+        """Append the operations of a block, each followed by its tangents."""
+        for op in block.ops:
+            match op:
+                case Apply():
+                    self.builder.block.ops.append(op)
+                    if op.primitive.derivative and len(op.results) == 1:
+                        self.visit(op)
+                case If():
+                    self.visit_if(op)
+                case For() | While():
+                    self.visit_loop(op)
+
+    def inside(self, block: Block, extra: Sequence[int]) -> Block:
+        """A nested block that yields also the tangents of its yields number `extra`."""
+        with self.builder.inside(Block(block.params)) as new:
+            self.walk(block)
+            dots = [self.of_result(block.yields[k]) for k in extra]
+        new.yields = (*block.yields, *dots)
+        return new
+
+    def carried(self, value: Value) -> Value:
+        """A new value that a loop or branch hands on as the tangent of `value`."""
+        dot = Value(value.type, f"dot_{value.name}", kept=True)
+        dot.of = ("dot", value)
+        self.tangent[value] = Symbol(dot, self.builder)
+        return dot
+
+    def visit_if(self, op: If) -> None:
+        """The tangents of what a branch yields are yields of it."""
+        extra = [k for k, result in enumerate(op.results) if result in self.varied]
+        then, orelse = (self.inside(block, extra) for block in (op.then, op.orelse))
+        dots = tuple([self.carried(op.results[k]) for k in extra])
+        new = replace(op, then=then, orelse=orelse, results=(*op.results, *dots))
+        self.builder.block.ops.append(new)
+
+    def visit_loop(self, op: For | While) -> None:
+        """The tangents of varied carried variables are carried, too."""
+        params = carried_params(op)
+        extra = [k for k, param in enumerate(params) if param in self.varied]
+        inits = tuple([self.of_result(op.inits[k]) for k in extra])
+        entering = tuple([self.carried(params[k]) for k in extra])
+        flags = len(op.body.yields) - len(params)
+        body = self.inside(op.body, [flags + k for k in extra])
+        body.params = (*op.body.params, *entering)
+        results = (*op.results, *[self.carried(op.results[k]) for k in extra])
+        new: Op
+        if isinstance(op, For):
+            new = replace(op, inits=(*op.inits, *inits), body=body, results=results)
+        else:
+            seen = (*op.condition.params, *[twin(dot) for dot in entering])
+            test = Block(seen, op.condition.ops, op.condition.yields)
+            new = replace(
+                op, inits=(*op.inits, *inits), condition=test, body=body, results=results
+            )
+        self.builder.block.ops.append(new)
 
     def visit(self, op: Apply) -> None:
         """The tangent of the result of one operation."""
@@ -150,7 +218,7 @@ class _Push:
     def zero(self, operand: Operand) -> Any:
         """The tangent of something that does not vary."""
         if isinstance(operand, Const) or operand.type.ndim == 0:
-            return 0.0
+            return np.float32(0.0) if operand.type.dtype == "float32" else 0.0
         return np.zeros_like(Symbol(operand, self.builder))
 
     def of(self, operand: Operand) -> Symbol | None:

@@ -6,43 +6,84 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
 
+from flatgrad.analysis.activity import slots
 from flatgrad.ir.builder import Builder
-from flatgrad.ir.ops import Apply, Block, Function, Operand, Origin, Slot, Value
+from flatgrad.ir.ops import (
+    Apply,
+    Block,
+    For,
+    Function,
+    If,
+    Operand,
+    Origin,
+    Slot,
+    Value,
+    While,
+)
 from flatgrad.primitives.symbolic import Symbol, apply_function
 
 
 def separate_results(fn: Function) -> Function:
     """The function with copies where two results, or a result and a parameter, may share memory."""
-    roots = _roots(fn)
+    roots: dict[Value, set[Value]] = {}
+    _find_roots(fn.body, roots)
     block = Block(fn.params, list(fn.body.ops), ())
     builder = Builder(block, fn.lengths)
     seen: set[Value] = set(fn.params)
     results: list[Operand] = []
     for item in fn.results:
         if isinstance(item, Value) and item.type.ndim:
-            root = roots.get(item, item)
-            if root in seen:
+            own = roots.get(item, {item})
+            if own & seen:
                 with builder.at(Origin(None, "return", "copy"), item.name):
                     x = Symbol(item, builder)
                     copied = apply_function(np.copy, (x,), {}, builder, spelling="method")
                 results.append(copied.value)
                 continue
-            seen.add(root)
+            seen |= own
         results.append(item)
     return replace(fn, body=Block(fn.params, block.ops, tuple(results)))
 
 
-def _roots(fn: Function) -> dict[Value, Value]:
-    """For each value that may be a view, the value whose memory it may share."""
-    roots: dict[Value, Value] = {}
-    for op in fn.body.ops:
-        if isinstance(op, Apply) and op.primitive.alias is not None:
-            slot = op.arguments[op.primitive.alias]
-            operand = op.operands[slot.index] if isinstance(slot, Slot) else None
-            if isinstance(operand, Value):
-                roots[op.results[0]] = roots.get(operand, operand)
-    return roots
+def _find_roots(block: Block, roots: dict[Value, set[Value]]) -> None:
+    """For each value that may share memory with others, those in whose memory it may lie."""
+    for op in block.ops:
+        match op:
+            case Apply():
+                if op.primitive.alias is not None:
+                    slot = op.arguments[op.primitive.alias]
+                    operand = op.operands[slot.index] if isinstance(slot, Slot) else None
+                    if isinstance(operand, Value):
+                        roots[op.results[0]] = roots.get(operand, {operand})
+            case If():
+                for inner in (op.then, op.orelse):
+                    _find_roots(inner, roots)
+                for result, *yields in zip(
+                    op.results, op.then.yields, op.orelse.yields, strict=True
+                ):
+                    _join(result, yields, roots)
+            case For() | While():
+                before = -1
+                while before != (before := _count(op, roots)):
+                    _find_roots(op.body, roots)
+                    for init, param, item, result in slots(op):
+                        _join(param, [init, item], roots)
+                        _join(result, [init, item], roots)
+
+
+def _count(op: For | While, roots: dict[Value, set[Value]]) -> int:
+    return sum(len(roots.get(param, ())) for param in op.body.params)
+
+
+def _join(value: Value, sources: Sequence[Operand], roots: dict[Value, set[Value]]) -> None:
+    """`value` is one of `sources`."""
+    if value.type.ndim:
+        found = roots.setdefault(value, set())
+        for source in sources:
+            if isinstance(source, Value):
+                found |= roots.get(source, {source})

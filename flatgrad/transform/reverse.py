@@ -36,6 +36,7 @@ from flatgrad.primitives.symbolic import (
     symbol_of,
 )
 from flatgrad.transform.branches import Branches
+from flatgrad.transform.structured import Context, visit_structured
 
 
 def reverse(
@@ -50,60 +51,76 @@ def reverse(
     UnsupportedError
         If an active value passes through an operation without a derivative rule.
     """
-    body = Block(fn.params, list(fn.body.ops), fn.body.yields)
-    sweep = _Sweep(Builder(body, fn.lengths), fn, list(wrt), fn.results[output])
-    adjoints = sweep.run(seed)
-    requirements = fn.requirements + sweep.builder.requirements
-    return replace(fn, body=body, requirements=requirements), adjoints
+    back = Block()
+    builder = Builder(back, fn.lengths)
+    context = Context(fn, builder, set(wrt), active(fn.body, wrt, [fn.results[output]]))
+    sweep = _Sweep(context, fn.body, visible=())
+    sweep.await_all()
+    sweep.plant(fn.results[output], seed)
+    sweep.run()
+    adjoints = [sweep.gradient(value) for value in wrt]
+    ops = [*context.rebuilt(fn.body).ops, *back.ops]
+    body = Block(fn.params, ops, fn.body.yields)
+    return replace(fn, body=body, requirements=fn.requirements + builder.requirements), adjoints
 
 
 class _Sweep:
-    """One backward sweep over a block."""
+    """One backward sweep over a block, writing to the builder's current block."""
 
-    def __init__(
-        self, builder: Builder, fn: Function, wrt: list[Value], output: Operand
-    ) -> None:
-        self.builder = builder
-        self.ops: list[Op] = list(fn.body.ops)
-        self.wrt = wrt
-        self.output = output
-        self.active = active(fn.body, wrt, [output])
+    def __init__(self, context: Context, block: Block, visible: tuple[Value, ...]) -> None:
+        self.context = context
+        self.builder = context.builder
+        self.block = block
+        self.visible = visible
+        self.wrt = context.wrt
+        self.active = context.active
         self.pending: dict[Value, int] = defaultdict(int)
         self.contributions: dict[Value, list[Any]] = defaultdict(list)
         self.adjoint: dict[Value, Any] = {}
-        self.named: set[Value] = set()
-        self.branches = Branches(builder)
+        self.branches = Branches(self.builder)
 
-    def run(self, seed: Operand | None) -> list[Operand]:
-        """Sweep; the adjoints of `wrt`."""
-        for op in self.ops:
+    def nested(self, block: Block, op: Op) -> _Sweep:
+        """The sweep of a block that `op` holds."""
+        before = self.block.ops[: self.block.ops.index(op)]
+        results = [value for earlier in before for value in earlier.results]
+        inner = _Sweep(self.context, block, (*self.visible, *self.block.params, *results))
+        inner.await_all()
+        return inner
+
+    def await_all(self) -> None:
+        """Count the operations from which each value gets contributions."""
+        for op in self.block.ops:
             for value in self.active_operands(op):
                 self.pending[value] += 1
-        self.plant(seed)
-        for op in reversed(self.ops):
+
+    def run(self) -> None:
+        """Sweep: afterwards `adjoint` has what was asked of the block's operations."""
+        for op in reversed(self.block.ops):
             if any(result in self.adjoint for result in op.results):
                 self.visit(op)
             self.finish(op)
-        return [self.gradient(value) for value in self.wrt]
 
     def active_operands(self, op: Op) -> list[Value]:
-        """The operands of `op` that get adjoints from it, once each, parameters first."""
-        if not (isinstance(op, Apply) and any(result in self.active for result in op.results)):
-            return []
-        found = [o for o in op.operands if isinstance(o, Value) and o in self.active]
-        unique = list(dict.fromkeys(found))
-        return sorted(unique, key=lambda value: value not in self.wrt)
+        """The values that get adjoints from `op`, once each, parameters first."""
+        return sorted(self.context.awaiting(op), key=lambda value: value not in self.wrt)
 
-    def plant(self, seed: Operand | None) -> None:
+    def plant(self, output: Operand, seed: Operand | None) -> None:
         """The adjoint of the output itself."""
-        if self.output not in self.active:
+        if output not in self.active:
             return
-        assert isinstance(self.output, Value)
-        name = f"grad_{self.output.name}"
+        assert isinstance(output, Value)
+        name = f"grad_{output.name}"
         with self.builder.at(Origin(None, "backward", "seed"), name):
             start = symbol_of(seed, self.builder) if seed is not None else 1.0
-            self.contributions[self.output].append(start)
-            self.settle(self.output)
+            self.contributions[output].append(start)
+            self.settle(output)
+
+    def settle_planted(self) -> None:
+        """The adjoints to which no operation of the block will add."""
+        for value in list(self.contributions):
+            if self.pending[value] == 0:
+                with self.builder.at(Origin(None, "backward", "yield"), _part(value)):
+                    self.settle(value)
 
     def copied(self, symbol: Any, name: str) -> Symbol:
         """A second name for a value."""
@@ -116,7 +133,9 @@ class _Sweep:
 
     def visit(self, op: Op) -> None:
         """The contributions of one operation."""
-        assert isinstance(op, Apply)
+        if not isinstance(op, Apply):
+            visit_structured(self, op)
+            return
         rule = op.primitive.name
         result = op.result
         for operand, contribution in self.pull(op, self.adjoint[result]):
@@ -127,10 +146,10 @@ class _Sweep:
     def finish(self, op: Op) -> None:
         """The adjoints that are complete now: also an operation without an adjoint was awaited."""
         for value in self.active_operands(op):
-            assert isinstance(op, Apply)
             self.pending[value] -= 1
             if self.pending[value] == 0:
-                origin = Origin(op.origin.span, "backward", op.primitive.name)
+                rule = op.primitive.name if isinstance(op, Apply) else "adjoint"
+                origin = Origin(op.origin.span, "backward", rule)
                 with self.builder.at(origin, _part(value)):
                     self.settle(value)
 
@@ -180,15 +199,15 @@ class _Sweep:
                     help="make the value an int, or compute it without the differentiated inputs",
                 )
 
-    def settle(self, value: Value) -> None:
-        """Add up the contributions of `value` and give the sum its name."""
-        self.branches.settled(value)
+    def partial(self, value: Value) -> Any:
+        """Take the sum of the contributions so far; None if there are none."""
+        self.branches.mixed(value)
         dense: list[Any] = []
         sparse: list[Any] = []
         for contribution in self.contributions.pop(value, []):
             (sparse if self.is_scatter(contribution) else dense).append(contribution)
         if not dense and not sparse:
-            return
+            return None
         total = dense[0] if dense else None
         for contribution in dense[1:]:
             total = total + contribution
@@ -199,14 +218,26 @@ class _Sweep:
                 total = total + contribution
             else:
                 total = self.scattered(total, contribution)
+        return total
+
+    def settle(self, value: Value) -> None:
+        """Add up the contributions of `value` and give the sum its name."""
+        self.branches.settled(value, len(self.contributions.get(value, ())))
+        total = self.partial(value)
+        if total is None:
+            return
+        if isinstance(total, Symbol) and self.context.carries(total.value, value):
+            self.adjoint[value] = total
+            return
+        named = self.context.named
         name = f"grad_{value.name}"
-        if value in self.wrt:
+        if value in self.wrt and not self.visible:
             total = self.owned(total, value)
         if value.kept or value in self.wrt:
             total = self.name_it(total, name)
-        elif isinstance(total, Symbol) and not total.value.kept and total.value not in self.named:
+        elif isinstance(total, Symbol) and not total.value.kept and total.value not in named:
             total.value.name = name
-            self.named.add(total.value)
+            named.add(total.value)
         if isinstance(total, Symbol) and total.value.of is None:
             total.value.of = ("grad", value)
         self.adjoint[value] = total

@@ -26,7 +26,13 @@ from flatgrad.primitives.registry import PRIMITIVES
 from flatgrad.primitives.symbolic import DIM, SIZE, Symbol, apply_function, symbol_of
 from flatgrad.primitives.typerules import normalize_axes
 from flatgrad.transform.branches import where_once
-from flatgrad.transform.cse import rewired
+from flatgrad.transform.clone import (
+    all_reads,
+    picked,
+    rewired_apply,
+    rewired_outside,
+    with_blocks,
+)
 
 
 def simplify(fn: Function) -> Function:
@@ -49,14 +55,29 @@ class _Simplifier:
             self.see(param)
 
     def run(self) -> Function:
-        for op in self.fn.body.ops:
-            if isinstance(op, Apply):
-                self.visit(rewired(op, self.replaced))
-            else:
-                self.builder.block.ops.append(op)
-        yields = tuple(self.replaced.get(item, item) for item in self.fn.results)  # type: ignore[arg-type]
         block = self.builder.block
+        self.walk(self.fn.body)
+        yields = tuple([picked(item, self.replaced) for item in self.fn.results])
         return replace(self.fn, body=Block(self.fn.params, block.ops, yields))
+
+    def walk(self, block: Block) -> None:
+        """Append the operations of a block to the builder's, simplified."""
+        for op in block.ops:
+            if isinstance(op, Apply):
+                self.visit(rewired_apply(op, self.replaced))
+            else:
+                new = with_blocks(rewired_outside(op, self.replaced), self.inside)
+                self.builder.block.ops.append(new)
+
+    def inside(self, block: Block) -> Block:
+        """A block of a branch or loop, simplified: what is seen in it is not known outside."""
+        by_shape, self.by_shape = self.by_shape, dict(self.by_shape)
+        made, self.builder.made = self.builder.made, {}
+        with self.builder.inside(Block(block.params)) as new:
+            self.walk(block)
+        new.yields = tuple([picked(item, self.replaced) for item in block.yields])
+        self.by_shape, self.builder.made = by_shape, made
+        return new
 
     def see(self, value: Value) -> None:
         """Remember the first array with a name for each shape."""
@@ -140,13 +161,9 @@ class _Simplifier:
 
 def _count_uses(fn: Function) -> dict[Value, int]:
     uses: dict[Value, int] = {}
-    for op in fn.body.ops:
-        for operand in op.operands if isinstance(op, Apply) else ():
-            if isinstance(operand, Value):
-                uses[operand] = uses.get(operand, 0) + 1
-    for item in fn.results:
-        if isinstance(item, Value):
-            uses[item] = uses.get(item, 0) + 1
+    for operand in all_reads(fn.body):
+        if isinstance(operand, Value):
+            uses[operand] = uses.get(operand, 0) + 1
     return uses
 
 
@@ -299,8 +316,8 @@ def spread_last(s: _Simplifier, op: Apply) -> Any:
 
 def spread_shape(s: _Simplifier, spread: Apply, op: Apply) -> tuple[Any, ...] | None:
     """The lengths of the result of `op`, if those of the broadcast that it reads tell them."""
-    sizes = s.symbols(spread)
-    given = substitute(spread.arguments["shape"], sizes.__getitem__)
+    symbols = s.symbols(spread)
+    given = substitute(spread.arguments["shape"], symbols.__getitem__)
     shape = tuple(given) if isinstance(given, tuple | list) else (given,)
     if op.primitive.function is np.expand_dims:
         for axis in sorted(normalize_axes(op.arguments["axis"], op.result.type.ndim)):

@@ -26,7 +26,7 @@ def derivative_cases(first: int | None):
     return [
         (primitive, sample, k)
         for primitive in ALL
-        if primitive.derivative and primitive.vjp or primitive.partials
+        if (primitive.derivative and primitive.vjp) or primitive.partials
         for k, sample in enumerate(list(primitive.samples())[:first])
     ]
 

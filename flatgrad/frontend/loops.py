@@ -1,0 +1,233 @@
+"""Loops: a `for` over numbers or arrays becomes a For, a `while` a While, whatever its length.
+
+    for i in range(n):        %y = for %i in (0, %n, 1) carrying (%y_1 = 1.0) {
+        y = y * x[i]            %item = getitem(%x, %i)   %y_2 = mul(%y_1, %item)   yield %y_2 }
+
+What a trip hands to the next is found by lowering the body until nothing changes (`carried.py`).
+"""
+
+from __future__ import annotations
+
+import ast
+from functools import partial
+from typing import Any
+
+from flatgrad.frontend.carried import Carrying
+from flatgrad.frontend.control import Break, Continue, Returned, Unrolled
+from flatgrad.frontend.state import State
+from flatgrad.frontend.trips import TripLowerer, Trips
+from flatgrad.frontend.values import RETURNED, VALUE, Loop, Poison, Unroll
+from flatgrad.ir.dims import Dim
+from flatgrad.ir.ops import Block, Const, For, Operand, Value, While
+from flatgrad.ir.types import Scalar
+from flatgrad.primitives.logic import NOT
+from flatgrad.primitives.symbolic import Symbol, apply_function, operand_of
+from flatgrad.primitives.typerules import fresh_size
+
+MOST_UNROLLED = 1000
+
+
+class LoopLowerer(TripLowerer):
+    """Evaluates loops."""
+
+    def exec_For(self, node: ast.For) -> None:
+        with self.at(node.iter):
+            found = self.trips(node.iter)
+        if isinstance(found, list):
+            self.unrolled(node, found)
+            return
+        if found.static is not None and not len(found.static):
+            self.body(node.orelse)
+            return
+        known = found.static
+        unrollable = known is not None and len(known) <= MOST_UNROLLED
+        bounds = tuple(x for x in (found.start, found.stop, found.step) if isinstance(x, Symbol))
+        loop = Loop(unrollable, bounds)
+        before, depth = State(self.roots()), len(self.rest)
+        outer = self.env.get(RETURNED)
+        self.env[RETURNED] = False
+        mark = len(self.builder.requirements)
+        self.shared.frames.insert(0, {f"<{k}>": ref for k, ref in enumerate(found.arrays)})
+        try:
+            left = self.counted_loop(node, found, loop)
+        except Unroll as wanted:
+            if wanted.loop is not loop:
+                raise
+            before.restore()
+            del self.builder.requirements[mark:]
+            del self.rest[depth:]
+            left = None
+        finally:
+            self.shared.frames.pop(0)
+        if left is None:
+            self.unrolled(node, found.items())
+            return
+        name = _index_name(node) if found.plain and left is False else None
+        if known is not None and name is not None:
+            self.env[name] = known[-1]
+        self.after_loop(node, left, outer)
+
+    def unrolled(self, node: ast.For, items: list[Any]) -> None:
+        """The trips of a loop one by one."""
+        depth = len(self.rest)
+        for k, item in enumerate(items):
+            self.assign(node.target, item)
+            self.rest.append(Unrolled(node, items[k + 1 :]))
+            try:
+                self.body(node.body)
+            except Continue:
+                continue
+            except Break:
+                return
+            finally:
+                del self.rest[depth:]
+        self.body(node.orelse)
+
+    def assign(self, target: ast.expr, found: Any) -> None:
+        """Bind names, unpack sequences, write elements."""
+        raise NotImplementedError
+
+    def counted_loop(self, node: ast.For, trips: Trips, loop: Loop) -> Any:
+        """Append a For; whether it was left by `break`: a bool or a Symbol."""
+        targets = {item.id for item in ast.walk(node.target) if isinstance(item, ast.Name)}
+        runs = trips.static is not None and len(trips.static) > 0
+        carrying = Carrying(self, node, targets, loop, runs=runs)
+        name = node.target.id if isinstance(node.target, ast.Name) and trips.plain else None
+        made: dict[str, Any] = {}
+
+        def trip(block: Block) -> Any:
+            kind = Scalar("int64", weak=True, size=index_size())
+            index = Value(kind, name or "k", kept=name is not None and self.shared.depth == 0)
+            self.shared.loops[index] = loop
+            made["index"] = index
+            with self.at(node.iter):
+                item = trips.item(Symbol(index, self.builder))
+            self.assign(node.target, item)
+            return self.trip(node)
+
+        block, left = carrying.settle(trip)
+        inits, results = self.finish(carrying, block, left, bool(node.orelse))
+        block.params = (made["index"], *block.params)
+        start, stop, step = (operand_of(x) for x in (trips.start, trips.stop, trips.step))
+        exits, origin = left is not False, self.builder.origin
+        op = For(start, stop, step, inits, block, results, exits, origin)
+        self.builder.block.ops.append(op)
+        return self.conclude(carrying, results, left, bool(node.orelse))
+
+    def trip(self, node: ast.For | ast.While) -> Any:
+        """One trip; whether it leaves the loop."""
+        saved = self.in_loop
+        self.in_loop = True
+        try:
+            return self.to_end(partial(self.body, node.body), [])
+        finally:
+            self.in_loop = saved
+
+    def finish(
+        self, carrying: Carrying, block: Block, left: Any, wants_flag: bool
+    ) -> tuple[tuple[Operand, ...], tuple[Value, ...]]:
+        """The entries, exits and results of a loop whose body has settled."""
+        yields = carrying.yields(block)
+        inits = carrying.inits()
+        results = carrying.results()
+        if left is not False:
+            flag = operand_of(left)
+            if wants_flag:  # the loop's `else` asks whether it was left
+                kind = Scalar("bool", weak=True)
+                block.params = (*block.params, Value(kind, "left"))
+                yields, inits = (*yields, flag), (*inits, Const(False))
+                results = (*results, Value(kind, "left"))
+            yields = (flag, *yields)
+        block.yields = yields
+        return inits, results
+
+    def conclude(
+        self, carrying: Carrying, results: tuple[Value, ...], left: Any, wants_flag: bool
+    ) -> Any:
+        """Put the results into the variables; whether the loop was left."""
+        carrying.conclude(results)
+        if left is False or not wants_flag:
+            return False
+        return Symbol(results[-1], self.builder)
+
+    def after_loop(self, node: ast.For | ast.While, left: Any, outer: Any) -> None:
+        """Return, if the loop was left by `return`; its `else`, where it was not left."""
+        returned, value = self.env.pop(RETURNED), self.env.pop(VALUE, None)
+        if outer is not None:
+            self.env[RETURNED] = outer
+        rest = partial(self.loop_else, node, left)
+        if not isinstance(returned, Symbol):
+            if returned:
+                self.give(node, value)
+            rest()
+            return
+        self.part(node, returned, partial(self.give, node, value), rest)
+
+    def give(self, node: ast.For | ast.While, value: Any) -> None:
+        """Return the value that was returned inside a loop."""
+        if isinstance(value, Poison):
+            raise self.refuse(node, value.code, value.message, value.help)
+        self.result = value
+        raise Returned
+
+    def loop_else(self, node: ast.For | ast.While, left: Any) -> None:
+        """The `else` of a loop."""
+        if not node.orelse:
+            return
+        if not isinstance(left, Symbol):
+            self.body(node.orelse)
+            return
+        condition = apply_function(NOT, (left,), {}, self.builder)
+        self.branch(node, condition, node.orelse, [])
+
+    def exec_While(self, node: ast.While) -> None:
+        outer = self.env.get(RETURNED)
+        self.env[RETURNED] = False
+        carrying = Carrying(self, node, set(), Loop(False))
+        tests: dict[str, Any] = {}
+
+        def trip(block: Block) -> Any:
+            tests["block"], tests["found"] = self.tested(node, carrying)
+            return self.trip(node) if tests["found"] is not False else False
+
+        block, left = carrying.settle(trip)
+        if tests["found"] is False:
+            carrying.before.restore()
+            self.after_loop(node, False, outer)
+            return
+        inits, results = self.finish(carrying, block, left, bool(node.orelse))
+        condition: Block = tests["block"]
+        if len(condition.params) < len(block.params):
+            condition.params = (*condition.params, Value(Scalar("bool", weak=True), "left"))
+        op = While(inits, condition, block, results, left is not False, self.builder.origin)
+        self.builder.block.ops.append(op)
+        left = self.conclude(carrying, results, left, bool(node.orelse))
+        self.after_loop(node, left, outer)
+
+    def tested(self, node: ast.While, carrying: Carrying) -> tuple[Block, Any]:
+        """The condition of a `while` in a block of its own; it may change nothing."""
+        block = Block()
+        carrying.install(block)
+        with self.builder.inside(block):
+            found = self.test(node.test)
+        if carrying.changes():
+            raise self.refuse(
+                node.test, "unsupported-statement", "a condition of `while` that changes variables",
+                "use `while True:` and `break`",
+            )  # fmt: skip
+        carrying.install(carrying.block)
+        block.yields = (operand_of(found),)
+        return block, found
+
+
+def _index_name(node: ast.For) -> str | None:
+    """The loop's variable, if nothing else assigns it."""
+    inside = [item for part in node.body for item in ast.walk(part) if isinstance(item, ast.Name)]
+    stored = {item.id for item in inside if isinstance(item.ctx, ast.Store)}
+    target = node.target
+    return target.id if isinstance(target, ast.Name) and target.id not in stored else None
+
+
+def index_size() -> Dim:
+    """The symbolic value of a loop's index: unlike a length, it may be negative."""
+    return Dim.atom(f"?i{fresh_size().name[1:]}")

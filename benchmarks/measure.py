@@ -22,11 +22,28 @@ BATCH = 2e-4
 """Seconds that one timed batch of calls lasts at least; the clock is then no part of the figure."""
 
 
-def clean_environment() -> None:
-    """Start again without a forced BLAS kernel, which OpenBLAS reads when it is loaded."""
-    if os.environ.pop("OPENBLAS_CORETYPE", None) is not None:
-        print("OPENBLAS_CORETYPE was set: unset for these measurements", flush=True)
-        os.execv(sys.executable, [sys.executable, "-m", "benchmarks", *sys.argv[1:]])
+ONE_THREAD = {
+    "OPENBLAS_NUM_THREADS": "1",
+    "OMP_NUM_THREADS": "1",
+    "MKL_NUM_THREADS": "1",
+    "XLA_FLAGS": "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1",
+}
+
+
+def clean_environment(one_thread: bool) -> None:
+    """Start again where the environment must be another: it is read when libraries are loaded.
+
+    OPENBLAS_CORETYPE, which forces a BLAS kernel, is unset. One thread for all contestants is the
+    setting for a busy machine, where threads wait for each other.
+    """
+    wanted = dict(os.environ)
+    wanted.pop("OPENBLAS_CORETYPE", None)
+    if one_thread:
+        wanted.update(ONE_THREAD)
+    if wanted != dict(os.environ):
+        changed = sorted(k for k in {*wanted, *os.environ} if wanted.get(k) != os.environ.get(k))
+        print("set or unset for these measurements:", ", ".join(changed), flush=True)
+        os.execve(sys.executable, [sys.executable, "-m", "benchmarks", *sys.argv[1:]], wanted)
 
 
 def conditions() -> str:

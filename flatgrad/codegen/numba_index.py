@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from flatgrad.codegen.expressions import call, dotted, literal
+from flatgrad.errors import error
 from flatgrad.ir.types import Array
 from flatgrad.primitives.index import is_advanced, is_mask
 
@@ -35,6 +36,13 @@ def indexed(index: Any, kinds: Any, rank: int) -> IndexPlan | None:
     if where is None:
         parts, types = parts + rest, types + rest
     else:
+        if not rest and separates(types, where):
+            raise error(
+                "unsupported-backend",
+                "`...` that stands for no axis between two indices moves the axes of the result; "
+                "this is not available on the Numba backend",
+                help="leave the `...` out, and transpose the result if need be",
+            )
         parts[where : where + 1] = rest
         types[where : where + 1] = rest
     view: list[Any] = []
@@ -58,6 +66,12 @@ def indexed(index: Any, kinds: Any, rank: int) -> IndexPlan | None:
         entries.append(part)
     whole = all(part == slice(None) for part in view if isinstance(part, slice))
     return IndexPlan(None if whole else tuple(view), tuple(pattern), tuple(entries))
+
+
+def separates(kinds: list[Any], where: int) -> bool:
+    """Whether indices that NumPy takes together stand on both sides of an entry."""
+    sides = kinds[:where], kinds[where + 1 :]
+    return all(any(_axes(kind) and not isinstance(kind, slice) for kind in side) for side in sides)
 
 
 def _axes(kind: Any) -> int:

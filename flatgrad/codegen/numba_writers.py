@@ -108,7 +108,8 @@ def _trace(site: Site) -> ast.expr | None:
 
 def _where(site: Site) -> ast.expr | None:
     ranks = tuple(kind.ndim for kind in site.kinds)
-    if site.dtype == "float64" and all(kind.dtype == "float64" for kind in site.kinds[1:]):
+    kinds = {site.dtype, *[kind.dtype for kind in site.kinds[1:]]}
+    if any(ranks) and kinds == {"float64"}:  # of numbers, Numba's own makes an array without axes
         return None
     return site.helper(numba_text.where(ranks, site.dtype), *site.operands)
 

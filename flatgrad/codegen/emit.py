@@ -35,6 +35,14 @@ from flatgrad.ir.types import Array
 from flatgrad.primitives.index import ADD_ITEM, has_duplicates
 from flatgrad.primitives.symbolic import REQUIRE_EQUAL
 
+WITHIN = {"tangent": "forward", "derived": "forward"}
+"""Operations whose lines stand between those of a sweep."""
+
+
+def heading(sweep: str) -> str:
+    """The sweep under whose heading a line stands: `backward` for a `backward tangent`."""
+    return WITHIN.get(sweep) or sweep.removesuffix(" tangent")
+
 
 @dataclass(frozen=True, slots=True)
 class Line:
@@ -116,6 +124,7 @@ class _Emitter:
         self.out = Emitted(self.params)
         self.sweep: str | None = None
         self.overlapping: set[Apply] = set()
+        self.headings = {heading(op.origin.sweep) for op in fn.body.ops} - {"forward", "return"}
 
     def run(self) -> Emitted:
         self.block(self.fn.body)
@@ -149,9 +158,10 @@ class _Emitter:
 
     def line(self, node: ast.stmt, origin: Origin) -> None:
         """Append a statement, under the heading of its sweep."""
-        if origin.sweep != self.sweep:
-            self.sweep = origin.sweep
-            self.out.lines.append(Line(f"# {origin.sweep}"))
+        sweep = heading(origin.sweep)
+        if self.headings and sweep != self.sweep:
+            self.sweep = sweep
+            self.out.lines.append(Line(f"# {sweep}"))
         for text in statement_text(node).splitlines():
             indent = len(text) - len(text.lstrip())
             self.out.lines.append(Line(text.lstrip(), origin, 1 + indent // 4))

@@ -49,7 +49,7 @@ class Shared:
 
     `names` are those of the parameters; `imported` what was captured, by where it came from;
     `outside` the lists and dicts that belong to the user; `frames` the variables of each function
-    on the way to the present call.
+    on the way to the present call; `differentiate` makes the derivatives that are called.
     """
 
     builder: Builder
@@ -61,6 +61,7 @@ class Shared:
     outside: dict[int, Any] = field(default_factory=dict)
     frames: list[dict[str, Any]] = field(default_factory=list)
     hidden_values: set[Value] = field(default_factory=set)
+    differentiate: Callable[..., Any] | None = None
 
 
 class NameLowerer:

@@ -39,11 +39,16 @@ from flatgrad.transform.branches import Branches
 
 
 def reverse(
-    fn: Function, wrt: Sequence[Value], seed: Operand | None = None, output: int = 0
+    fn: Function,
+    wrt: Sequence[Value],
+    seed: Operand | None = None,
+    output: int = 0,
+    seeds: dict[int, Operand] | None = None,
 ) -> tuple[Function, list[Operand]]:
-    """Append the backward sweep of result number `output`.
+    """Append the backward sweep of result number `output`, or of those that `seeds` has.
 
-    Returns the function, whose results are unchanged, and the adjoints of `wrt` in order.
+    `seed` is the adjoint of the output, 1 by default. Returns the function, whose results are
+    unchanged, and the adjoints of `wrt` in order.
 
     Raises
     ------
@@ -51,8 +56,9 @@ def reverse(
         If an active value passes through an operation without a derivative rule.
     """
     body = Block(fn.params, list(fn.body.ops), fn.body.yields)
-    sweep = _Sweep(Builder(body, fn.lengths), fn, list(wrt), fn.results[output])
-    adjoints = sweep.run(seed)
+    planted = seeds if seeds is not None else {output: Const(1.0) if seed is None else seed}
+    sweep = _Sweep(Builder(body, fn.lengths), fn, list(wrt), planted)
+    adjoints = sweep.run()
     requirements = fn.requirements + sweep.builder.requirements
     return replace(fn, body=body, requirements=requirements), adjoints
 
@@ -61,25 +67,25 @@ class _Sweep:
     """One backward sweep over a block."""
 
     def __init__(
-        self, builder: Builder, fn: Function, wrt: list[Value], output: Operand
+        self, builder: Builder, fn: Function, wrt: list[Value], seeds: dict[int, Operand]
     ) -> None:
         self.builder = builder
         self.ops: list[Op] = list(fn.body.ops)
         self.wrt = wrt
-        self.output = output
-        self.active = active(fn.body, wrt, [output])
+        self.seeds = [(fn.results[k], seed) for k, seed in seeds.items()]
+        self.active = active(fn.body, wrt, [output for output, _ in self.seeds])
         self.pending: dict[Value, int] = defaultdict(int)
         self.contributions: dict[Value, list[Any]] = defaultdict(list)
         self.adjoint: dict[Value, Any] = {}
         self.named: set[Value] = set()
         self.branches = Branches(builder)
 
-    def run(self, seed: Operand | None) -> list[Operand]:
+    def run(self) -> list[Operand]:
         """Sweep; the adjoints of `wrt`."""
         for op in self.ops:
             for value in self.active_operands(op):
                 self.pending[value] += 1
-        self.plant(seed)
+        self.plant()
         for op in reversed(self.ops):
             if any(result in self.adjoint for result in op.results):
                 self.visit(op)
@@ -94,16 +100,28 @@ class _Sweep:
         unique = list(dict.fromkeys(found))
         return sorted(unique, key=lambda value: value not in self.wrt)
 
-    def plant(self, seed: Operand | None) -> None:
-        """The adjoint of the output itself."""
-        if self.output not in self.active:
+    def plant(self) -> None:
+        """The adjoints of the outputs themselves; of one that is read on, a first part of it."""
+        planted = [(y, seed) for y, seed in self.seeds if y in self.active]
+        for output, seed in planted:
+            assert isinstance(output, Value)
+            self.contributions[output].append(symbol_of(seed, self.builder))
+        for output in dict.fromkeys(output for output, _ in planted):
+            assert isinstance(output, Value)
+            with self.builder.at(Origin(None, "backward", "seed"), f"grad_{output.name}"):
+                self.begin(output)
+
+    def begin(self, output: Value) -> None:
+        """Settle the adjoint of an output, unless it has further contributions to come."""
+        parts = self.contributions[output]
+        if self.pending[output]:
             return
-        assert isinstance(self.output, Value)
-        name = f"grad_{self.output.name}"
-        with self.builder.at(Origin(None, "backward", "seed"), name):
-            start = symbol_of(seed, self.builder) if seed is not None else 1.0
-            self.contributions[self.output].append(start)
-            self.settle(self.output)
+        if len(parts) == 1 and isinstance(parts[0], Symbol) and output not in self.wrt:
+            self.adjoint[output] = parts[0]  # a parameter has its name already
+            return
+        if not output.kept and is_number(parts[0]):  # rules take symbols
+            parts[0] = self.copied(parts[0], f"grad_{output.name}")
+        self.settle(output)
 
     def copied(self, symbol: Any, name: str) -> Symbol:
         """A second name for a value."""

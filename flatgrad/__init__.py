@@ -37,6 +37,17 @@ if TYPE_CHECKING:
         TypeInferenceError,
         UnsupportedError,
     )
+    from flatgrad.modes import (
+        hessian,
+        hvp,
+        jacfwd,
+        jacobian,
+        jacrev,
+        jvp,
+        linearize,
+        value_and_jacobian,
+        vjp,
+    )
     from flatgrad.primitives.custom import defjvp, defvjp
     from flatgrad.testing import check_grads
 
@@ -50,6 +61,10 @@ _HOMES = {
         "ArgumentError", "FlatgradError", "InternalError", "NameResolutionError", "ShapeError",
         "SourceError", "StaticValueError", "TypeInferenceError", "UnsupportedError",
     ),
+    "modes": (
+        "hessian", "hvp", "jacfwd", "jacobian", "jacrev", "jvp", "linearize",
+        "value_and_jacobian", "vjp",
+    ),
     "primitives.custom": ("defjvp", "defvjp"),
     "testing": ("check_grads",),
 }  # fmt: skip
@@ -58,9 +73,9 @@ _HOME = {name: module for module, names in _HOMES.items() for name in names}
 __all__ = [
     "ArgumentError", "FlatgradError", "InternalError", "NameResolutionError", "ShapeError",
     "SourceError", "StaticValueError", "TypeInferenceError", "UnsupportedError", "__version__",
-    "check_grads", "defjvp", "defvjp", "elu", "gelu", "grad", "leaky_relu", "log_softmax",
-    "logsumexp", "relu",
-    "sigmoid", "silu", "softmax", "softplus", "value_and_grad",
+    "check_grads", "defjvp", "defvjp", "elu", "gelu", "grad", "hessian", "hvp", "jacfwd",
+    "jacobian", "jacrev", "jvp", "leaky_relu", "linearize", "log_softmax", "logsumexp", "relu",
+    "sigmoid", "silu", "softmax", "softplus", "value_and_grad", "value_and_jacobian", "vjp",
 ]  # fmt: skip
 
 

@@ -145,7 +145,7 @@ def runner(derived: Any, found: Any, values: dict[str, Any]) -> Callable[..., An
         "compiled": compiled, "new": tuple.__new__, "Gradients": found.gradients,
         "changed": derived.by_class.clear,
     }  # fmt: skip
-    names = [local(name) for name in found.types]
+    names = [local(name) for name in values]
     lines = [f"def run({', '.join(names)}):"]
     tests = _capture_tests(compiled, space, lines)
     if tests:
@@ -154,7 +154,7 @@ def runner(derived: Any, found: Any, values: dict[str, Any]) -> Callable[..., An
             "        changed()",
             f"        return call_slowly({', '.join(names)})",
         ]
-    passed = _passed(found, values) + [f"hidden_{k}" for k in range(len(compiled.hidden))]
+    passed = _passed(found, values, space) + [f"hidden_{k}" for k in range(len(compiled.hidden))]
     target, result = _results(derived, found, values, space)
     lines += _sharing_tests(found, space)
     lines += [
@@ -173,7 +173,12 @@ def _sharing_tests(found: Any, space: dict[str, Any]) -> list[str]:
 
     The compiled function writes to a copy: the other name would not see what is written.
     """
-    arrays = {local(name): name for name, kind in found.types.items() if isinstance(kind, Array)}
+    tangents = found.compiled.request.tangents
+    arrays = {
+        local(name): name
+        for name, kind in found.types.items()
+        if isinstance(kind, Array) and name not in tangents
+    }
     for k, capture in enumerate(found.compiled.hidden):
         arrays[f"hidden_{k}"] = capture.name
     written = [local(name) for name in found.compiled.written if local(name) in arrays]
@@ -225,7 +230,7 @@ def _capture_tests(compiled: Any, space: dict[str, Any], lines: list[str]) -> li
     return tests
 
 
-def _passed(found: Any, values: dict[str, Any]) -> list[str]:
+def _passed(found: Any, values: dict[str, Any], space: dict[str, Any]) -> list[str]:
     """The arguments of the emitted code: ints made floats, 0-d arrays made numbers."""
     passed = []
     for name, kind in found.types.items():
@@ -236,6 +241,9 @@ def _passed(found: Any, values: dict[str, Any]) -> list[str]:
             value = values[name]
             if isinstance(value, np.ndarray):
                 passed.append(f"{given}[()]")
+            elif not kind.weak and type(value) in (int, float):  # a tangent
+                space[f"tangent_type_{name}"] = np.dtype(kind.dtype).type
+                passed.append(f"tangent_type_{name}({given})")
             elif kind.dtype == "float64" and not isinstance(value, float):
                 passed.append(f"float({given})")
             else:
@@ -247,6 +255,9 @@ def _results(
     derived: Any, found: Any, values: dict[str, Any], space: dict[str, Any]
 ) -> tuple[str, str]:
     """The target that takes the emitted results apart, and the expression that is returned."""
+    if found.finish is not None:
+        space["finish"] = found.finish(found, values)
+        return "result", "result" if space["finish"] is None else "finish(result)"
     leaves, converted = [], []
     gradients = found.compiled.output_types[-len(found.wrt) :]
     for k, (name, kind) in enumerate(zip(found.wrt, gradients, strict=True)):

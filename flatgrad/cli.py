@@ -38,6 +38,7 @@ without a value takes its default, else a float.
 stages:
     function             the emitted function (this is shown if no stage is asked for)
     forward, backward    the statements of one sweep
+    tangent              the statements of tangents (--mode forward)
     source               the function as it is read
     ir                   what the frontend makes of it
     reverse              with the backward sweep appended, as first built
@@ -96,6 +97,10 @@ def argument_parser() -> argparse.ArgumentParser:
         "--argnums", metavar="NAME,...",
         help="differentiate by these parameters, names or positions (default: by all)",
     )  # fmt: skip
+    command.add_argument(
+        "--mode", choices=("reverse", "forward"), default="reverse",
+        help="gradients, or tangents computed along with the values",
+    )  # fmt: skip
     command.add_argument("--value", action="store_true", help="value and gradient, not just grad")
     command.add_argument(
         "--has-aux", action="store_true", help="the function returns (loss, anything else)"
@@ -117,7 +122,8 @@ def show(options: argparse.Namespace) -> None:
     module, function = find_function(options.target)
     public = derivative(function, options)
     values = evaluate(parse_items(options.at), vars(module))
-    specialise(public.__flatgrad__, values)
+    forward = options.mode == "forward" and options.argnums
+    specialise(public.__flatgrad__, values, parse_argnums(options.argnums) if forward else None)
     print_code(stage_texts(public, options.stage))
 
 
@@ -194,13 +200,15 @@ def _described(caught: BaseException, path: Path) -> str:
 
 def derivative(function: Any, options: argparse.Namespace) -> Any:
     """The derived function: as the file made it, but for the options that were typed."""
-    from flatgrad.derived import derive
+    from flatgrad.derived import derive, derived_of
 
     kind, argnums, has_aux, backend, primal = "grad", None, False, "numpy", function
-    made = getattr(function, "__flatgrad__", None)
+    made = derived_of(function)
     if made is not None:
         kind, argnums, has_aux, backend = made.kind, made.argnums, made.has_aux, made.backend
-        primal = made.primal
+        primal = public_inner(made) or made.primal
+    if options.mode == "forward":
+        return derive(primal, "jvp", None, False, options.backend or backend)
     asked = (options.value, options.argnums, options.has_aux, options.backend)
     if made is not None and not any(asked):
         return function
@@ -211,6 +219,11 @@ def derivative(function: Any, options: argparse.Namespace) -> Any:
         options.has_aux or has_aux,
         options.backend or backend,
     )
+
+
+def public_inner(derived: Any) -> Any:
+    """The derivative that a derivative differentiates again, if it does."""
+    return derived.inner.wrapper if derived.inner is not None else None
 
 
 def parse_argnums(text: str) -> Any:
@@ -252,9 +265,12 @@ def evaluate(items: dict[str, ast.expr], names: dict[str, Any]) -> dict[str, Any
     return values
 
 
-def specialise(derived: Any, values: dict[str, Any]) -> None:
-    """Compile for these arguments, those missing filled in as `.source()` does."""
-    from flatgrad.derived import check_requirements, example_argument
+def specialise(derived: Any, values: dict[str, Any], by: Any = None) -> None:
+    """Compile for these arguments, those missing filled in as `.source()` does.
+
+    `by` are the parameters that have a tangent, None for all.
+    """
+    from flatgrad.derived import check_requirements
 
     params = derived.signature.parameters
     for name in values:
@@ -263,11 +279,8 @@ def specialise(derived: Any, values: dict[str, Any]) -> None:
                 f"--at {name}: `{derived.primal.__name__}` has no such parameter; "
                 f"it has {', '.join(params)}"
             )
-    if values:
-        full = {
-            name: values[name] if name in values else example_argument(param)
-            for name, param in params.items()
-        }
+    if values or by is not None:
+        full = derived.examples(values, by)
         check_requirements(derived.specialise(full), full)
 
 
@@ -277,6 +290,7 @@ def stage_texts(public: Any, stage: str) -> list[tuple[str | None, str]]:
         "function": public.source,
         "forward": public.forward_source,
         "backward": public.backward_source,
+        "tangent": public.tangent_source,
     }
     if stage in sweeps:
         return [(None, sweeps[stage]())]

@@ -11,21 +11,24 @@ from __future__ import annotations
 import inspect
 from collections import namedtuple
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import cache
 from typing import Any
 
 import numpy as np
 
-from flatgrad import callers
+from flatgrad import callers, linear_maps
 from flatgrad.compiled_calls import make_compiled_callable
+from flatgrad.derivatives import SPLIT, Request
 from flatgrad.errors import FlatgradError, error
 from flatgrad.exclusive import exclusive
 from flatgrad.frontend.lower import Static
 from flatgrad.frontend.source import Source, read_source, signature_of, unwrap
 from flatgrad.ir.types import Scalar, Type
-from flatgrad.pipeline import Compiled, Request, compile_gradient
+from flatgrad.pipeline import Compiled, compile_derivative
 from flatgrad.primitives.symbolic import NeedStatic
 from flatgrad.signature import can_have_gradient, freeze, hidden_type, type_of
+from flatgrad.tangents import check_fit, with_tangents
 
 BACKENDS = ("numpy", "numba")
 
@@ -39,11 +42,17 @@ class Specialisation:
     wrt: tuple[str, ...]
     bare: bool
     gradients: Any = None
+    finish: Any = None
 
 
 @dataclass(slots=True, eq=False)
 class Derived:
-    """All specialisations of one derivative of one function."""
+    """All specialisations of one derivative of one function.
+
+    `primal` is the function with a source. `inner` is the derivative of it that is differentiated
+    here, if any, `seeds` are the names of the tangents that this derivative has as parameters, by
+    the parameters that they belong to. Parameters from number `limit` on are not differentiated.
+    """
 
     primal: Callable[..., Any]
     kind: str
@@ -51,6 +60,9 @@ class Derived:
     has_aux: bool
     backend: str
     signature: inspect.Signature
+    inner: Derived | None = None
+    seeds: dict[str, str] = field(default_factory=dict)
+    limit: int | None = None
     specialisations: dict[Any, list[Specialisation]] = field(default_factory=dict)
     static_params: set[str] = field(default_factory=set)
     last: Specialisation | None = None
@@ -75,12 +87,7 @@ class Derived:
         """The specialisation for these argument values, compiled if it is new."""
         wrt, bare = self.chosen(values)
         for _ in range(len(values) + 1):
-            types: dict[str, Type | Static] = {
-                name: type_of(
-                    name, value, wants_gradient=name in wrt, static=name in self.static_params
-                )
-                for name, value in values.items()
-            }
+            types = self.types_of(values)
             key = tuple(_key(kind) for kind in types.values())
             for known in self.specialisations.get(key, []):
                 if all(capture.unchanged() for capture in known.compiled.captures) and all(
@@ -89,7 +96,7 @@ class Derived:
                     self.last = known
                     return known
             try:
-                found = self.compile(types, wrt, bare)
+                found = self.compile(types, values, wrt, bare)
             except NeedStatic as needed:
                 self.make_static(needed, values)
                 wrt, bare = self.chosen(values)
@@ -98,6 +105,60 @@ class Derived:
             self.last = found
             return found
         raise error("internal", "compilation did not settle")
+
+    def types_of(self, values: dict[str, Any]) -> dict[str, Type | Static]:
+        """The types of the arguments; tangents, which have those of their values, come last."""
+        tangents = self.tangents()
+        differentiated = self.differentiated(values)
+        types: dict[str, Type | Static] = {
+            name: type_of(
+                name, value, wants_gradient=name in differentiated,
+                static=name in self.static_params,
+            )
+            for name, value in values.items()
+            if name not in tangents
+        }  # fmt: skip
+        for name, owner in tangents.items():
+            if values[name] is None:
+                types[name] = Static(None)
+                continue
+            kind = types[owner]
+            assert not isinstance(kind, Static)
+            check_fit(name, values[name], f"`{owner}`", np.shape(values[owner]), kind)
+            types[name] = kind
+        return types
+
+    def tangents(self) -> dict[str, str]:
+        """The parameters that are tangents, in the order in which they were added."""
+        found = self.inner.tangents() if self.inner is not None else {}
+        return found | {tangent: owner for owner, tangent in self.seeds.items()}
+
+    def differentiated(self, values: dict[str, Any]) -> set[str]:
+        """The parameters by which this or what it differentiates again is differentiated."""
+        found = self.inner.differentiated(values) if self.inner is not None else set()
+        return found | set(self.chosen(values)[0])
+
+    def asked_for(self, values: dict[str, Any]) -> set[str]:
+        """Those of these that were asked for by name or by a tangent."""
+        found = self.inner.asked_for(values) if self.inner is not None else set()
+        if self.argnums is None and not self.seeds:
+            return found
+        return found | set(self.chosen(values)[0])
+
+    def request(self, values: dict[str, Any], *, inside: bool = True) -> Request:
+        """What is to be compiled for these arguments; `inside` of another derivative or function.
+
+        Then one gradient comes in a tuple if `argnums` is one; else the caller puts it there.
+        """
+        wrt, bare = self.chosen(values)
+        named = self.argnums is None and not bare
+        return Request(
+            self.kind, wrt, self.has_aux, self.backend,
+            inner=self.inner.request(values) if self.inner is not None else None,
+            gradients=_named_tuple(wrt) if named else None,
+            seeds=tuple(self.seeds[name] for name in wrt) if self.seeds else (),
+            bare=bare or not inside,
+        )  # fmt: skip
 
     def make_static(self, needed: NeedStatic, values: dict[str, Any]) -> None:
         """The compiler needs the value of an int parameter: from now on it is static.
@@ -109,8 +170,7 @@ class Derived:
         """
         name = needed.symbol.value.name
         assert name is not None
-        wanted = self.argnums is not None and name in self.chosen(values)[0]
-        if wanted or not isinstance(values.get(name), int | np.integer):
+        if name in self.asked_for(values) or not isinstance(values.get(name), int | np.integer):
             raise needed.refusal or error(
                 "internal", f"a rule needs the value of `{name}`: {needed.reason}"
             )
@@ -118,14 +178,20 @@ class Derived:
         self.by_class.clear()
 
     def compile(
-        self, types: dict[str, Type | Static], wrt: tuple[str, ...], bare: bool
+        self,
+        types: dict[str, Type | Static],
+        values: dict[str, Any],
+        wrt: tuple[str, ...],
+        bare: bool,
     ) -> Specialisation:
         """Run the pipeline."""
-        request = Request(self.kind, wrt, self.has_aux, self.backend)
+        request = self.request(values, inside=False)
+        tangents = self.tangents()
+        given = {name: kind for name, kind in types.items() if name not in tangents}
         with exclusive():
-            compiled = compile_gradient(self.source, types, request, hidden_type)
-        gradients: Any = None if bare else namedtuple("Gradients", wrt, rename=True)
-        return Specialisation(compiled, types, wrt, bare, gradients)
+            compiled = compile_derivative(self.source, given, request, hidden_type)
+        finish = None if self.kind in ("grad", "value_and_grad") else linear_maps.finisher
+        return Specialisation(compiled, types, wrt, bare, request.gradients, finish)
 
     def chosen(self, values: dict[str, Any]) -> tuple[tuple[str, ...], bool]:
         """The parameters to differentiate by, and whether the gradient comes bare.
@@ -135,12 +201,13 @@ class Derived:
         ArgumentError
             If one that was asked for cannot have a gradient, or none can.
         """
+        if self.seeds:
+            return self.chosen_by_tangents(values), False
         names = list(self.signature.parameters)
-        span = None
         if self.argnums is None:
             wrt = tuple(
                 name
-                for name in names
+                for name in names[: self.limit]
                 if can_have_gradient(values[name]) and name not in self.static_params
             )
             if not wrt:
@@ -155,25 +222,81 @@ class Derived:
         asked = self.argnums if isinstance(self.argnums, tuple | list) else (self.argnums,)
         wrt = tuple(parameter_name(one, names, self.primal) for one in asked)
         for name in wrt:
-            if not can_have_gradient(values[name]):
-                found = values[name]
-                is_array = isinstance(found, np.ndarray)
-                what = f"an array of {found.dtype}" if is_array else repr(found)
+            check_differentiable(name, values[name], "leave it out of argnums")
+        if self.kind in SPLIT and len(set(wrt)) < len(wrt):
+            raise error("bad-argnums", f"argnums {self.argnums} has a parameter twice")
+        return wrt, not isinstance(self.argnums, tuple | list)
+
+    def chosen_by_tangents(self, values: dict[str, Any]) -> tuple[str, ...]:
+        """The parameters for which a tangent is given."""
+        wrt = tuple(name for name, dot in self.seeds.items() if values[dot] is not None)
+        for name in wrt:
+            check_differentiable(name, values[name], f"leave `{self.seeds[name]}` out")
+            if name in self.static_params:
                 raise error(
                     "not-differentiable",
-                    f"`{name}` is {what} and cannot have a gradient",
-                    span,
-                    help="pass a float or a float array, or leave it out of argnums",
+                    f"the value of `{name}` is needed while compiling: it cannot have a tangent",
+                    help=f"leave `{self.seeds[name]}` out",
                 )
-        return wrt, not isinstance(self.argnums, tuple | list)
+        if not wrt:
+            raise error(
+                "nothing-to-differentiate",
+                f"no tangent of an argument of `{self.primal.__name__}` is given",
+                help=f"pass {', '.join(self.seeds.values())}",
+            )
+        return wrt
 
     def shown(self) -> Specialisation:
         """The specialisation that `.source()` shows: the last used, else one for floats."""
         if self.last is not None:
             return self.last
-        return self.specialise(
-            {name: example_argument(param) for name, param in self.signature.parameters.items()}
-        )
+        return self.specialise(self.examples())
+
+    def examples(self, values: dict[str, Any] | None = None, by: Any = None) -> dict[str, Any]:
+        """An argument for each parameter, and for each that can have one (of `by`) a tangent."""
+        values = values or {}
+        tangents = self.tangents()
+        found = {
+            name: values[name] if name in values else example_argument(param)
+            for name, param in self.signature.parameters.items()
+        }
+        if by is not None:
+            names = list(self.signature.parameters)
+            asked = by if isinstance(by, tuple | list) else (by,)
+            by = [parameter_name(one, names, self.primal) for one in asked]
+        for name, owner in tangents.items():
+            if name not in values and can_have_gradient(found[owner]) and owner in (by or found):
+                found[name] = example_tangent(found[owner])
+        return found
+
+
+def example_tangent(value: Any) -> Any:
+    """Ones in the shape and dtype of an argument."""
+    is_numpy = isinstance(value, np.ndarray | np.generic)
+    return np.ones_like(value)[()] if is_numpy else 1.0
+
+
+def check_differentiable(name: str, value: Any, instead: str) -> None:
+    """Refuse a parameter that cannot have a gradient.
+
+    Raises
+    ------
+    ArgumentError
+        If it is no float and no float array.
+    """
+    if can_have_gradient(value):
+        return
+    what = f"an array of {value.dtype}" if isinstance(value, np.ndarray) else repr(value)
+    raise error(
+        "not-differentiable",
+        f"`{name}` is {what} and cannot have a gradient",
+        help=f"pass a float or a float array, or {instead}",
+    )
+
+
+@cache
+def _named_tuple(names: tuple[str, ...]) -> Any:
+    return namedtuple("Gradients", names, rename=True)
 
 
 def parameter_name(asked: int | str, names: Sequence[str], function: Any) -> str:
@@ -253,10 +376,25 @@ def check_requirements(found: Specialisation, values: dict[str, Any]) -> None:
             raise error("shape-mismatch", requirement.message(lengths), requirement.span)
 
 
+def derived_of(function: Any) -> Derived | None:
+    """What is behind the public function of a derivative; None for other functions."""
+    derived = getattr(function, "__flatgrad__", None)
+    return derived if isinstance(derived, Derived) and derived.wrapper is function else None
+
+
+TAKE_TANGENTS = ("jvp", "hvp")
+"""Kinds with a tangent for each parameter."""
+
+
 def derive(
-    function: Callable[..., Any], kind: str, argnums: Any, has_aux: bool, backend: str
+    function: Callable[..., Any],
+    kind: str,
+    argnums: Any,
+    has_aux: bool,
+    backend: str,
+    limit: int | None = None,
 ) -> Callable[..., Any]:
-    """The public function for a derivative of `function`.
+    """The public function for a derivative of `function`, which may be a derivative itself.
 
     Raises
     ------
@@ -267,8 +405,14 @@ def derive(
         raise error(
             "bad-option", f"unknown backend {backend!r}", help=f"one of {', '.join(BACKENDS)}"
         )
-    plain = unwrap(function)
-    signature = signature_of(plain)
+    inner = derived_of(function)
+    static_params: set[str] = set()
+    if inner is not None:
+        inner = _sharing(inner, static_params)
+        plain, signature = inner.primal, inner.signature
+    else:
+        plain = unwrap(function)
+        signature = signature_of(plain)
     for param in signature.parameters.values():
         if param.kind in (param.VAR_POSITIONAL, param.VAR_KEYWORD):
             raise error(
@@ -280,8 +424,26 @@ def derive(
     if argnums is not None:
         for one in argnums if isinstance(argnums, tuple | list) else (argnums,):
             parameter_name(one, names, plain)
-    derived = Derived(plain, kind, argnums, has_aux, backend, signature)
+    seeds: dict[str, str] = {}
+    if kind in TAKE_TANGENTS:
+        level = _levels(inner) + 1
+        signature, seeds = with_tangents(signature, "dot" if level == 1 else f"dot{level}")
+    derived = Derived(
+        plain, kind, argnums, has_aux, backend, signature, inner, seeds, limit,
+        static_params=static_params,
+    )  # fmt: skip
     public = callers.public_function(derived, function)
-    if backend == "numba":
+    if backend == "numba" and not derived.tangents():
         make_compiled_callable(derived, public)
     return public
+
+
+def _sharing(derived: Derived, static_params: set[str]) -> Derived:
+    """A copy that takes the same parameters as static; it is never called itself."""
+    inner = _sharing(derived.inner, static_params) if derived.inner is not None else None
+    return replace(derived, inner=inner, static_params=static_params, specialisations={})
+
+
+def _levels(derived: Derived | None) -> int:
+    """How many derivatives on the way take tangents."""
+    return 0 if derived is None else bool(derived.seeds) + _levels(derived.inner)

@@ -139,6 +139,7 @@ CODES: dict[str, tuple[type[FlatgradError], str]] = {
     "bad-argnums": (ArgumentError, "argnums names no parameter of the function"),
     "not-differentiable": (ArgumentError, "a gradient asked of an argument that cannot have one"),
     "nothing-to-differentiate": (ArgumentError, "no argument can have a gradient"),
+    "bad-tangent": (ArgumentError, "tangents or adjoints that are not those of the values"),
     "non-scalar-output": (ArgumentError, "grad of a function that does not return a scalar"),
     "bad-aux": (ArgumentError, "has_aux=True on a function that does not return a pair"),
     "bad-option": (ArgumentError, "an unknown backend or option"),

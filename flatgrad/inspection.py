@@ -52,12 +52,16 @@ class Inspection:
         return self._found(args, kwargs).compiled.module.function_text.rstrip() + "\n"
 
     def forward_source(self, *args: Any, **kwargs: Any) -> str:
-        """The statements of the forward sweep."""
-        return self._sweep("forward", args, kwargs)
+        """The statements of the forward sweep, those of tangents among them."""
+        return self._sweeps(lambda sweep: "backward" not in sweep, args, kwargs)
 
     def backward_source(self, *args: Any, **kwargs: Any) -> str:
-        """The statements of the backward sweep."""
-        return self._sweep("backward", args, kwargs)
+        """The statements of the backward sweep, or sweeps."""
+        return self._sweeps(lambda sweep: "backward" in sweep, args, kwargs)
+
+    def tangent_source(self, *args: Any, **kwargs: Any) -> str:
+        """The statements that compute tangents."""
+        return self._sweeps(lambda sweep: "tangent" in sweep, args, kwargs)
 
     def module_source(self, *args: Any, **kwargs: Any) -> str:
         """The generated module with its imports and helper functions."""
@@ -102,9 +106,11 @@ class Inspection:
         target.write_text(module.text, encoding="utf-8")
         return target
 
-    def _sweep(self, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> str:
-        lines = self._found(args, kwargs).compiled.module.sweeps.get(name, [])
-        return "\n".join(lines) + "\n"
+    def _sweeps(
+        self, wanted: Callable[[str], bool], args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> str:
+        module = self._found(args, kwargs).compiled.module
+        return "\n".join([text for sweep, text in module.statements if wanted(sweep)]) + "\n"
 
     def _found(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         derived = self._derived
@@ -116,6 +122,6 @@ class Inspection:
 
 
 METHODS = (
-    "source", "forward_source", "backward_source", "module_source", "graph", "lower", "line_map",
-    "save",
+    "source", "forward_source", "backward_source", "tangent_source", "module_source", "graph",
+    "lower", "line_map", "save",
 )  # fmt: skip

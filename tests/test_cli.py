@@ -107,6 +107,13 @@ def test_sweeps(model, capsys):
     assert show(capsys, "model.py:neuron", "--stage", "forward")[1] == "s = w * x\nL = sigmoid(s)\n"
 
 
+def test_forward_mode(model, capsys):
+    text = show(capsys, "model.py:neuron", "--mode", "forward")[1]
+    assert text.startswith("def neuron_jvp(w, x, dot_w, dot_x):\n    s = w * x\n    dot_s = ")
+    options = ["--mode", "forward", "--argnums", "w", "--at", "w=2,x=-1", "--stage", "tangent"]
+    assert show(capsys, "model.py:neuron", *options)[1].splitlines()[0] == "dot_s = dot_w * x"
+
+
 def test_stages(model, capsys):
     assert show(capsys, "model.py:neuron", "--stage", "source")[1].startswith("@grad\ndef neuron")
     assert show(capsys, "model.py:neuron", "--stage", "ir")[1].startswith("func neuron(%w: float")

@@ -12,7 +12,8 @@ PACKAGE = Path(__file__).parent.parent / "flatgrad"
 RULES = {"_version", "errors", "activations", "activations_numba", "ir", "primitives"}
 STAGES = RULES | {"frontend", "analysis", "transform", "codegen", "backends"}
 CALLS = STAGES | {
-    "pipeline", "signature", "returned", "inspection", "callers", "compiled_calls", "derived", "api",
+    "derivatives", "pipeline", "signature", "tangents", "returned", "inspection", "callers",
+    "compiled_calls", "linear_maps", "derived", "api", "modes",
 }  # fmt: skip
 
 # A module or folder of the package, and what it may import besides itself.
@@ -29,14 +30,18 @@ MAY_IMPORT: dict[str, set[str]] = {
     "transform": RULES | {"analysis"},
     "codegen": RULES,
     "backends": {"_version", "errors", "activations", "activations_numba"},  # never IR
-    "pipeline": STAGES,
+    "derivatives": RULES | {"analysis", "transform"},
+    "pipeline": STAGES | {"derivatives"},
     "signature": STAGES | {"pipeline"},
     "returned": STAGES,
+    "tangents": RULES,
     "inspection": STAGES | {"pipeline", "signature"},
     "callers": STAGES | {"pipeline", "signature", "inspection", "returned"},
     "compiled_calls": STAGES | {"pipeline", "signature"},
-    "derived": (CALLS - {"api"}) | {"exclusive"},
-    "api": CALLS,
+    "linear_maps": RULES | {"derivatives", "callers", "tangents"},
+    "derived": (CALLS - {"api", "modes"}) | {"exclusive"},
+    "api": CALLS - {"modes"},
+    "modes": CALLS,
     "differences": set(),
     "testing": {"errors", "api", "differences"},
     "teach": CALLS,

@@ -41,6 +41,14 @@ from flatgrad.primitives.core import PUSH
 from flatgrad.primitives.index import ADD_ITEM, has_duplicates
 from flatgrad.primitives.symbolic import REQUIRE_EQUAL
 
+WITHIN = {"tangent": "forward", "derived": "forward"}
+"""Operations whose lines stand between those of a sweep."""
+
+
+def sweep_heading(sweep: str) -> str:
+    """The sweep under whose heading a line stands: `backward` for a `backward tangent`."""
+    return WITHIN.get(sweep) or sweep.removesuffix(" tangent")
+
 
 class Dialect:
     """How operations are written for NumPy; the Numba dialect overrides what Numba lacks.
@@ -131,6 +139,8 @@ class _Emitter(BlockEmitter):
         self.depth = 1
         self.params = [self.declare(param) for param in fn.params]
         self.sweep: str | None = None
+        sweeps = {sweep_heading(op.origin.sweep) for op in fn.body.ops}
+        self.headings = sweeps - {"forward", "return"}
 
     def run(self) -> Emitted:
         self.block(self.fn.body)
@@ -177,9 +187,10 @@ class _Emitter(BlockEmitter):
 
     def heading(self, origin: Origin) -> None:
         """`# forward` or `# backward` where a sweep begins."""
-        if self.depth == 1 and origin.sweep != self.sweep:
-            self.sweep = origin.sweep
-            self.lines.append(Line(f"# {origin.sweep}"))
+        sweep = sweep_heading(origin.sweep)
+        if self.depth == 1 and self.headings and sweep != self.sweep:
+            self.sweep = sweep
+            self.lines.append(Line(f"# {sweep}"))
 
     @contextmanager
     def nested(self) -> Iterator[list[Line]]:

@@ -25,14 +25,15 @@ INDENT = "    "
 class Module:
     """The text of a generated module and where each of its lines comes from.
 
-    `objects` are functions of the user's that the text calls by name.
+    `objects` are functions of the user's that the text calls by name, `statements` the lines of
+    the function, each after its sweep.
     """
 
     name: str
     text: str
     function_text: str
     lines: dict[int, Origin] = field(default_factory=dict)
-    sweeps: dict[str, list[str]] = field(default_factory=dict)
+    statements: list[tuple[str, str]] = field(default_factory=list)
     objects: dict[str, Any] = field(default_factory=dict)
 
 
@@ -58,7 +59,7 @@ def build_module(
     text = "\n\n".join([part for part in (imports, *helpers, function_text) if part])
     first = text.count("\n") - function_text.count("\n") + len(head) + 1
     origins = {first + k: line.origin for k, line in enumerate(body) if line.origin is not None}
-    return Module(name, text, function_text, origins, _sweeps(body), dialect.objects)
+    return Module(name, text, function_text, origins, _statements(body), dialect.objects)
 
 
 def _called(block: Block) -> set[str]:
@@ -100,11 +101,10 @@ def _with_comments(emitted: Emitted, comments: dict[int, str]) -> list[Line]:
     return result
 
 
-def _sweeps(lines: list[Line]) -> dict[str, list[str]]:
-    """The statements of each sweep, in order."""
-    found: dict[str, list[str]] = {}
-    for line in lines:
-        if line.origin is not None:
-            text = INDENT * (line.depth - 1) + line.text
-            found.setdefault(line.origin.sweep, []).append(text)
-    return found
+def _statements(lines: list[Line]) -> list[tuple[str, str]]:
+    """The statements with the sweep that each belongs to."""
+    return [
+        (line.origin.sweep, INDENT * (line.depth - 1) + line.text)
+        for line in lines
+        if line.origin is not None
+    ]

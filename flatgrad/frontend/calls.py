@@ -13,6 +13,12 @@ from functools import partial
 from typing import Any
 
 from flatgrad.frontend.builtin_calls import BUILTINS, is_pure
+from flatgrad.frontend.derived_calls import (
+    call_derived,
+    call_deriving,
+    derived_behind,
+    is_deriving,
+)
 from flatgrad.frontend.expressions import ExpressionLowerer
 from flatgrad.frontend.refs import Ref
 from flatgrad.frontend.resolve import Capture, Reader, is_data, is_sequence
@@ -63,6 +69,10 @@ class CallLowerer(ExpressionLowerer):
             raise self.refuse(node, "unsupported-call", "a call of something that is no function")
         if isinstance(callee, types.MethodType) and isinstance(callee.__func__, types.FunctionType):
             return self.inline(node, callee.__func__, (callee.__self__, *args), kwargs)
+        if derived_behind(callee) is not None:
+            return call_derived(self, node, callee, args, kwargs)
+        if is_deriving(callee):
+            return call_deriving(self, node, callee, args, kwargs)
         builtin = BUILTINS.get(callee) if _hashable(callee) else None
         if builtin is not None:
             return builtin(self, node, args, kwargs)

@@ -25,9 +25,9 @@ from flatgrad.frontend.names import Shared
 from flatgrad.frontend.refs import Ref
 from flatgrad.frontend.resolve import Captures
 from flatgrad.frontend.source import FunctionNode, Source
-from flatgrad.frontend.values import kind_of, like, occurrences, read, wrap
+from flatgrad.frontend.values import flattened, kind_of, occurrences, read, wrap
 from flatgrad.ir.builder import Builder
-from flatgrad.ir.ops import Block, Const, Function, Operand, Slot, Value
+from flatgrad.ir.ops import Block, Function, Operand, Value
 from flatgrad.ir.types import Scalar, Type
 from flatgrad.primitives.core import ASTYPE
 from flatgrad.primitives.index import ADD_ITEM, SET_ITEM, is_mask
@@ -46,8 +46,11 @@ def lower(
     source: Source,
     signature: dict[str, Type | Static],
     hidden_type: Callable[[str, Any], Type],
+    differentiate: Callable[..., Function] | None = None,
 ) -> tuple[Function, Captures]:
     """The IR of a function for one signature, and what it took from outside.
+
+    `differentiate` makes the derivatives that are called in it.
 
     Raises
     ------
@@ -58,6 +61,7 @@ def lower(
     block = Block()
     builder = Builder(block)
     shared = Shared(builder, block, hidden_type=hidden_type, names=set(signature))
+    shared.differentiate = differentiate
     env: dict[str, Any] = {}
     for name, kind in signature.items():
         if isinstance(kind, Static):
@@ -84,7 +88,7 @@ def lower(
     shared.captures.written |= {name for name, buffer in buffers.items() if buffer.writes}
     leaves: list[Operand] = []
     with lowerer.at(lowerer.statement):
-        tree = _flatten(read(result), leaves, source, builder)
+        tree = flattened(read(result), leaves)
     block.yields = tuple(leaves)
     name = "f" if source.function.__name__ == "<lambda>" else source.function.__name__
     fn = Function(
@@ -93,24 +97,6 @@ def lower(
         inspect.getdoc(source.function),
     )  # fmt: skip
     return fn, shared.captures
-
-
-def _flatten(result: Any, leaves: list[Operand], source: Source, builder: Builder) -> Any:
-    """The tree of a result with slots for its leaves."""
-    match result:
-        case Symbol():
-            leaves.append(result.value)
-            return Slot(len(leaves) - 1)
-        case tuple():
-            return like(result, [_flatten(item, leaves, source, builder) for item in result])
-        case list():
-            return [_flatten(item, leaves, source, builder) for item in result]
-        case dict():
-            return {key: _flatten(item, leaves, source, builder) for key, item in result.items()}
-    if is_number(result) and not isinstance(result, bool):
-        leaves.append(Const(result))
-        return Slot(len(leaves) - 1)
-    return result
 
 
 class Lowerer(LoopLowerer):

@@ -51,7 +51,8 @@ class Shared:
     `outside` the lists and dicts that belong to the user; `frames` the variables of each function
     on the way to the present call. `loops` tells which loop an index or carried int belongs to.
     `plain` are the results of loops and branches that are numbers, never arrays of no axes;
-    `aliased` those which may be an array of no axes that another name holds.
+    `aliased` those which may be an array of no axes that another name holds; `differentiate` makes
+    the derivatives that are called.
     """
 
     builder: Builder
@@ -67,6 +68,7 @@ class Shared:
     loops: dict[Value, Loop] = field(default_factory=dict)
     plain: set[Value] = field(default_factory=set)
     aliased: set[Value] = field(default_factory=set)
+    differentiate: Callable[..., Any] | None = None
 
 
 class NameLowerer:

@@ -15,11 +15,12 @@ import ast
 import copy
 import inspect
 import io
+import itertools
 import linecache
 import textwrap
 import tokenize
 import types
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -94,7 +95,7 @@ def unwrap(function: Any) -> types.FunctionType:
         raise error(
             "unsupported-call",
             f"the derivative of the derived function `{function.__name__}` is not supported",
-            help="differentiate the function itself, `.primal`",
+            help="differentiate the gradient, or the function itself, `.primal`",
         )
     # What a decorator adds would be lost by following `__wrapped__`, or a `py_func` that
     # `functools.wraps` copied: a plain function stands for itself.
@@ -273,20 +274,43 @@ def _same_code(node: FunctionNode, function: types.FunctionType) -> bool:
     made = {part.name for part in (bare, body) if hasattr(part, "name")} - {*code.co_freevars}
     # What `outer` defines would be its local: the function itself reads these names as globals.
     outer.body = [ast.Global(sorted(made)), body] if made else [body]
-    # A method call on a name that the module imports compiles to other instructions.
+    depth = 3 if isinstance(body, ast.ClassDef) else 2
+    return any(
+        _alike(compiled, code)
+        for names in _imported(function)
+        if (compiled := _compiled(outer, names, depth, function)) is not None
+    )
+
+
+def _imported(function: types.FunctionType) -> Iterator[tuple[str, ...]]:
+    """Which modules the compiled text may have imported: all that the function names, or fewer.
+
+    A method call on a name that is imported in the same text compiles to other instructions; in a
+    notebook, the import may stand in another cell.
+    """
     space = function.__globals__
-    imported = [n for n in code.co_names if isinstance(space.get(n), types.ModuleType)]
-    imports: list[ast.stmt] = [ast.Import([ast.alias(n) for n in imported])] if imported else []
+    names = [n for n in function.__code__.co_names if isinstance(space.get(n), types.ModuleType)]
+    for count in range(len(names), -1, -1):
+        if len(names) <= 4 or count in (0, len(names)):
+            yield from itertools.combinations(names, count)
+
+
+def _compiled(
+    outer: ast.FunctionDef, names: tuple[str, ...], depth: int, function: types.FunctionType
+) -> types.CodeType | None:
+    """The code inside of `outer`, in a module that imports `names`; None if it does not compile."""
+    imports: list[ast.stmt] = [ast.Import([ast.alias(n) for n in names])] if names else []
     module = ast.fix_missing_locations(ast.Module([*imports, outer], []))
+    flags = function.__code__.co_flags & _FUTURE
     try:
-        compiled = compile(module, "<check>", "exec", code.co_flags & _FUTURE, dont_inherit=True)
+        found = compile(module, "<check>", "exec", flags, dont_inherit=True)
     except (SyntaxError, ValueError):
-        return False
+        return None
     except (RecursionError, MemoryError):
         raise _too_deep(function) from None
-    for _ in range(3 if isinstance(body, ast.ClassDef) else 2):
-        compiled = next(item for item in compiled.co_consts if isinstance(item, types.CodeType))
-    return _alike(compiled, code)
+    for _ in range(depth):
+        found = next(item for item in found.co_consts if isinstance(item, types.CodeType))
+    return found
 
 
 def _no_type_params() -> dict[str, Any]:

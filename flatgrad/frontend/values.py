@@ -13,9 +13,9 @@ import numpy as np
 
 from flatgrad.errors import error
 from flatgrad.frontend.refs import Buffer, Ref, is_view_without_axes, located
-from flatgrad.ir.ops import Value
+from flatgrad.ir.ops import Const, Operand, Slot, Value
 from flatgrad.ir.types import Scalar
-from flatgrad.primitives.symbolic import NeedStatic, Symbol
+from flatgrad.primitives.symbolic import NeedStatic, Symbol, is_number
 
 VIEWS = frozenset(
     {np.split, np.array_split, np.hsplit, np.vsplit, np.dsplit, np.flip, np.fliplr, np.flipud,
@@ -155,12 +155,32 @@ def read(found: Any) -> Any:
     return found
 
 
+def flattened(result: Any, leaves: list[Operand]) -> Any:
+    """The tree of a result with slots for its leaves, which are appended."""
+    match result:
+        case Symbol():
+            leaves.append(result.value)
+            return Slot(len(leaves) - 1)
+        case tuple():
+            return like(result, [flattened(item, leaves) for item in result])
+        case list():
+            return [flattened(item, leaves) for item in result]
+        case dict():
+            return {key: flattened(item, leaves) for key, item in result.items()}
+    if is_number(result) and not isinstance(result, bool):
+        leaves.append(Const(result))
+        return Slot(len(leaves) - 1)
+    return result
+
+
 def wrap(result: Any) -> Any:
     """A fresh array gets a buffer of its own."""
     if isinstance(result, Symbol) and result.ndim:
         return Ref(Buffer(result))
     if isinstance(result, list | tuple) and type(result) in (list, tuple):
         return type(result)(wrap(item) for item in result)
+    if isinstance(result, tuple):
+        return like(result, [wrap(item) for item in result])
     return result
 
 

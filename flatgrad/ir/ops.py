@@ -213,6 +213,8 @@ def substitute(tree: Any, pick: Callable[[int], Any]) -> Any:
     if kind is slice:
         parts = (tree.start, tree.stop, tree.step)
         return slice(*[substitute(part, pick) for part in parts])
+    if isinstance(tree, tuple) and hasattr(kind, "_make"):
+        return kind._make([substitute(item, pick) for item in tree])
     return tree
 
 

@@ -40,23 +40,30 @@ from flatgrad.transform.structured import Context, visit_structured
 
 
 def reverse(
-    fn: Function, wrt: Sequence[Value], seed: Operand | None = None, output: int = 0
+    fn: Function,
+    wrt: Sequence[Value],
+    seed: Operand | None = None,
+    output: int = 0,
+    seeds: dict[int, Operand] | None = None,
 ) -> tuple[Function, list[Operand]]:
-    """Append the backward sweep of result number `output`.
+    """Append the backward sweep of result number `output`, or of those that `seeds` has.
 
-    Returns the function, whose results are unchanged, and the adjoints of `wrt` in order.
+    `seed` is the adjoint of the output, 1 by default. Returns the function, whose results are
+    unchanged, and the adjoints of `wrt` in order.
 
     Raises
     ------
     UnsupportedError
         If an active value passes through an operation without a derivative rule.
     """
+    planted = seeds if seeds is not None else {output: Const(1.0) if seed is None else seed}
+    outputs = [(fn.results[k], start) for k, start in planted.items()]
     back = Block()
     builder = Builder(back, fn.lengths)
-    context = Context(fn, builder, set(wrt), active(fn.body, wrt, [fn.results[output]]))
+    context = Context(fn, builder, set(wrt), active(fn.body, wrt, [one for one, _ in outputs]))
     sweep = _Sweep(context, fn.body, visible=())
     sweep.await_all()
-    sweep.plant(fn.results[output], seed)
+    sweep.plant(outputs)
     sweep.run()
     adjoints = [sweep.gradient(value) for value in wrt]
     ops = [*context.rebuilt(fn.body).ops, *back.ops]
@@ -104,16 +111,28 @@ class _Sweep:
         """The values that get adjoints from `op`, once each, parameters first."""
         return sorted(self.context.awaiting(op), key=lambda value: value not in self.wrt)
 
-    def plant(self, output: Operand, seed: Operand | None) -> None:
-        """The adjoint of the output itself."""
-        if output not in self.active:
+    def plant(self, seeds: list[tuple[Operand, Operand]]) -> None:
+        """The adjoints of the outputs themselves; of one that is read on, a first part of it."""
+        planted = [(y, seed) for y, seed in seeds if y in self.active]
+        for output, seed in planted:
+            assert isinstance(output, Value)
+            self.contributions[output].append(symbol_of(seed, self.builder))
+        for output in dict.fromkeys(output for output, _ in planted):
+            assert isinstance(output, Value)
+            with self.builder.at(Origin(None, "backward", "seed"), f"grad_{output.name}"):
+                self.begin(output)
+
+    def begin(self, output: Value) -> None:
+        """Settle the adjoint of an output, unless it has further contributions to come."""
+        parts = self.contributions[output]
+        if self.pending[output]:
             return
-        assert isinstance(output, Value)
-        name = f"grad_{output.name}"
-        with self.builder.at(Origin(None, "backward", "seed"), name):
-            start = symbol_of(seed, self.builder) if seed is not None else 1.0
-            self.contributions[output].append(start)
-            self.settle(output)
+        if len(parts) == 1 and isinstance(parts[0], Symbol) and output not in self.wrt:
+            self.adjoint[output] = parts[0]  # a parameter has its name already
+            return
+        if not output.kept and is_number(parts[0]):  # rules take symbols
+            parts[0] = self.copied(parts[0], f"grad_{output.name}")
+        self.settle(output)
 
     def settle_planted(self) -> None:
         """The adjoints to which no operation of the block will add."""

@@ -9,7 +9,7 @@ import textwrap
 
 import pytest
 
-from flatgrad import grad, value_and_grad
+from flatgrad import grad, jacobian, value_and_grad
 from flatgrad.errors import FlatgradError
 from flatgrad.frontend.source import read_source
 
@@ -217,9 +217,24 @@ def test_derived_function():
     def f(x):
         return x * x
 
-    refused("unsupported-call", grad(f), 1.0)
-    g = grad(f)
-    refused("unsupported-call", lambda x: g(x), 1.0)
+    slope = grad(f)
+    assert grad(slope)(3.0) == 2.0
+    assert grad(lambda x: slope(x) * x)(3.0) == 12.0
+    bend = jacobian(f)
+    refused("unsupported-call", bend, 1.0)
+    refused("unsupported-call", lambda x: bend(x), 1.0)
+
+
+def test_import_in_another_cell(tmp_path):
+    space = {}
+    for name, text in (
+        ("one.py", "import numpy as np\n"),
+        ("two.py", "import math\ndef f(x):\n    return np.sum(x * x) * math.sqrt(4.0)\n"),
+    ):
+        path = tmp_path / name
+        path.write_text(text)
+        exec(compile(text, str(path), "exec"), space)
+    assert grad(space["f"])(3.0) == 12.0
 
 
 def test_own_signature():

@@ -1,0 +1,333 @@
+"""What a call of a derivative of another kind than `grad` hands out.
+
+    y, dot_y = f_jvp(x, dot_x)        tangents of the kinds of their values
+    y, pullback = f_vjp(x)            the second half, with what the first half left for it
+
+Emitted code returns tuples, lists, dicts, numbers and arrays; here named tuples are made again, and
+numbers become Python's or NumPy's, as the argument or result was to which they belong.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+from flatgrad.callers import explain
+from flatgrad.derivatives import Request, mapped, slots
+from flatgrad.errors import error
+from flatgrad.ir.ops import Slot
+from flatgrad.ir.types import Array, Scalar, Type
+from flatgrad.tangents import fitting
+
+Converter = Callable[[Any], Any]
+
+
+def finisher(found: Any, values: dict[str, Any]) -> Callable[[Any], Any] | None:
+    """What is done with the result of the emitted code; None for nothing."""
+    request = found.compiled.request
+    tree = found.compiled.graph.tree
+    kinds = [item.type for item in found.compiled.graph.results]
+    wanted = wanted_kinds(request, tree, kinds, found.types)
+    exact = request.backend == "numpy"  # Numba hands out Python's numbers, and tuples for dicts
+    leaves = [
+        converter(kind, wanted.get(k, (kind, None)), values, exact) for k, kind in enumerate(kinds)
+    ]
+    plan = mapped(tree, leaves.__getitem__, None)
+    if found.compiled.late is None:
+        needed = _is_needed(plan) or not exact
+        return (lambda result: converted(result, plan)) if needed else None
+    plan = plan[0] if _is_needed(plan[0]) or not exact else None
+    made = Pullback if request.kind == "vjp" else Pushforward
+    return lambda result: made.pair(found, values, plan, result)
+
+
+def wanted_kinds(
+    request: Request | None, tree: Any, kinds: Sequence[Type], types: dict[str, Any]
+) -> dict[int, tuple[Type, str | None]]:
+    """For result leaves that belong to a parameter or another result: its type, and its name."""
+    if request is None or request.kind == "primal":
+        return {}
+    found: dict[int, tuple[Type, str | None]]
+    if request.kind in ("jvp", "linearize", "vjp"):
+        found = wanted_kinds(request.inner, tree[0], kinds, types)
+        if request.kind == "jvp":
+            for index, tangent in pairs(tree[0], tree[1]):
+                found[tangent] = found.get(index, (kinds[index], None))
+        return found
+    if request.kind == "hvp":
+        return wanted_kinds(request.inner, tree, kinds, types)
+    gradients = tree[1] if request.kind == "value_and_grad" else tree
+    if request.kind == "grad" and request.has_aux:
+        gradients = tree[0]
+    leaves = zip(slots(gradients), request.wrt, strict=True)
+    return {index: (types[name], name) for index, name in leaves}
+
+
+def pairs(tree: Any, tangents: Any) -> list[tuple[int, int]]:
+    """The slots of results with those of their tangents, where they have one."""
+    match tree:
+        case Slot(index):
+            return [(index, tangents.index)] if isinstance(tangents, Slot) else []
+        case tuple() | list():
+            parts = list(zip(tree, tangents, strict=True))
+        case dict():
+            parts = [(item, tangents[key]) for key, item in tree.items()]
+        case _:
+            return []
+    return [pair for one, other in parts for pair in pairs(one, other)]
+
+
+def converter(
+    given: Type, wanted: tuple[Type, str | None], values: dict[str, Any], exact: bool = True
+) -> Converter | None:
+    """From what emitted code returns to a value of a type, maybe that of an argument by name."""
+    kind, name = wanted
+    argument = values.get(name) if name is not None else None
+    if isinstance(argument, np.ndarray) and argument.ndim == 0:
+        dtype = argument.dtype
+        return lambda leaf: np.asarray(leaf, dtype)
+    if not isinstance(kind, Scalar):
+        return None
+    if (kind.weak, kind.dtype) == (given.weak, given.dtype) and (exact or kind.weak):
+        return None
+    return float if kind.weak else np.dtype(kind.dtype).type
+
+
+def _is_needed(plan: Any) -> bool:
+    """Whether anything in a result differs from what the emitted code returns."""
+    match plan:
+        case None:
+            return False
+        case tuple() | list():
+            named = isinstance(plan, tuple) and type(plan) is not tuple
+            return named or any(_is_needed(item) for item in plan)
+        case dict():
+            return any(_is_needed(item) for item in plan.values())
+    return callable(plan)
+
+
+def converted(result: Any, plan: Any) -> Any:
+    """`result` with the converters of `plan` applied, in the containers of `plan`."""
+    match plan:
+        case None:
+            return result
+        case tuple() | list():
+            items = [converted(item, part) for item, part in zip(result, plan, strict=True)]
+            return getattr(type(plan), "_make", type(plan))(items)
+        case dict():
+            items = list(result.values() if isinstance(result, dict) else result)
+            parts = zip(plan.items(), items, strict=True)
+            return {key: converted(item, part) for (key, part), item in parts}
+    return plan(result)
+
+
+class Late:
+    """The second half of a derivative, after a first half that has run.
+
+    It may be called any number of times, and does not see later changes of the arguments.
+    """
+
+    def __init__(
+        self, found: Any, values: dict[str, Any], y: Any, residuals: Sequence[Any]
+    ) -> None:
+        self.compiled = found.compiled.late
+        self.residuals = tuple(residuals)
+        self.wrt: tuple[str, ...] = found.wrt
+        self.inputs = [np.shape(values[name]) for name in found.wrt]
+        self.kinds: list[Type] = [found.types[name] for name in found.wrt]
+        self.exact = found.compiled.request.backend == "numpy"
+        self.bare: bool = found.bare
+        self.gather: Any = found.gradients
+        self.arguments = {name: values[name] for name in found.wrt}
+        self.names = list(values)
+        graph = found.compiled.graph
+        self.tree = graph.tree[0]
+        leaves: dict[int, Any] = {}
+        _leaves(self.tree, y, leaves)
+        self.outputs = {
+            k: (np.shape(leaf), graph.results[k].type)
+            for k, leaf in sorted(leaves.items())
+            if graph.results[k].type.differentiable
+        }
+
+    @classmethod
+    def pair(cls, found: Any, values: dict[str, Any], plan: Any, result: Any) -> tuple[Any, Any]:
+        """The value of the function, and this."""
+        late = cls(found, values, result[0], result[1:])
+        y = converted(result[0], plan) if plan is not None else result[0]
+        return y, late
+
+    def source(self) -> str:
+        """The emitted text of this half."""
+        text: str = self.compiled.module.function_text
+        return text.rstrip() + "\n"
+
+    def run(self, seeds: Sequence[Any]) -> Sequence[Any]:
+        """The results for seeds that were checked."""
+        try:
+            result = self.compiled.function(*self.residuals, *seeds)
+        except Exception as caught:
+            explain(caught, self.compiled)
+            raise
+        single = len(self.compiled.graph.results) == 1
+        return (result,) if single else result
+
+    def blocks(self) -> dict[int, list[np.ndarray]]:
+        """For each float result, its Jacobians by each of `wrt`."""
+        raise NotImplementedError
+
+    def empty_blocks(self) -> dict[int, list[np.ndarray]]:
+        """Jacobians to be filled; the dtype is what NumPy makes of both dtypes."""
+        return {
+            k: [
+                np.empty((*shape, *inner), joined(kind, other))
+                for inner, other in zip(self.inputs, self.kinds, strict=True)
+            ]
+            for k, (shape, kind) in self.outputs.items()
+        }
+
+
+class Pullback(Late):
+    """From the adjoint of a result to the gradients of the arguments: `pullback(grad_y)`.
+
+    Returns a tuple with an entry for each argument, None for those that cannot have a gradient.
+    """
+
+    def __call__(self, grad_y: Any) -> tuple[Any, ...]:
+        seeds: dict[int, Any] = {}
+        _leaves(self.tree, grad_y, seeds)
+        checked = []
+        for k, (shape, kind) in self.outputs.items():
+            name = "grad_y" if len(self.outputs) == 1 else f"grad_y, leaf {k}"
+            checked.append(fitting(name, seeds[k], "the result", shape, kind))
+        gradients = dict(zip(self.wrt, self.gradients(checked), strict=True))
+        return tuple(gradients.get(name) for name in self.names)
+
+    def gradients(self, seeds: Sequence[Any]) -> list[Any]:
+        """The gradients of `wrt`, each of the kind of its argument."""
+        found = self.run(seeds)
+        given = [item.type for item in self.compiled.graph.results]
+        made = []
+        for leaf, kind, wanted, name in zip(found, given, self.kinds, self.wrt, strict=True):
+            convert = converter(kind, (wanted, name), self.arguments, self.exact)
+            made.append(leaf if convert is None else convert(leaf))
+        return made
+
+
+    def blocks(self) -> dict[int, list[np.ndarray]]:
+        """A run for each element of the results: rows."""
+        found = self.empty_blocks()
+        outputs = list(self.outputs.items())
+        for place, seeds in basis([output for _, output in outputs]):
+            k, index = outputs[place[0]][0], place[1]
+            for block, gradient in zip(found[k], self.run(seeds), strict=True):
+                block[index] = gradient
+        return found
+
+
+class Pushforward(Late):
+    """From tangents of the arguments to those of the results: `pushforward(*tangents)`.
+
+    There is a tangent for each argument; None stands for zero.
+    """
+
+    def __call__(self, *tangents: Any) -> Any:
+        if len(tangents) > len(self.names):
+            raise error(
+                "bad-tangent", f"{len(tangents)} tangents for {len(self.names)} arguments"
+            )
+        given = dict(zip(self.names, tangents, strict=False))
+        for name, tangent in given.items():
+            if tangent is not None and name not in self.wrt:
+                raise error("not-differentiable", f"`{name}` cannot have a tangent")
+        checked = []
+        for name, shape, kind in zip(self.wrt, self.inputs, self.kinds, strict=True):
+            tangent = given.get(name)
+            if tangent is None:
+                checked.append(zero(shape, kind))
+            else:
+                checked.append(fitting(f"dot_{name}", tangent, f"`{name}`", shape, kind))
+        found = dict(zip(self.outputs, self.run(checked), strict=True))
+        return mapped(self.tree, lambda k: found.get(k), None)
+
+    def run(self, seeds: Sequence[Any]) -> Sequence[Any]:
+        """The tangents of float results, of the kinds of these."""
+        made = []
+        given = [item.type for item in self.compiled.graph.results]
+        wanted = [kind for _, kind in self.outputs.values()]
+        for leaf, kind, want in zip(super().run(seeds), given, wanted, strict=True):
+            convert = converter(kind, (want, None), {}, self.exact)
+            made.append(leaf if convert is None else convert(leaf))
+        return made
+
+
+    def blocks(self) -> dict[int, list[np.ndarray]]:
+        """A run for each element of the arguments: columns."""
+        found = self.empty_blocks()
+        inputs = list(zip(self.inputs, self.kinds, strict=True))
+        for (j, index), seeds in basis(inputs):
+            for k, tangent in zip(self.outputs, self.run(seeds), strict=True):
+                column: Any = (..., *index)
+                found[k][j][column] = tangent
+        return found
+
+
+def basis(
+    spaces: Sequence[tuple[tuple[int, ...], Type]],
+) -> Iterator[tuple[tuple[int, tuple[int, ...]], list[Any]]]:
+    """Every unit vector of a product of spaces, with its place: the number of the space, the index.
+
+    The arrays are changed from step to step.
+    """
+    seeds = [zero(shape, kind) for shape, kind in spaces]
+    for j, (shape, kind) in enumerate(spaces):
+        for index in np.ndindex(shape):
+            if isinstance(kind, Array):
+                seeds[j][index] = 1
+            else:
+                seeds[j] = zero(shape, kind) + 1
+            yield (j, index), seeds
+            if isinstance(kind, Array):
+                seeds[j][index] = 0
+        seeds[j] = zero(shape, kind)
+
+
+def joined(one: Type, other: Type) -> np.dtype:
+    """The dtype of both; Python's floats adapt."""
+    strict = [kind.dtype for kind in (one, other) if not kind.weak]
+    return np.result_type(*strict) if strict else np.dtype(np.float64)
+
+
+def zero(shape: tuple[int, ...], kind: Type) -> Any:
+    """A tangent or adjoint that is zero."""
+    if isinstance(kind, Array):
+        return np.zeros(shape, kind.dtype)
+    return 0.0 if kind.weak else np.dtype(kind.dtype).type(0)
+
+
+def _leaves(tree: Any, value: Any, found: dict[int, Any]) -> None:
+    """What stands in `value` at the slots of `tree`.
+
+    Raises
+    ------
+    ArgumentError
+        If it has another structure.
+    """
+    match tree:
+        case Slot(index):
+            found[index] = value
+        case tuple() | list():
+            if not isinstance(value, tuple | list) or len(value) != len(tree):
+                raise error(
+                    "bad-tangent",
+                    f"the adjoint of a result of {len(tree)} parts has as many parts",
+                )
+            for part, item in zip(tree, value, strict=True):
+                _leaves(part, item, found)
+        case dict():
+            if not isinstance(value, dict) or value.keys() != tree.keys():
+                raise error("bad-tangent", "the adjoint of a dict has the same keys")
+            for key, part in tree.items():
+                _leaves(part, value[key], found)

@@ -1,0 +1,99 @@
+"""Splits a function in two: what can be computed early, and what must wait for some parameters.
+
+    f_vjp(x, grad_y):                 f_vjp(x):                 pullback(y, grad_y):
+        y = tanh(x)           ->          y = tanh(x)     +         grad_x = grad_y * (1 - y * y)
+        grad_x = ...                      return y, y               return grad_x
+
+What the late half reads of the early half are the *residuals*. It may run many times, and after its
+caller changed the arguments: residuals are copies of what is not the early half's own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from flatgrad.ir.ops import Apply, Block, Function, Op, Slot, Value, blocks_of, operands_of
+from flatgrad.primitives.core import IDENTITY
+from flatgrad.primitives.symbolic import DIM, SIZE
+
+CHEAP = (np.transpose, np.broadcast_to, np.expand_dims, np.swapaxes, IDENTITY)
+"""Views of all of an array: it is kept itself, not the view."""
+
+
+def split(fn: Function, waiting: Sequence[Value], early_results: int) -> tuple[Function, Function]:
+    """The early half, without the parameters `waiting`, and the late half.
+
+    The first `early_results` results are those of the early half, which returns the residuals after
+    them. The late half takes the residuals, then `waiting`, and returns the other results.
+    """
+    late = _late(fn, waiting)
+    outputs = list(fn.results[:early_results])
+    late |= _sunk(fn.body.ops, late, {o for o in outputs if isinstance(o, Value)})
+    early_ops = [op for op in fn.body.ops if op not in late]
+    late_ops = [op for op in fn.body.ops if op in late]
+    made = {value for op in late_ops for value in op.results}
+    read = [value for op in late_ops for value in reads(op)]
+    read += [item for item in fn.results[early_results:] if isinstance(item, Value)]
+    residuals = [v for v in dict.fromkeys(read) if v not in made and v not in waiting]
+    count = len(residuals)
+    slots = tuple(Slot(early_results + k) for k in range(count))
+    early = replace(
+        fn,
+        body=Block(
+            tuple(p for p in fn.params if p not in waiting), early_ops, (*outputs, *residuals)
+        ),
+        tree=(*fn.tree[:1], *slots),
+    )
+    body = Block((*residuals, *waiting), late_ops, fn.results[early_results:])
+    rest = fn.results[early_results:]
+    tree = tuple(Slot(k) for k in range(len(rest))) if len(rest) != 1 else Slot(0)
+    return early, replace(fn, body=body, tree=tree, requirements=[], hidden=())
+
+
+def reads(op: Op) -> Iterator[Value]:
+    """The values that an operation and the blocks in it read from outside it."""
+    yield from (operand for operand in operands_of(op) if isinstance(operand, Value))
+    for block in blocks_of(op):
+        inside = set(block.params)
+        for inner in block.ops:
+            yield from (value for value in reads(inner) if value not in inside)
+            inside.update(inner.results)
+        yield from (v for v in block.yields if isinstance(v, Value) and v not in inside)
+
+
+def _late(fn: Function, waiting: Sequence[Value]) -> set[Op]:
+    """The operations that depend on `waiting`."""
+    found: set[Op] = set()
+    values = set(waiting)
+    for op in fn.body.ops:
+        if any(value in values for value in reads(op)):
+            found.add(op)
+            values.update(op.results)
+    return found
+
+
+def _sunk(ops: Sequence[Op], late: set[Op], outputs: set[Value]) -> set[Op]:
+    """Early operations that only the late half reads, and that it can do at no cost."""
+    early_reads = set(outputs)
+    late_reads = {value for op in late for value in reads(op)}
+    found: set[Op] = set()
+    for op in reversed(ops):
+        if op in late:
+            continue
+        if _is_cheap(op, late_reads) and early_reads.isdisjoint(op.results):
+            found.add(op)
+            late_reads.update(reads(op))
+        else:
+            early_reads.update(reads(op))
+    return found
+
+
+def _is_cheap(op: Op, late_reads: set[Value]) -> bool:
+    if not isinstance(op, Apply) or late_reads.isdisjoint(op.results):
+        return False
+    if op.primitive.function in (DIM, SIZE):
+        return any(operand in late_reads for operand in op.operands)
+    return op.primitive.function in CHEAP

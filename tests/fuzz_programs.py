@@ -23,6 +23,9 @@ import numpy as np
 from tests.fuzz_tables import HELPERS, TABLES
 
 
+CONFUSING = ["slice", "float", "grad_x0", "x0_1", "value", "math", "relu", "f", "value_sum", "max"]
+
+
 class Reject(Exception):
     """A statement or expression that is not valid, or whose values get out of hand."""
 
@@ -209,6 +212,8 @@ class Grower:
     def fresh_name(self) -> str:
         self.count += 1
         name = self.rng.choice("abcdeghpqrstuvz")
+        if self.rng.random() < 0.05:  # what emitted code uses itself
+            name = self.rng.choice(CONFUSING)
         return name if name not in self.env else f"{name}{self.count}"
 
     # expressions

@@ -275,7 +275,8 @@ class _Emitter(BlockEmitter):
         if op.primitive.function is PUSH:
             helper = push_helper(op)
             self.dialect.helpers[helper.name] = helper.text
-            pushed = call(name(helper.name), [name(identifier), value, arguments["position"]], {})
+            given = [name(identifier), literal(value), literal(arguments["position"])]
+            pushed = call(name(helper.name), given, {})
             target = ast.Name(identifier, ast.Store())
             self.line(ast.Assign([target], pushed, lineno=0), op.origin)
             return

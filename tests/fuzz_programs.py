@@ -22,7 +22,6 @@ import numpy as np
 
 from tests.fuzz_tables import HELPERS, TABLES
 
-
 CONFUSING = ["slice", "float", "grad_x0", "x0_1", "value", "math", "relu", "f", "value_sum", "max"]
 
 

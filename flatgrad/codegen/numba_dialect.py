@@ -83,7 +83,8 @@ class NumbaDialect(Dialect):
         function = site.op.primitive.function.__name__
         kind = site.kinds[0]
         known = (*activations_numba.ALONG_AXIS, *activations_numba.SCALAR)
-        if function not in known or any(other.ndim for other in site.kinds[1:]):
+        numbers = not any(other.ndim for other in site.kinds[1:])
+        if function not in known or not numbers or kind.ndim > len(activations_numba.INDICES):
             raise unsupported(site.op)
         keywords = {
             key: value for key, value in site.op.arguments.items() if key in ("axis", "keepdims")

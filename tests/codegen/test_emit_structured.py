@@ -98,7 +98,6 @@ def golden(text):
 GOLDEN = {
     "power_sum_grad": """
         def f(x, n):
-            # forward
             y = 1.0
             y_tape = np.empty(n)
             for i in range(n):
@@ -116,7 +115,6 @@ GOLDEN = {
         """,
     "stencil_swapped": """
         def f(x, n):
-            # forward
             u = np.copy(x)
             v = np.copy(x)
             for t in range(n):
@@ -127,7 +125,6 @@ GOLDEN = {
         """,
     "two_breaks": """
         def f(x, n):
-            # forward
             y = 1.0
             k = 0
             for i in range(n):
@@ -142,7 +139,6 @@ GOLDEN = {
         """,
     "chained": """
         def f(x):
-            # forward
             if x > 1.0:
                 y = x * 2.0
             elif x > 0.0:
@@ -153,7 +149,6 @@ GOLDEN = {
         """,
     "parameter_written": """
         def f(x, n):
-            # forward
             x = x.copy()
             for i in range(n):
                 x[i] = x[i] * 2.0
@@ -161,7 +156,6 @@ GOLDEN = {
         """,
     "view_in_body": """
         def f(x, n):
-            # forward
             a = np.copy(x)
             s = 0.0
             for i in range(n):
@@ -173,14 +167,12 @@ GOLDEN = {
         """,
     "fibonacci": """
         def f(a, b, n):
-            # forward
             for i in range(n):
                 a, b = b, a + b
             return a, b
         """,
     "accumulated_matrix": """
         def f(A, x, n):
-            # forward
             grad_A = np.zeros_like(A)
             h = x[:4]
             for i in range(n):
@@ -190,7 +182,6 @@ GOLDEN = {
         """,
     "condition_with_statements": """
         def f(x):
-            # forward
             y = x
             while True:
                 t = y * y
@@ -225,7 +216,6 @@ def test_comments_stand_inside_loops():
     module = build_module(fn, "f", NumpyDialect(), comments)
     assert module.function_text == golden("""
         def f(x, n):
-            # forward
             y = x
             for i in range(n):  # each step
                 y = y + x

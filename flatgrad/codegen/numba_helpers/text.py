@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-INDICES = "ijklmnpq"
+INDICES = (*"ijklmnpq", *(f"axis{k}" for k in range(8, 64)))
 SUFFIXES = {"float64": "", "float32": "_f32", "int64": "_int", "bool": "_bool"}
 NUMPY_DTYPES = {
     "float64": "np.float64", "float32": "np.float32", "int64": "np.int64", "bool": "np.bool_",

@@ -98,6 +98,7 @@ def golden(text):
 GOLDEN = {
     "power_sum_grad": """
         def f(x, n):
+            # forward
             y = 1.0
             y_tape = np.empty(n)
             for i in range(n):

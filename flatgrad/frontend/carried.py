@@ -32,6 +32,7 @@ from flatgrad.frontend.leaves import (
     zeros,
 )
 from flatgrad.frontend.refs import Ref
+from flatgrad.frontend.trees import Record, children, same_form
 from flatgrad.frontend.trial import Trial, keys_of
 from flatgrad.frontend.values import VALUE, Poison, Unroll, occurrences
 from flatgrad.ir.ops import Block
@@ -172,11 +173,9 @@ class Carrying(Trial):
             return self._match_leaf(tree, end, name)
         if isinstance(tree, Poison):
             return True
-        if isinstance(tree, tuple | list) and type(end) is type(tree) and len(tree) == len(end):
-            found = [self._match(*pair, name) for pair in zip(tree, end, strict=True)]
-            return all(found)
-        if isinstance(tree, dict) and type(end) is dict and list(tree) == list(end):
-            found = [self._match(tree[key], end[key], name) for key in tree]
+        if isinstance(tree, tuple | list | dict | Record) and same_form(tree, end):
+            pairs = zip(children(tree) or (), children(end) or (), strict=True)
+            found = [self._match(*pair, name) for pair in pairs]
             return all(found)
         if tree is not end and not same_static(tree, end):
             raise Mismatch(mismatch(name, tree, end, self.line))

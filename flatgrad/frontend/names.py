@@ -33,7 +33,8 @@ from flatgrad.frontend.resolve import (
     structure,
 )
 from flatgrad.frontend.source import Source
-from flatgrad.frontend.values import ControlFlow, Loop, Poison, Unroll, like, number_in, read, wrap
+from flatgrad.frontend.trees import Record, like
+from flatgrad.frontend.values import ControlFlow, Loop, Poison, Unroll, number_in, read, wrap
 from flatgrad.ir.builder import Builder
 from flatgrad.ir.ops import Block, Origin, Value
 from flatgrad.ir.types import Scalar, Type
@@ -219,7 +220,8 @@ class NameLowerer:
 
     def foreign(self, container: Any) -> Any:
         """Mark a list or dict as the user's, which may not be written to."""
-        self.shared.outside[id(container)] = container
+        kept = container.fields if isinstance(container, Record) else container
+        self.shared.outside[id(kept)] = kept
         return container
 
     def hidden(self, key: Any, name: str, read: Reader, value: Any) -> Any:

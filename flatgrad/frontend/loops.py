@@ -14,6 +14,7 @@ from typing import Any
 
 from flatgrad.frontend.carried import Carrying
 from flatgrad.frontend.control import Break, Continue, Returned, Unrolled
+from flatgrad.frontend.scopes import Delayed
 from flatgrad.frontend.state import State
 from flatgrad.frontend.trips import TripLowerer, Trips
 from flatgrad.frontend.values import RETURNED, VALUE, Loop, Poison, Unroll
@@ -32,7 +33,7 @@ class LoopLowerer(TripLowerer):
 
     def exec_For(self, node: ast.For) -> None:
         with self.at(node.iter):
-            found = self.trips(node.iter)
+            found = self.trips(node.iter, lazily=True)
         if isinstance(found, list):
             self.unrolled(node, found)
             return
@@ -71,7 +72,7 @@ class LoopLowerer(TripLowerer):
         """The trips of a loop one by one."""
         depth = len(self.rest)
         for k, item in enumerate(items):
-            self.assign(node.target, item)
+            self.assign(node.target, item() if isinstance(item, Delayed) else item)
             self.rest.append(Unrolled(node, items[k + 1 :]))
             try:
                 self.body(node.body)

@@ -32,6 +32,7 @@ from flatgrad.frontend.resolve import (
     item_reader,
     structure,
 )
+from flatgrad.frontend.scopes import Variables, variables_of
 from flatgrad.frontend.source import Source
 from flatgrad.frontend.trees import Record, like
 from flatgrad.frontend.values import ControlFlow, Loop, Poison, Unroll, number_in, read, wrap
@@ -75,14 +76,34 @@ class Shared:
 class NameLowerer:
     """Finds what names and attributes mean, and says where errors are."""
 
-    def __init__(self, source: Source, shared: Shared) -> None:
+    def __init__(
+        self,
+        source: Source,
+        shared: Shared,
+        outer: Any = None,
+        targets: frozenset[str] | None = None,
+    ) -> None:
+        """`outer` is the function around; `targets` are the variables of a comprehension in it."""
         self.source = source
         self.shared = shared
+        self.outer = outer
+        self.inside_expression = targets is not None
         self.builder = shared.builder
         self.scope = Scope(source.function)
         self.env: dict[str, Any] = {}
-        code = source.function.__code__
-        self.local_names = frozenset((*code.co_varnames, *code.co_cellvars))
+        self.variables = variables_of(source.node) if targets is None else Variables(targets)
+
+    def spaces(self) -> list[dict[str, Any]]:
+        """The variables of this function and of those around it."""
+        return [self.env, *(self.outer.spaces() if self.outer is not None else ())]
+
+    def owner(self, name: str) -> Any:
+        """The function around whose variable a name is; None if it comes from outside."""
+        if name in self.variables.local:
+            return self
+        if self.outer is None or name in self.variables.world:
+            return None
+        return self.outer.owner(name)
 
     @contextmanager
     def at(self, node: ast.AST, part: str | None = None) -> Iterator[None]:
@@ -179,9 +200,10 @@ class NameLowerer:
         return read(self.value(node))
 
     def eval_Name(self, node: ast.Name) -> Any:
-        if node.id in self.env:
-            return self.env[node.id]
-        if node.id in self.local_names:
+        owner = self.owner(node.id)
+        if owner is not None:
+            if node.id in owner.env:
+                return owner.env[node.id]
             raise self.refuse(node, "undefined-name", f"`{node.id}` is read before it is assigned")
         capture = self.scope.lookup(node.id, self.source.span(node))
         cell = self.scope.cells.get(node.id)
@@ -254,7 +276,7 @@ class NameLowerer:
 
     def attribute(self, node: ast.Attribute, base: Any) -> Any:
         """`base.name`: of an array, of a module or class, or of an object of the user's."""
-        name = node.attr
+        name = self.mangled(node.attr)
         if isinstance(base, Ref | Symbol):
             return self.array_attribute(node, base)
         if isinstance(base, np.dtype | np.ufunc):
@@ -278,6 +300,10 @@ class NameLowerer:
             self.captured((id(base), name), name, read, read())
             return found
         return self.captured((id(base), name), name, read, found)
+
+    def mangled(self, name: str) -> str:
+        """The name of an attribute inside a class."""
+        return name
 
     def array_attribute(self, node: ast.Attribute, base: Any) -> Any:
         """An attribute of an array or number."""

@@ -18,6 +18,7 @@ import numpy as np
 
 from flatgrad.frontend.control import ControlLowerer
 from flatgrad.frontend.refs import Ref
+from flatgrad.frontend.scopes import Once
 from flatgrad.frontend.values import kind_of, read, same_length
 from flatgrad.primitives.symbolic import Symbol, is_number, is_symbolic
 
@@ -57,17 +58,26 @@ def _of_range(
 class TripLowerer(ControlLowerer):
     """Finds out over what a loop runs."""
 
-    def trips(self, node: ast.expr) -> Trips | list[Any]:
-        """A counted loop, or the items of a static sequence."""
+    def trips(self, node: ast.expr, *, lazily: bool = False) -> Trips | list[Any]:
+        """A counted loop, or the items of a static sequence; `lazily`, at their trips."""
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
             handler = _ITERATORS.get(node.func.id)
             starred = any(isinstance(arg, ast.Starred) for arg in node.args)
             plain = handler and not starred and node.args and self.value(node.func) is handler
             if plain and (not node.keywords or handler is enumerate):
                 with self.at(node):
-                    found: Trips | list[Any] = getattr(self, f"over_{node.func.id}")(node)
-                    return found
-        return self.over(node, self.value(node))
+                    made: Trips | list[Any] = getattr(self, f"over_{node.func.id}")(node)
+                    return made
+        found = self.value(node)
+        if lazily and isinstance(found, Once) and not found.plain and found.pending:
+            if found.each is None:
+                raise self.refuse(
+                    node, "unsupported-statement", "a loop over this iterator",
+                    "make it a list first",
+                )  # fmt: skip
+            found.left.clear()
+            return list(found.each)
+        return self.over(node, found)
 
     def over(self, node: ast.expr, found: Any) -> Trips | list[Any]:
         """The rows of an array, or the items of a static sequence."""

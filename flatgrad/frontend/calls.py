@@ -215,12 +215,7 @@ class CallLowerer(ConstructLowerer):
 
     def owned(self, node: ast.AST, container: Any) -> None:
         """Refuse to write to a list or dict of the user's."""
-        if id(container) in self.shared.outside:
-            raise self.refuse(
-                node, "unsupported-write",
-                f"a {type(container).__name__} from outside the function is written to",
-                "make a copy of it",
-            )  # fmt: skip
+        self.check_owned(node, container, f"a {type(container).__name__}")
 
     def store(self, node: ast.AST, ref: Ref, index: Any, new: Any) -> None:
         """`ref[index] = new`."""

@@ -249,6 +249,12 @@ class Join:
                 )  # fmt: skip
             pairs = zip(one, other, strict=True)
             return [self.value(*pair, "an item of a list") for pair in pairs]
+        roots = [id(root) for root in self.low.roots()]
+        if one.keys() != other.keys() and id(container) not in roots:
+            raise error(
+                "branch-type", "a dict or object has other entries on one path than on the other",
+                self.low.builder.origin.span, help="give it the same entries on both paths",
+            )  # fmt: skip
         names = [*one, *[key for key in other if key not in one]]
         return {
             name: self.value(one.get(name, MISSING), other.get(name, MISSING), name)
@@ -298,8 +304,9 @@ class Join:
         if key not in self.memo:
             pairs = zip(children(one) or (), children(other) or (), strict=True)
             joined = rebuilt(one, [self.value(*pair, name) for pair in pairs])
-            if not isinstance(one, tuple):
-                self.low.foreign(joined)  # which of the two it is, nobody knows: no writes
+            if not isinstance(one, tuple):  # which of the two it is, nobody knows: no writes
+                for either in (one, other, joined):
+                    self.low.doubt(either)
             self.memo[key] = one, other, joined
         return self.memo[key][-1]
 

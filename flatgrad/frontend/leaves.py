@@ -81,6 +81,8 @@ class Mismatch(Exception):
 
 def mismatch(name: Any, tree: Any, end: Any, line: int) -> Poison:
     """Says how a variable changes from trip to trip; `line` is that of the loop."""
+    if isinstance(end, Poison):
+        return end
     kind = tree.type if isinstance(tree, Leaf) else None
     last = end.latest.type if isinstance(end, Ref) else None
     if isinstance(end, Symbol) or is_number(end):

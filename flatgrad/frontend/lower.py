@@ -26,7 +26,15 @@ from flatgrad.frontend.objects import SPECIAL, class_of, special_method
 from flatgrad.frontend.refs import Ref
 from flatgrad.frontend.resolve import Captures
 from flatgrad.frontend.source import FunctionNode, Source
-from flatgrad.frontend.values import flattened, kind_of, needs_static, occurrences, read, wrap
+from flatgrad.frontend.values import (
+    Poison,
+    flattened,
+    kind_of,
+    needs_static,
+    occurrences,
+    read,
+    wrap,
+)
 from flatgrad.ir.builder import Builder
 from flatgrad.ir.ops import Block, Function, Operand, Value
 from flatgrad.ir.types import Scalar, Type
@@ -131,8 +139,9 @@ class Lowerer(LoopLowerer):
                 for item in target.elts:
                     self.delete(item)
             case ast.Name():
-                self.value(ast.copy_location(ast.Name(target.id, ast.Load()), target))
-                del self.owner(target.id).env[target.id]
+                name = target.id
+                self.value(ast.copy_location(ast.Name(name, ast.Load()), target))
+                self.bind(name, Poison("undefined-name", f"`{name}` was deleted"))
             case ast.Subscript():
                 base, index = self.value(target.value), self.index(target.slice)
                 self.check_container(target, base)

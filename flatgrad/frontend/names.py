@@ -34,7 +34,7 @@ from flatgrad.frontend.resolve import (
 )
 from flatgrad.frontend.scopes import Variables, variables_of
 from flatgrad.frontend.source import Source
-from flatgrad.frontend.trees import Record, like
+from flatgrad.frontend.trees import Record, children, like
 from flatgrad.frontend.values import ControlFlow, Loop, Poison, Unroll, number_in, read, wrap
 from flatgrad.ir.builder import Builder
 from flatgrad.ir.ops import Block, Origin, Value
@@ -50,7 +50,8 @@ class Shared:
     """What the lowering of a function and of all that it calls inline has in common.
 
     `names` are those of the parameters; `imported` what was captured, by where it came from;
-    `outside` the lists and dicts that belong to the user; `frames` the variables of each function
+    `outside` the lists and dicts that belong to the user; `ambiguous` those which are perhaps what
+    another name holds, after a branch or in a loop; `frames` the variables of each function
     on the way to the present call. `loops` tells which loop an index or carried int belongs to.
     `plain` are the results of loops and branches that are numbers, never arrays of no axes;
     `aliased` those which may be an array of no axes that another name holds; `differentiate` makes
@@ -65,6 +66,7 @@ class Shared:
     names: set[str] = field(default_factory=set)
     imported: dict[Any, Any] = field(default_factory=dict)
     outside: dict[int, Any] = field(default_factory=dict)
+    ambiguous: dict[int, Any] = field(default_factory=dict)
     frames: list[dict[str, Any]] = field(default_factory=list)
     hidden_values: set[Value] = field(default_factory=set)
     loops: dict[Value, Loop] = field(default_factory=dict)
@@ -245,6 +247,28 @@ class NameLowerer:
         kept = container.fields if isinstance(container, Record) else container
         self.shared.outside[id(kept)] = kept
         return container
+
+    def doubt(self, container: Any) -> None:
+        """Mark a list, dict or object that may be what another name holds: it cannot be changed."""
+        if isinstance(container, Record | list | dict):
+            kept = container.fields if isinstance(container, Record) else container
+            self.shared.ambiguous[id(kept)] = kept
+        for item in children(container) or ():
+            self.doubt(item)
+
+    def check_owned(self, node: ast.AST, kept: Any, what: str) -> None:
+        """Refuse to change a list, dict or object of the user's, or one that may be another."""
+        if id(kept) in self.shared.outside:
+            raise self.refuse(
+                node, "unsupported-write", f"{what} from outside the function is written to",
+                "make a copy of it",
+            )  # fmt: skip
+        if id(kept) in self.shared.ambiguous:
+            raise self.refuse(
+                node, "unsupported-write",
+                f"{what} is changed that may be the same as another, after a branch or in a loop",
+                "make a new one instead of changing it",
+            )  # fmt: skip
 
     def hidden(self, key: Any, name: str, read: Reader, value: Any) -> Any:
         """A hidden argument that carries a captured float or array."""

@@ -218,12 +218,7 @@ class ObjectLowerer(FunctionLowerer):
                 node, "unsupported-write", f"an attribute of `{text}` is assigned",
                 "assign to a local name, or to an object that the function makes",
             )  # fmt: skip
-        if id(base.fields) in self.shared.outside:
-            raise self.refuse(
-                node, "unsupported-write",
-                f"{kind_of(base)} is changed that comes from outside or from a branch or loop",
-                "make a new object instead of changing this one",
-            )  # fmt: skip
+        self.check_owned(node, base.fields, kind_of(base))
         return base.kind
 
     def delete_attribute(self, node: ast.Attribute, base: Any) -> None:

@@ -134,7 +134,9 @@ class Trial:
             case tuple():
                 return mapped(tree, self._built)
             case list() | dict() | Record():
-                return self.low.foreign(mapped(tree, self._built))
+                made = mapped(tree, self._built)
+                self.low.doubt(made)
+                return made
         return tree
 
     def _add(self, container: Any, key: Any) -> None:
@@ -157,6 +159,7 @@ class Trial:
                 self._pair_on_entry(leaf)
                 return leaf
             case tuple() | list() | dict() | Record():
+                self.low.doubt(value)
                 return mapped(value, lambda item: self._template(item, name))
         if isinstance(value, Symbol) or is_number(value):
             kind = type_of(value)
@@ -246,7 +249,9 @@ class Trial:
             case tuple():
                 return mapped(tree, lambda item: self._concluded(item, found))
             case list() | dict() | Record():
-                return self.low.foreign(mapped(tree, lambda item: self._concluded(item, found)))
+                made = mapped(tree, lambda item: self._concluded(item, found))
+                self.low.doubt(made)
+                return made
         return tree
 
 

@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from flatgrad.frontend.names import CONTAINERS
 from flatgrad.frontend.objects import class_of, special_method
 from flatgrad.frontend.refs import Ref
 from flatgrad.frontend.scopes import Closure, Delayed, Once, Partial
@@ -123,7 +124,7 @@ def _hasattr(low: Any, node: ast.Call, args: tuple[Any, ...], kwargs: dict[str, 
 def _has(low: Any, node: ast.Call, found: Any, name: str) -> bool:
     if isinstance(found, Record):
         return name in found.fields or hasattr(found.kind, name)
-    if isinstance(found, Symbol | Ref | Held) or class_of(found) is None:
+    if isinstance(found, Symbol | Ref | Held) or isinstance(found, (*CONTAINERS, type(None))):
         raise low.refuse(node, "unsupported-call", f"the attributes of {kind_of(found)}")
     here = lambda: hasattr(found, name)  # noqa: E731
     return bool(low.captured((id(found), name, "hasattr"), name, here, here()))

@@ -130,6 +130,9 @@ class FunctionLowerer(ExpressionLowerer):
     def eval_ListComp(self, node: ast.ListComp) -> list[Any]:
         return self.comprehended(node, lambda inner: inner.value(node.elt))
 
+    def eval_SetComp(self, node: ast.SetComp) -> Any:
+        return self.set_of(node, self.comprehended(node, lambda inner: inner.value(node.elt)))
+
     def eval_DictComp(self, node: ast.DictComp) -> dict[Any, Any]:
         pairs = self.comprehended(node, lambda low: (low.key(node.key), low.value(node.value)))
         return dict(pairs)
@@ -154,7 +157,7 @@ class FunctionLowerer(ExpressionLowerer):
 
     def comprehended(
         self,
-        node: ast.ListComp | ast.DictComp | ast.GeneratorExp,
+        node: ast.ListComp | ast.SetComp | ast.DictComp | ast.GeneratorExp,
         evaluate: Callable[[Any], Any],
         first: list[Any] | None = None,
     ) -> list[Any]:

@@ -160,6 +160,8 @@ class ExpressionLowerer(NameLowerer):
                         "make it an array first",
                     )  # fmt: skip
             return self.apply(node, function, (left, right), {}, names)
+        if type(left) is type(right) is dict and function is operator.or_:
+            return left | right
         plain = isinstance(left, tuple | list) or isinstance(right, tuple | list)
         if plain and function not in (operator.add, operator.mul):
             raise self.refuse(node, "operand-type", "this operator on a tuple or list")

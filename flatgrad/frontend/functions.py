@@ -25,6 +25,8 @@ MAX_DEPTH = 64
 class FunctionLowerer(ExpressionLowerer):
     """Evaluates lambdas and comprehensions, and calls functions that the program made."""
 
+    defaults: dict[str, Any] | None = None
+
     def run(self) -> Any:
         """The value that the function returns."""
         raise NotImplementedError
@@ -95,6 +97,7 @@ class FunctionLowerer(ExpressionLowerer):
         )
         inner = type(self)(source, self.shared, home)
         inner.env.update(variables)
+        inner.defaults = callee.defaults
         return inner
 
     def check_depth(self, node: ast.AST) -> None:

@@ -26,6 +26,7 @@ from flatgrad.frontend.objects import SPECIAL, class_of, special_method
 from flatgrad.frontend.refs import Ref
 from flatgrad.frontend.resolve import Captures
 from flatgrad.frontend.source import FunctionNode, Source
+from flatgrad.frontend.trees import objects_in
 from flatgrad.frontend.values import (
     Poison,
     flattened,
@@ -97,6 +98,12 @@ def lower(
     shared.captures.written |= {name for name, buffer in buffers.items() if buffer.writes}
     leaves: list[Operand] = []
     with lowerer.at(lowerer.statement):
+        for held in objects_in(result):
+            raise lowerer.refuse(
+                lowerer.statement, "unsupported-statement",
+                f"`{source.function.__name__}` returns {kind_of(held)}",
+                "return numbers and arrays, in tuples, lists or dicts",
+            )  # fmt: skip
         tree = flattened(read(result), leaves)
     block.yields = tuple(leaves)
     name = "f" if source.function.__name__ == "<lambda>" else source.function.__name__
@@ -268,6 +275,10 @@ class Lowerer(LoopLowerer):
         in_place = special_method(left, f"i{SPECIAL[function]}")
         if in_place is not None:
             return self.call(node.value, in_place, (left, right), {})
+        if type(left) is dict and type(right) is dict and function is operator.or_:
+            self.owned(node, left)
+            left.update(right)
+            return left
         if isinstance(left, Symbol):
             self.check_one_name(node, left)
         return self.binary(node, function, left, right)

@@ -51,7 +51,8 @@ class Shared:
 
     `names` are those of the parameters; `imported` what was captured, by where it came from;
     `outside` the lists and dicts that belong to the user; `ambiguous` those which are perhaps what
-    another name holds, after a branch or in a loop; `frames` the variables of each function
+    another name holds, after a branch or in a loop; `stubs` the functions of the program that are
+    differentiated, by the functions that stand for them; `frames` the variables of each function
     on the way to the present call. `loops` tells which loop an index or carried int belongs to.
     `plain` are the results of loops and branches that are numbers, never arrays of no axes;
     `aliased` those which may be an array of no axes that another name holds; `differentiate` makes
@@ -67,6 +68,7 @@ class Shared:
     imported: dict[Any, Any] = field(default_factory=dict)
     outside: dict[int, Any] = field(default_factory=dict)
     ambiguous: dict[int, Any] = field(default_factory=dict)
+    stubs: dict[Any, Any] = field(default_factory=dict)
     frames: list[dict[str, Any]] = field(default_factory=list)
     hidden_values: set[Value] = field(default_factory=set)
     loops: dict[Value, Loop] = field(default_factory=dict)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import ast
 import inspect
+import types
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -115,6 +116,18 @@ class Closure(Held):
     @property
     def __name__(self) -> str:
         return self.name
+
+    def stub(self) -> types.FunctionType:
+        """A function of this name with these parameters, for what asks for a real one."""
+        name = "function" if self.name == "<lambda>" else self.name
+        parameters = self.signature().parameters.values()
+        bare = [
+            p.replace(default=p.empty if p.default is p.empty else None) for p in parameters
+        ]
+        space: dict[str, Any] = {}
+        exec(f"def {name}{inspect.Signature(bare)}: pass", space)
+        found: types.FunctionType = space[name]
+        return found
 
     def signature(self) -> inspect.Signature:
         """Its parameters, with the values of their defaults."""

@@ -192,7 +192,8 @@ class CallLowerer(ConstructLowerer):
         """The user's words for the operands of a call."""
         known = lookup(callee)
         names = getattr(known, "operand_names", None)
-        if not names or any(isinstance(arg, ast.Starred) for arg in node.args):
+        given = getattr(node, "args", None)
+        if not names or given is None or any(isinstance(arg, ast.Starred) for arg in given):
             return None
         texts = [self.source.segment(arg) for arg in node.args]
         return {name: f"`{text}`" for name, text in zip(names, texts, strict=False)}

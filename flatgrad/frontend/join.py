@@ -270,6 +270,7 @@ class Join:
             side.block.yields = (*side.block.yields, operand)
         name = {RETURNED: "returned", VALUE: "value"}.get(name or "", name)
         named = isinstance(name, str) and name.isidentifier()
+        name = self.low.spelled(name) if isinstance(name, str) else None
         value = Value(kind, name if named else None)
         value.kept = named and self.low.shared.depth == 0
         self.results.append(value)

@@ -122,7 +122,7 @@ class Lowerer(LoopLowerer):
         """The value that the function returns."""
         node: FunctionNode = self.source.node
         if isinstance(node, ast.Lambda):
-            with self.at(node.body, "value"):
+            with self.at(node.body, None if self.shared.depth else "value"):
                 return self.name_result(self.value(node.body))
         try:
             self.body(node.body)
@@ -216,7 +216,7 @@ class Lowerer(LoopLowerer):
         """Give a value its variable; the statement keeps the user's name."""
         symbol = found.latest if isinstance(found, Ref) else found
         if isinstance(symbol, Symbol):
-            self.name_value(symbol.value, name)
+            self.name_value(symbol.value, self.spelled(name))
         owner = self.owner(name)
         if owner is None:
             raise error(

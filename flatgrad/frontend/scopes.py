@@ -13,6 +13,7 @@ import inspect
 import types
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any
 
 from flatgrad.frontend.source import FunctionNode
@@ -31,6 +32,7 @@ class Variables:
     world: frozenset[str] = frozenset()
 
 
+@lru_cache(maxsize=4096)
 def variables_of(node: FunctionNode) -> Variables:
     """The variables of a function, from its text."""
     args = node.args

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import functools
 import operator
-import types
 
 import numpy as np
 import pytest
-from tests.frontend.numeric import check
 
-from flatgrad import grad, value_and_grad
+from flatgrad import grad
 from flatgrad.errors import FlatgradError
+from tests.frontend.numeric import check
 
 rng = np.random.default_rng(0)
 X, Y = rng.normal(size=4), rng.normal(size=4)
@@ -47,7 +46,7 @@ def scaled_by(k):
 
 def late(x):
     k = 2.0
-    f = lambda v: np.sum(v * k)  # noqa: E731
+    f = lambda v: np.sum(v * k)
     first = f(x)
     k = 3.0
     return first * f(x)
@@ -156,7 +155,7 @@ def in_run_time_loop(x):
 
 def closure_in_loop(x):
     y = 1.0
-    decay = lambda v: 0.5 * v + y  # noqa: E731
+    decay = lambda v: 0.5 * v + y
     for i in range(len(x)):
         y = decay(x[i]) * y
     return y
@@ -366,7 +365,7 @@ def message(x, mode="fast"):
 
 
 def shadows(x):
-    sum = lambda v: np.sum(v * v)  # noqa: E731, A001
+    sum = lambda v: np.sum(v * v)
     x = x * 2.0
 
     def f(x):
@@ -464,6 +463,11 @@ def test_function_as_parameter():
     np.testing.assert_allclose(g(X, np.cos), np.cos(X) - np.sin(X) * X)
     np.testing.assert_allclose(g(X, lambda v: v * v), 3 * X**2)
     np.testing.assert_allclose(g(X, functools.partial(np.multiply, 2.0)), 4 * X)
+
+
+@pytest.mark.parametrize("f", [nonlocal_in_loop, closure_in_loop, decorated])
+def test_compiled(f):
+    check(f, X, backend="numba")
 
 
 def test_message_of_a_static_error():

@@ -137,7 +137,6 @@ class Late:
         self.wrt: tuple[str, ...] = found.wrt
         self.inputs = [np.shape(values[name]) for name in found.wrt]
         self.kinds: list[Type] = [found.types[name] for name in found.wrt]
-        self.exact = found.compiled.request.backend == "numpy"
         self.bare: bool = found.bare
         self.gather: Any = found.gradients
         self.arguments = {name: values[name] for name in found.wrt}
@@ -211,7 +210,7 @@ class Pullback(Late):
         given = [item.type for item in self.compiled.graph.results]
         made = []
         for leaf, kind, wanted, name in zip(found, given, self.kinds, self.wrt, strict=True):
-            convert = converter(kind, (wanted, name), self.arguments, self.exact)
+            convert = converter(kind, (wanted, name), self.arguments, exact=False)
             made.append(leaf if convert is None else convert(leaf))
         return made
 
@@ -258,7 +257,7 @@ class Pushforward(Late):
         given = [item.type for item in self.compiled.graph.results]
         wanted = [kind for _, kind in self.outputs.values()]
         for leaf, kind, want in zip(super().run(seeds), given, wanted, strict=True):
-            convert = converter(kind, (want, None), {}, self.exact)
+            convert = converter(kind, (want, None), {}, exact=False)
             made.append(leaf if convert is None else convert(leaf))
         return made
 

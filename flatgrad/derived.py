@@ -9,6 +9,7 @@ beyond that (`.source()`, `.lower()`, ...) hangs on it as attributes.
 from __future__ import annotations
 
 import inspect
+import math
 from collections import namedtuple
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
@@ -17,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from flatgrad import callers, linear_maps
+from flatgrad import callers, columns, linear_maps
 from flatgrad.compiled_calls import make_compiled_callable
 from flatgrad.derivatives import SPLIT, Request
 from flatgrad.errors import FlatgradError, error
@@ -28,7 +29,7 @@ from flatgrad.ir.types import Scalar, Type
 from flatgrad.pipeline import Compiled, compile_derivative
 from flatgrad.primitives.symbolic import NeedStatic
 from flatgrad.signature import can_have_gradient, freeze, hidden_type, type_of
-from flatgrad.tangents import check_fit, with_tangents
+from flatgrad.tangents import check_fit, check_rows, stack_type, with_tangents
 
 BACKENDS = ("numpy", "numba")
 
@@ -51,7 +52,7 @@ class Derived:
 
     `primal` is the function with a source. `inner` is the derivative of it that is differentiated
     here, if any, `seeds` are the names of the tangents that this derivative has as parameters, by
-    the parameters that they belong to. Parameters from number `limit` on are not differentiated.
+    the parameters that they belong to; they are `stacked` if several are given at once. Parameters from number `limit` on are not differentiated.
     """
 
     primal: Callable[..., Any]
@@ -63,6 +64,7 @@ class Derived:
     inner: Derived | None = None
     seeds: dict[str, str] = field(default_factory=dict)
     limit: int | None = None
+    stacked: bool = False
     specialisations: dict[Any, list[Specialisation]] = field(default_factory=dict)
     static_params: set[str] = field(default_factory=set)
     last: Specialisation | None = None
@@ -88,7 +90,8 @@ class Derived:
         wrt, bare = self.chosen(values)
         for _ in range(len(values) + 1):
             types = self.types_of(values)
-            key = tuple(_key(kind) for kind in types.values())
+            key: Any = tuple(_key(kind) for kind in types.values())
+            key = (key, self.directions(values, wrt))
             for known in self.specialisations.get(key, []):
                 if all(capture.unchanged() for capture in known.compiled.captures) and all(
                     _same_hidden(capture) for capture in known.compiled.hidden
@@ -108,7 +111,7 @@ class Derived:
 
     def types_of(self, values: dict[str, Any]) -> dict[str, Type | Static]:
         """The types of the arguments; tangents, which have those of their values, come last."""
-        tangents = self.tangents()
+        tangents, stacks = self.tangents(), self.stacks()
         differentiated = self.differentiated(values)
         types: dict[str, Type | Static] = {
             name: type_of(
@@ -124,9 +127,36 @@ class Derived:
                 continue
             kind = types[owner]
             assert not isinstance(kind, Static)
+            if name in stacks:
+                types[name] = stack_type(name, values[name], owner, np.shape(values[owner]), kind)
+                continue
             check_fit(name, values[name], f"`{owner}`", np.shape(values[owner]), kind)
             types[name] = kind
+        check_rows({name: values[name] for name in stacks if values[name] is not None})
         return types
+
+    def stacks(self) -> set[str]:
+        """Those of the tangents that come several at once."""
+        found = self.inner.stacks() if self.inner is not None else set()
+        return found | set(self.seeds.values()) if self.stacked else found
+
+    def rows(self, values: dict[str, Any]) -> int:
+        """How many tangents come at once, see `Request`."""
+        given = [values[dot] for dot in self.seeds.values() if values[dot] is not None]
+        return min(2, len(given[0])) if self.stacked else 0
+
+    def directions(self, values: dict[str, Any], wrt: tuple[str, ...]) -> Any:
+        """The inputs by which a Jacobian has tangents of their own; None if they are too many."""
+        if self.kind not in columns.KINDS:
+            return None
+        shapes = {name: np.shape(values[name]) for name in wrt}
+        if sum(math.prod(shape) for shape in shapes.values()) > columns.FEW:
+            return None
+        return tuple(
+            (name, index if isinstance(values[name], np.ndarray) and shapes[name] else None)
+            for name in wrt
+            for index in np.ndindex(shapes[name])
+        )
 
     def tangents(self) -> dict[str, str]:
         """The parameters that are tangents, in the order in which they were added."""
@@ -158,6 +188,8 @@ class Derived:
             gradients=_named_tuple(wrt) if named else None,
             seeds=tuple(self.seeds[name] for name in wrt) if self.seeds else (),
             bare=bare or not inside,
+            rows=self.rows(values),
+            directions=self.directions(values, wrt),
         )  # fmt: skip
 
     def make_static(self, needed: NeedStatic, values: dict[str, Any]) -> None:
@@ -223,7 +255,7 @@ class Derived:
         wrt = tuple(parameter_name(one, names, self.primal) for one in asked)
         for name in wrt:
             check_differentiable(name, values[name], "leave it out of argnums")
-        if self.kind in SPLIT and len(set(wrt)) < len(wrt):
+        if self.kind in (*SPLIT, *columns.KINDS) and len(set(wrt)) < len(wrt):
             raise error("bad-argnums", f"argnums {self.argnums} has a parameter twice")
         return wrt, not isinstance(self.argnums, tuple | list)
 
@@ -266,13 +298,15 @@ class Derived:
             by = [parameter_name(one, names, self.primal) for one in asked]
         for name, owner in tangents.items():
             if name not in values and can_have_gradient(found[owner]) and owner in (by or found):
-                found[name] = example_tangent(found[owner])
+                found[name] = example_tangent(found[owner], 2 if name in self.stacks() else 0)
         return found
 
 
-def example_tangent(value: Any) -> Any:
-    """Ones in the shape and dtype of an argument."""
+def example_tangent(value: Any, rows: int = 0) -> Any:
+    """Ones in the shape and dtype of an argument, or so many of them."""
     is_numpy = isinstance(value, np.ndarray | np.generic)
+    if rows:
+        return np.ones((rows, *np.shape(value)), value.dtype if is_numpy else float)
     return np.ones_like(value)[()] if is_numpy else 1.0
 
 
@@ -393,6 +427,7 @@ def derive(
     has_aux: bool,
     backend: str,
     limit: int | None = None,
+    stacked: bool = False,
 ) -> Callable[..., Any]:
     """The public function for a derivative of `function`, which may be a derivative itself.
 
@@ -430,10 +465,10 @@ def derive(
         signature, seeds = with_tangents(signature, "dot" if level == 1 else f"dot{level}")
     derived = Derived(
         plain, kind, argnums, has_aux, backend, signature, inner, seeds, limit,
-        static_params=static_params,
+        stacked=stacked, static_params=static_params,
     )  # fmt: skip
     public = callers.public_function(derived, function)
-    if backend == "numba" and not derived.tangents():
+    if backend == "numba" and not derived.tangents() and kind not in columns.KINDS:
         make_compiled_callable(derived, public)
     return public
 

@@ -8,7 +8,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -44,20 +44,30 @@ from flatgrad.transform.clone import twin
 from flatgrad.transform.reverse import times
 
 
-def forward(fn: Function, wrt: Sequence[Value]) -> tuple[Function, list[Operand]]:
+def forward(
+    fn: Function,
+    wrt: Sequence[Value],
+    *,
+    among: Collection[Value] | None = None,
+    along: str = "",
+) -> tuple[Function, list[Operand]]:
     """Add tangents: a parameter `dot_x` for each of `wrt`, after the others.
 
     Returns the function, whose results are unchanged, and the tangents of its results, in order.
+    With `among` only these values get tangents, with `along` they are called `dot_x_<along>`: so
+    several tangents of the same values can be added one after the other.
 
     Raises
     ------
     UnsupportedError
         If a varied value passes through an operation without a derivative rule.
     """
-    dots = [Value(value.type, f"dot_{value.name}", kept=True) for value in wrt]
+    suffix = f"_{along}" if along else ""
+    dots = [Value(value.type, f"dot_{value.name}{suffix}", kept=True) for value in wrt]
     body = Block((*fn.params, *dots), [], fn.body.yields)
     builder = Builder(body, fn.lengths)
-    pushed = _Push(builder, varied(fn.body, wrt))
+    reached = varied(fn.body, wrt)
+    pushed = _Push(builder, reached if among is None else reached.intersection(among), suffix)
     pushed.tangent = {
         value: Symbol(dot, builder) for value, dot in zip(wrt, dots, strict=True)
     }
@@ -70,9 +80,10 @@ def forward(fn: Function, wrt: Sequence[Value]) -> tuple[Function, list[Operand]
 class _Push:
     """The tangents found so far."""
 
-    def __init__(self, builder: Builder, varied_values: set[Value]) -> None:
+    def __init__(self, builder: Builder, varied_values: set[Value], suffix: str) -> None:
         self.builder = builder
         self.varied = varied_values
+        self.suffix = suffix
         self.tangent: dict[Value, Symbol] = {}
 
     def walk(self, block: Block) -> None:
@@ -98,7 +109,7 @@ class _Push:
 
     def carried(self, value: Value) -> Value:
         """A new value that a loop or branch hands on as the tangent of `value`."""
-        dot = Value(value.type, f"dot_{value.name}", kept=True)
+        dot = Value(value.type, f"dot_{value.name}{self.suffix}", kept=True)
         dot.of = ("dot", value)
         self.tangent[value] = Symbol(dot, self.builder)
         return dot
@@ -137,7 +148,7 @@ class _Push:
         value = op.result
         if value not in self.varied or all(self.of(operand) is None for operand in op.operands):
             return
-        name = f"dot_{value.name}"
+        name = f"dot_{value.name}{self.suffix}"
         origin = Origin(op.origin.span, "forward", op.primitive.name)
         is_math = op.primitive.text.startswith("math.")
         tangent_origin = replace(origin, sweep="tangent")

@@ -56,8 +56,10 @@ from flatgrad.transform.clone import all_ops, twin
 from flatgrad.transform.stack_rules import EVERY, RULES, by_elements
 
 
-def stacked(fn: Function, dots: Sequence[Value], tangents: Sequence[int], one: bool) -> Function:
-    """The function for a stack of tangents: `dots` are its parameters that become stacks.
+def stacked_parameters(
+    fn: Function, dots: Sequence[Value], tangents: Sequence[int], *, one: bool
+) -> Function:
+    """The function for a stack of tangents: its parameters `dots` become stacks.
 
     `tangents` are the numbers of the results that are stacks in any case; `one`: there is a single
     row.
@@ -72,17 +74,24 @@ def stacked(fn: Function, dots: Sequence[Value], tangents: Sequence[int], one: b
         lengths[count.name] = (rows[first], 0)
     body = Block(tuple([rows.get(param, param) for param in fn.params]))
     builder = Builder(body, lengths)
-    stacker = Stacker(builder, fn.body, dots, rows[first])
-    stacker.many = {dot: Symbol(made, builder) for dot, made in rows.items()}
+    many = {dot: Symbol(made, builder) for dot, made in rows.items()}
+    body.yields = stacked(fn, many, tangents, builder)
+    requirements = fn.requirements + builder.requirements
+    return replace(fn, body=body, lengths=lengths, requirements=requirements)
+
+
+def stacked(
+    fn: Function, many: dict[Value, Symbol], tangents: Sequence[int], builder: Builder
+) -> tuple[Operand, ...]:
+    """Append the operations of a function for stacks in place of some values; its results."""
+    stacker = Stacker(builder, fn.body, many)
     stacker.walk(fn.body)
     results: list[Operand] = []
     for k, result in enumerate(fn.results):
         is_stack = k in tangents or result in stacker.many
         with builder.at(Origin(None, "tangent", "zero"), "dot"):
             results.append(stacker.full(result).value if is_stack else result)
-    body.yields = tuple(results)
-    requirements = fn.requirements + builder.requirements
-    return replace(fn, body=body, lengths=lengths, requirements=requirements)
+    return tuple(results)
 
 
 class Stacker:
@@ -92,14 +101,12 @@ class Stacker:
     along axis 1.
     """
 
-    def __init__(
-        self, builder: Builder, body: Block, dots: Sequence[Value], first: Value
-    ) -> None:
+    def __init__(self, builder: Builder, body: Block, many: dict[Value, Symbol]) -> None:
         self.builder = builder
-        self.first = first
-        self.depends = dependent(body, dots)
+        self.first = next(iter(many.values())).value
+        self.depends = dependent(body, many)
         self.tapes = _tapes(body, self.depends)
-        self.many: dict[Value, Symbol] = {}
+        self.many = dict(many)
         self.made: dict[Value, Apply] = {}
 
     @property

@@ -18,7 +18,7 @@ from flatgrad.ir.interpret import interpret  # noqa: E402
 from flatgrad.ir.ops import Block, Slot  # noqa: E402
 from flatgrad.primitives.registry import PRIMITIVES  # noqa: E402
 from flatgrad.transform.forward import forward  # noqa: E402
-from flatgrad.transform.vector_forward import stacked  # noqa: E402
+from flatgrad.transform.vector_forward import stacked_parameters  # noqa: E402
 
 
 def differentiable():
@@ -61,7 +61,7 @@ def test_rows_are_single_tangents(primitive):
                 body = Block(fn.params, fn.body.ops, tuple(tangents))
                 fn = replace(fn, body=body, tree=Slot(0))
                 given = fn.params[len(case.fn.params) :]
-                fn = cleaned(stacked(fn, given, (0,), one=count == 1))
+                fn = cleaned(stacked_parameters(fn, given, (0,), one=count == 1))
                 found = interpret(fn, [*case.values, *dots])[0]
                 text = emitted(fn, [*case.values, *dots])
             for one in (found, text):

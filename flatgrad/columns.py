@@ -1,4 +1,4 @@
-"""The Jacobian as one function: the tangents of all inputs in one sweep, without seeds from outside.
+"""The Jacobian as one function: the tangents of all inputs in one sweep.
 
     f_jacfwd(a, b):                       f_jacfwd(x):
         s = a * b                             dot_x = np.eye(x.shape[0])
@@ -12,8 +12,10 @@ of tangents are carried (`transform/vector_forward.py`).
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import reduce
 from typing import Any
 
 import numpy as np
@@ -47,14 +49,14 @@ from flatgrad.primitives.core import ASTYPE, IDENTITY
 from flatgrad.primitives.index import SET_ITEM
 from flatgrad.primitives.registry import PRIMITIVES
 from flatgrad.primitives.symbolic import Symbol, apply_function, operand_of, symbol_of
-from flatgrad.transform.forward import forward
+from flatgrad.transform.forward import forward, unit_of
 from flatgrad.transform.vector_forward import stacked
 
 FEW = 8
 """Up to so many inputs, each has tangents of its own."""
 
 BY_STACKS = 512
-"""Up to so many inputs, stacks of as many tangents are carried; for more they would grow too big."""
+"""Up to so many inputs, stacks of as many tangents are carried; more would grow too big."""
 
 KINDS = ("jacfwd", "value_and_jacfwd")
 
@@ -103,17 +105,27 @@ class Draft:
         requirements = self.fn.requirements + self.builder.requirements
         return replace(self.fn, body=self.builder.block, requirements=requirements)
 
+    def last_origin(self) -> Origin:
+        """That of tangents of the last sweep: nothing that comes after needs a heading."""
+        sweep = self.builder.block.ops[-1].origin.sweep
+        if not sweep.endswith("tangent"):
+            sweep = "tangent" if sweep == "forward" else f"{sweep} tangent"
+        return Origin(None, sweep, "jacobian")
+
     def dtype_of(self, result: Operand, param: Value) -> str:
         """The dtype of a Jacobian: NumPy's for both, where Python's floats adapt."""
         strict = [kind.dtype for kind in (result.type, param.type) if not kind.weak]
         return np.result_type(*strict).name if strict else "float64"
 
     def block(self, found: Any, result: Operand, param: Value) -> Operand:
-        """A Jacobian in its dtype."""
+        """A Jacobian in its dtype, under its name."""
         dtype = self.dtype_of(result, param)
         if isinstance(found, Symbol) and found.type.dtype != dtype:
             kind = np.dtype(dtype).type
             found = apply_function(ASTYPE, (found, kind), {}, self.builder)
+        if isinstance(found, Symbol) and found.ndim and not found.value.kept:
+            found.value.name = "jacobian" + (f"_{param.name}" if len(self.wrt) > 1 else "")
+            found.value.kept = True
         return operand_of(found)
 
     def lengths(self, operand: Operand) -> tuple[Any, ...]:
@@ -129,16 +141,19 @@ def one_by_one(fn: Function, wrt: Sequence[Value], request: Request) -> tuple[Fu
     among |= {p for op in before for inner in blocks_of(op) for p in inner.params}
     named = {param.name: param for param in wrt}
     count, tangents = len(fn.params), []
-    for name, index in request.directions:
-        along = name + ("_".join(map(str, index)) if index else "")
+    for name, unit in reversed(request.directions):  # each puts its tangents before the others'
+        along = name + ("_".join(map(str, unit[0])) if unit else "")
         single = len(request.directions) == 1
-        fn, found = forward(fn, [named[name]], among=among, along="" if single else along)
-        tangents.append(found)
-    seeds = fn.params[count:]
+        units = {named[name]: unit} if unit else {}
+        fn, found = forward(
+            fn, [named[name]], among=among, along="" if single else along, units=units
+        )
+        tangents.insert(0, found)
+    seeds = fn.params[count:][::-1]
     draft = Draft(fn, Builder(Block(fn.params[:count]), fn.lengths), wrt)
     pairs = zip(seeds, request.directions, strict=True)
-    for seed, (name, index) in pairs:
-        _plant(draft, seed, named[name], index)
+    for seed, (name, unit) in pairs:
+        _plant(draft, seed, named[name], unit[0] if unit else None)
     draft.builder.block.ops += fn.body.ops
     stamp_tangents(replace(fn, body=draft.builder.block), before)
     renumber(replace(fn, body=draft.builder.block), before, "dot", number)
@@ -166,19 +181,18 @@ def _taken_back(fn: Function, columns: Columns) -> tuple[Function, Columns]:
 
 def _plant(draft: Draft, seed: Value, param: Value, index: tuple[int, ...] | None) -> None:
     """The tangent of a parameter in one direction: 1 for one element."""
-    builder = draft.builder
-    with builder.at(Origin(None, "tangent", "seed"), seed.name):
+    builder, origin = draft.builder, Origin(None, "tangent", "seed")
+    with builder.at(origin, seed.name):
         if index is None:
-            one = 1.0 if param.type.weak else np.dtype(param.type.dtype).type(1)
-            source: Operand = Const(one)
+            one = unit_of(param.type)
+            made = Apply(PRIMITIVES[IDENTITY], (Const(one),), {"x": Slot(0)}, (seed,), origin)
         else:
             zeros = np.zeros_like(Symbol(param, builder))
+            zeros.value.name, zeros.value.kept = seed.name, True
             place = index[0] if len(index) == 1 else index
-            source = apply_function(SET_ITEM, (zeros, 1.0, place), {}, builder).value
-    origin = Origin(None, "tangent", "seed")
-    builder.block.ops.append(
-        Apply(PRIMITIVES[IDENTITY], (source,), {"x": Slot(0)}, (seed,), origin)
-    )
+            apply_function(SET_ITEM, (zeros, 1.0, place), {}, builder)
+            made = replace(builder.block.ops.pop(), results=(seed,))
+    builder.block.ops.append(made)
 
 
 def _gathered(
@@ -187,7 +201,7 @@ def _gathered(
     """The Jacobian of a result by a parameter from the tangents in the directions of it."""
     assert request.directions is not None
     builder = draft.builder
-    with builder.at(Origin(None, "tangent", "jacobian"), "jacobian"):
+    with builder.at(draft.last_origin(), "jacobian"):
         found = [
             symbol_of(tangent, builder)
             for tangent, (name, _) in zip(tangents, request.directions, strict=True)
@@ -231,29 +245,40 @@ def _unit_vectors(
     draft: Draft, dots: Sequence[Value]
 ) -> tuple[dict[Value, Symbol], list[tuple[Any, Any]]]:
     """The stack of tangents of each parameter, and which rows are its own: from, to."""
-    builder, many, starts, start = draft.builder, {}, [], 0
-    sizes = []
-    for param in draft.wrt:
-        size: Any = 1
-        for length in draft.lengths(param):
-            size = size * length
-        sizes.append(size)
-    total = sum(sizes[1:], sizes[0])
+    builder = draft.builder
+    many: dict[Value, Symbol] = {}
+    starts: list[tuple[Any, Any]] = []
     with builder.at(Origin(None, "tangent", "seed"), "unit"):
+        ends = []
+        for param in draft.wrt:
+            size = product(draft.lengths(param))
+            ends.append(size if not ends else ends[-1] + size)
+        total = ends[-1]
         eye = apply_function(np.eye, (total,), {}, builder)
-        for param, dot, size in zip(draft.wrt, dots, sizes, strict=True):
-            starts.append((start, start + size))
+        for j, (param, dot) in enumerate(zip(draft.wrt, dots, strict=True)):
+            start, end = ends[j - 1] if j else None, ends[j] if j + 1 < len(ends) else None
+            starts.append((start, end))
             rows = eye
-            if len(sizes) > 1:
-                rows = eye[:, start] if not param.type.ndim else eye[:, start : start + size]
+            if len(ends) > 1:
+                rows = eye[:, slice(start, end) if param.type.ndim else first(start)]
             if param.type.ndim > 1:
                 rows = np.reshape(rows, (total, *draft.lengths(param)))
             if param.type.dtype != "float64":
                 kind = np.dtype(param.type.dtype).type
                 rows = apply_function(ASTYPE, (rows, kind), {}, builder)
             many[dot] = named(rows, dot, builder)
-            start = start + size
     return many, starts
+
+
+def product(lengths: Sequence[Any]) -> Any:
+    """The number of elements of a shape, without factors of 1."""
+    found = [length for length in lengths if isinstance(length, Symbol) or length != 1]
+    return reduce(operator.mul, found) if found else 1
+
+
+def first(start: Any) -> Any:
+    """The first row of some that start at a place; None is the first of all."""
+    return 0 if start is None else start
 
 
 def named(rows: Any, dot: Value, builder: Builder) -> Symbol:
@@ -270,9 +295,9 @@ def _turned(
     """The Jacobian of a result by a parameter: its rows of the stack, as last axes."""
     builder = draft.builder
     kind: Type = param.type
-    with builder.at(Origin(None, "tangent", "jacobian"), "jacobian"):
+    with builder.at(draft.last_origin(), "jacobian"):
         if not kind.ndim:
-            return draft.block(stack[rows[0]], result, param)
+            return draft.block(stack[first(rows[0])], result, param)
         own = stack if len(draft.wrt) == 1 else stack[rows[0] : rows[1]]
         rank = result.type.ndim
         if rank:

@@ -8,6 +8,7 @@
 from __future__ import annotations
 
 import operator
+import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -19,14 +20,13 @@ from flatgrad.primitives.core import IDENTITY
 from flatgrad.transform.clone import picked, rewired
 from flatgrad.transform.cse import merge_common
 from flatgrad.transform.dce import eliminate_dead
-from flatgrad.transform.forward import forward
+from flatgrad.transform.forward import Unit, forward
 from flatgrad.transform.reverse import reverse
 from flatgrad.transform.simplify import simplify
 from flatgrad.transform.vector_forward import stacked_parameters
 
-
-Direction = tuple[str, tuple[int, ...] | None]
-"""A parameter that is a number, or an element of one that is an array."""
+Direction = tuple[str, Unit | None]
+"""A parameter that is a number, or an array with the index of an element and the shape."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +45,9 @@ class Request:
 
     `rows` says of jvp and hvp how many tangents they take at once, as stacks: 0 for one that is no
     stack, 1 for stacks of one, 2 for more. `directions` are those in which a Jacobian is swept
-    without stacks (see `columns.py`). `inner` is the derivative that is differentiated again. `gradients` is the named tuple in which
+    without stacks (see `columns.py`).
+
+    `inner` is the derivative that is differentiated again. `gradients` is the named tuple in which
     several gradients are returned, `seeds` are the names of the new parameters. A single gradient
     comes `bare`, or else in a tuple.
     """
@@ -262,7 +264,8 @@ def order(fn: Function, prefix: str) -> int:
     values = [*fn.params, *(value for op in all_ops(fn.body) for value in op.results)]
     for value in values:
         if value.of is not None and value.of[0].startswith(prefix):
-            taken.append(int(value.of[0].removeprefix(prefix) or 1))
+            number = re.match(r"\d*", value.of[0].removeprefix(prefix))
+            taken.append(int((number and number[0]) or 1))
     return max(taken) + 1
 
 
@@ -287,8 +290,8 @@ def renumber(fn: Function, before: set[Op], prefix: str, number: int) -> None:
             value.name = new + value.name.removeprefix(old)
         if value.part is not None and value.part.startswith(old):
             value.part = new + value.part.removeprefix(old)
-        if value.of is not None and value.of[0] == prefix:
-            value.of = (prefixed(prefix, number), value.of[1])
+        if value.of is not None and f"{value.of[0]}_".startswith(old):
+            value.of = (f"{new}{value.of[0][len(old):]}".rstrip("_"), value.of[1])
     ops = fn.body.ops
     for k, op in enumerate(ops):
         if op not in before and op.origin.sweep == "backward":

@@ -52,7 +52,8 @@ class Derived:
 
     `primal` is the function with a source. `inner` is the derivative of it that is differentiated
     here, if any, `seeds` are the names of the tangents that this derivative has as parameters, by
-    the parameters that they belong to; they are `stacked` if several are given at once. Parameters from number `limit` on are not differentiated.
+    the parameters that they belong to; they are `stacked` if several are given at once.
+    Parameters from number `limit` on are not differentiated.
     """
 
     primal: Callable[..., Any]
@@ -153,7 +154,7 @@ class Derived:
         if sum(math.prod(shape) for shape in shapes.values()) > columns.FEW:
             return None
         return tuple(
-            (name, index if isinstance(values[name], np.ndarray) and shapes[name] else None)
+            (name, (index, shapes[name]) if shapes[name] else None)
             for name in wrt
             for index in np.ndindex(shapes[name])
         )
@@ -187,7 +188,7 @@ class Derived:
             inner=self.inner.request(values) if self.inner is not None else None,
             gradients=_named_tuple(wrt) if named else None,
             seeds=tuple(self.seeds[name] for name in wrt) if self.seeds else (),
-            bare=bare or not inside,
+            bare=bare or not (inside or self.kind in columns.KINDS),
             rows=self.rows(values),
             directions=self.directions(values, wrt),
         )  # fmt: skip

@@ -1,4 +1,4 @@
-"""Jacobians and Hessians as functions: which way is the cheaper, and how the parts are put together.
+"""Jacobians and Hessians as functions: which way is the cheaper, and how parts are put together.
 
     J = jacobian(f)(x)        few inputs: all columns in one sweep (`columns.py`)
                               few results: a row for each run of the pullback
@@ -70,9 +70,11 @@ class Jacobian:
         values = dict(zip(derived.signature.parameters, given, strict=True))
         wrt, _ = derived.chosen(values)
         inputs = sum(int(np.prod(np.shape(values[name]))) for name in wrt)
-        few_inputs = inputs <= BY_STACKS
+        few_inputs = 0 < inputs <= BY_STACKS
         if self.vjp is None:
             return "sweep" if few_inputs else "linearize"
+        if inputs == 0:
+            return "vjp"
         outputs = self.outputs(values, inputs)
         if outputs < inputs:
             return "vjp"

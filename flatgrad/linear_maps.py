@@ -58,7 +58,7 @@ def jacobian_finisher(found: Any, values: dict[str, Any]) -> Callable[[Any], Any
         wanted = wanted_kinds(request.inner, tree[0], kinds, found.types)
         for k in slots(tree[0]):
             leaves[k] = converter(kinds[k], wanted.get(k, (kinds[k], None)), values, exact=False)
-    for k, name in zip(slots(blocks), cycle(found.wrt)):  # noqa: B905
+    for k, name in zip(slots(blocks), cycle(found.wrt)):
         leaves[k] = None
         if not kinds[k].ndim:
             leaves[k] = _number_like(values[name], found.types[name], kinds[k].dtype)

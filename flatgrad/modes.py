@@ -113,10 +113,10 @@ def jacfwd(function: Function, argnums: Argnums = None, *, backend: str = "numpy
 
     The derived function has the parameters of `function`. For each result and each chosen argument
     there is an array of the result's shape followed by the argument's; several arguments come as
-    gradients do (`argnums` as for `grad`), within the structure of the result. All columns come from
-    one sweep, in which each value carries a tangent for each input: of up to 8 inputs under names
-    of their own, of more as rows of one array. `.source()` shows it. Beyond 512 inputs, each column
-    is a run of the compiled pushforward (see `linearize`).
+    gradients do (`argnums` as for `grad`), within the structure of the result. All columns come
+    from one sweep, in which each value carries a tangent for each input: of up to 8 inputs under
+    names of their own, of more as rows of one array. `.source()` shows it. Beyond 512 inputs, each
+    column is a run of the compiled pushforward (see `linearize`).
     """
     return _jacobian(function, argnums, backend, backwards=False)
 

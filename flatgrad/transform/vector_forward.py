@@ -1,6 +1,6 @@
 """Vector forward mode: several tangents in one sweep, as the rows of arrays with one more axis.
 
-    f_jvp(x, w, dot_x):                      f_jvp(x, w, dot_x):        # dot_x has a row per tangent
+    f_jvp(x, w, dot_x):                      f_jvp(x, w, dot_x):       # a row for each tangent
         s = w * x                      ->        s = w * x
         dot_s = dot_x * w                        dot_s = dot_x * w
         L = np.sum(s)                            L = np.sum(s)
@@ -235,7 +235,7 @@ class Stacker:
         source = made.primitive.function if made is not None else None
         dtype = {} if kind.dtype == "float64" else {"dtype": np.dtype(kind.dtype).type}
         if operand in self.tapes:
-            if source is not np.empty:
+            if source not in (np.empty, np.zeros, np.zeros_like):
                 raise error("internal", "a growing tape of stacks that does not start empty")
             shape = (value.shape[0], self.count, *value.shape[1:])
             return self.created(np.empty, shape, dtype)

@@ -2,23 +2,18 @@
 
 from __future__ import annotations
 
-import sys
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "primitives"))
-
-from harness import Case, cleaned, emitted  # noqa: E402
-
-import flatgrad.primitives.rules  # noqa: F401, E402
-from flatgrad.ir.interpret import interpret  # noqa: E402
-from flatgrad.ir.ops import Block, Slot  # noqa: E402
-from flatgrad.primitives.registry import PRIMITIVES  # noqa: E402
-from flatgrad.transform.forward import forward  # noqa: E402
-from flatgrad.transform.vector_forward import stacked_parameters  # noqa: E402
+import flatgrad.primitives.rules  # noqa: F401
+from flatgrad.ir.interpret import interpret
+from flatgrad.ir.ops import Block, Slot
+from flatgrad.primitives.registry import PRIMITIVES
+from flatgrad.transform.forward import forward
+from flatgrad.transform.vector_forward import stacked_parameters
+from tests.primitives.harness import Case, cleaned, emitted
 
 
 def differentiable():

@@ -12,6 +12,7 @@ of tangents are carried (`transform/vector_forward.py`).
 
 from __future__ import annotations
 
+import math
 import operator
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -23,6 +24,7 @@ import numpy as np
 from flatgrad.derivatives import (
     BETWEEN,
     ELSEWHERE,
+    Direction,
     Request,
     all_ops,
     cleaned,
@@ -59,6 +61,20 @@ BY_STACKS = 512
 """Up to so many inputs, stacks of as many tangents are carried; more would grow too big."""
 
 KINDS = ("jacfwd", "value_and_jacfwd")
+
+
+def directions(
+    kind: str, values: dict[str, Any], wrt: Sequence[str]
+) -> tuple[Direction, ...] | None:
+    """The inputs by which a Jacobian has tangents of their own; None if they are too many."""
+    shapes = {name: np.shape(values[name]) for name in wrt}
+    if kind not in KINDS or sum(map(math.prod, shapes.values())) > FEW:
+        return None
+    return tuple(
+        (name, (index, shapes[name]) if shapes[name] else None)
+        for name in wrt
+        for index in np.ndindex(shapes[name])
+    )
 
 
 def jacobian_function(fn: Function, request: Request) -> Function:
@@ -140,7 +156,8 @@ def one_by_one(fn: Function, wrt: Sequence[Value], request: Request) -> tuple[Fu
     among = {value for op in before for value in op.results} | set(fn.params)
     among |= {p for op in before for inner in blocks_of(op) for p in inner.params}
     named = {param.name: param for param in wrt}
-    count, tangents = len(fn.params), []
+    count = len(fn.params)
+    tangents: list[list[Operand]] = []
     for name, unit in reversed(request.directions):  # each puts its tangents before the others'
         along = name + ("_".join(map(str, unit[0])) if unit else "")
         single = len(request.directions) == 1
@@ -187,11 +204,13 @@ def _plant(draft: Draft, seed: Value, param: Value, index: tuple[int, ...] | Non
             one = unit_of(param.type)
             made = Apply(PRIMITIVES[IDENTITY], (Const(one),), {"x": Slot(0)}, (seed,), origin)
         else:
-            zeros = np.zeros_like(Symbol(param, builder))
+            zeros: Any = np.zeros_like(Symbol(param, builder))
             zeros.value.name, zeros.value.kept = seed.name, True
             place = index[0] if len(index) == 1 else index
             apply_function(SET_ITEM, (zeros, 1.0, place), {}, builder)
-            made = replace(builder.block.ops.pop(), results=(seed,))
+            last = builder.block.ops.pop()
+            assert isinstance(last, Apply)
+            made = replace(last, results=(seed,))
     builder.block.ops.append(made)
 
 
@@ -249,7 +268,7 @@ def _unit_vectors(
     many: dict[Value, Symbol] = {}
     starts: list[tuple[Any, Any]] = []
     with builder.at(Origin(None, "tangent", "seed"), "unit"):
-        ends = []
+        ends: list[Any] = []
         for param in draft.wrt:
             size = product(draft.lengths(param))
             ends.append(size if not ends else ends[-1] + size)
@@ -293,12 +312,11 @@ def _turned(
     draft: Draft, stack: Symbol, result: Operand, param: Value, rows: tuple[Any, Any]
 ) -> Operand:
     """The Jacobian of a result by a parameter: its rows of the stack, as last axes."""
-    builder = draft.builder
     kind: Type = param.type
-    with builder.at(draft.last_origin(), "jacobian"):
+    with draft.builder.at(draft.last_origin(), "jacobian"):
         if not kind.ndim:
             return draft.block(stack[first(rows[0])], result, param)
-        own = stack if len(draft.wrt) == 1 else stack[rows[0] : rows[1]]
+        own: Any = stack if len(draft.wrt) == 1 else stack[rows[0] : rows[1]]
         rank = result.type.ndim
         if rank:
             own = own.T if rank == 1 else np.moveaxis(own, 0, -1)

@@ -9,7 +9,6 @@ beyond that (`.source()`, `.lower()`, ...) hangs on it as attributes.
 from __future__ import annotations
 
 import inspect
-import math
 from collections import namedtuple
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
@@ -29,7 +28,7 @@ from flatgrad.ir.types import Scalar, Type
 from flatgrad.pipeline import Compiled, compile_derivative
 from flatgrad.primitives.symbolic import NeedStatic
 from flatgrad.signature import can_have_gradient, freeze, hidden_type, type_of
-from flatgrad.tangents import check_fit, check_rows, stack_type, with_tangents
+from flatgrad.tangents import check_fit, check_rows, example_tangent, stack_type, with_tangents
 
 BACKENDS = ("numpy", "numba")
 
@@ -92,7 +91,7 @@ class Derived:
         for _ in range(len(values) + 1):
             types = self.types_of(values)
             key: Any = tuple(_key(kind) for kind in types.values())
-            key = (key, self.directions(values, wrt))
+            key = (key, columns.directions(self.kind, values, wrt))
             for known in self.specialisations.get(key, []):
                 if all(capture.unchanged() for capture in known.compiled.captures) and all(
                     _same_hidden(capture) for capture in known.compiled.hidden
@@ -146,19 +145,6 @@ class Derived:
         given = [values[dot] for dot in self.seeds.values() if values[dot] is not None]
         return min(2, len(given[0])) if self.stacked else 0
 
-    def directions(self, values: dict[str, Any], wrt: tuple[str, ...]) -> Any:
-        """The inputs by which a Jacobian has tangents of their own; None if they are too many."""
-        if self.kind not in columns.KINDS:
-            return None
-        shapes = {name: np.shape(values[name]) for name in wrt}
-        if sum(math.prod(shape) for shape in shapes.values()) > columns.FEW:
-            return None
-        return tuple(
-            (name, (index, shapes[name]) if shapes[name] else None)
-            for name in wrt
-            for index in np.ndindex(shapes[name])
-        )
-
     def tangents(self) -> dict[str, str]:
         """The parameters that are tangents, in the order in which they were added."""
         found = self.inner.tangents() if self.inner is not None else {}
@@ -190,7 +176,7 @@ class Derived:
             seeds=tuple(self.seeds[name] for name in wrt) if self.seeds else (),
             bare=bare or not (inside or self.kind in columns.KINDS),
             rows=self.rows(values),
-            directions=self.directions(values, wrt),
+            directions=columns.directions(self.kind, values, wrt),
         )  # fmt: skip
 
     def make_static(self, needed: NeedStatic, values: dict[str, Any]) -> None:
@@ -301,14 +287,6 @@ class Derived:
             if name not in values and can_have_gradient(found[owner]) and owner in (by or found):
                 found[name] = example_tangent(found[owner], 2 if name in self.stacks() else 0)
         return found
-
-
-def example_tangent(value: Any, rows: int = 0) -> Any:
-    """Ones in the shape and dtype of an argument, or so many of them."""
-    is_numpy = isinstance(value, np.ndarray | np.generic)
-    if rows:
-        return np.ones((rows, *np.shape(value)), value.dtype if is_numpy else float)
-    return np.ones_like(value)[()] if is_numpy else 1.0
 
 
 def check_differentiable(name: str, value: Any, instead: str) -> None:

@@ -118,3 +118,11 @@ def check_fit(name: str, tangent: Any, owner: str, shape: tuple[int, ...], kind:
             f"`{name}` has dtype {found}, {owner} has {kind.dtype}",
             help=f"convert it: {name}.astype(np.{kind.dtype})",
         )
+
+
+def example_tangent(value: Any, rows: int = 0) -> Any:
+    """Ones in the shape and dtype of an argument, or so many of them."""
+    is_numpy = isinstance(value, np.ndarray | np.generic)
+    if rows:
+        return np.ones((rows, *np.shape(value)), value.dtype if is_numpy else float)
+    return np.ones_like(value)[()] if is_numpy else 1.0

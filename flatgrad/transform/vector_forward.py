@@ -19,6 +19,7 @@ from typing import Any
 
 import numpy as np
 
+import flatgrad.transform.stack_products  # noqa: F401  (its rules)
 from flatgrad.analysis.activity import carried_params, carried_yields, slots
 from flatgrad.analysis.dependence import LENGTHS, dependent
 from flatgrad.errors import error
@@ -203,13 +204,13 @@ class Stacker:
                 found = found * length
         self.builder.block.ops.append(self.renamed(found, op.results, op.origin))
 
-    def on_tape(self, op: Apply) -> Symbol:
+    def on_tape(self, op: Apply) -> Any:
         """A growing tape that is written or read: its rows are along axis 1."""
         function = op.primitive.function
         index = substitute(op.arguments.get("index"), lambda k: self.plain(op.operands[k]))
         if function is PUSH:
             tape, value = op.operands[:2]
-            row = self.full(value)
+            row: Any = self.full(value)
             if row.ndim == self.full(tape).ndim:
                 row = np.moveaxis(row, 0, 1)
             position = substitute(
@@ -222,7 +223,6 @@ class Stacker:
                 found = np.moveaxis(found, 1, 0)
         else:
             raise error("internal", f"{op.primitive.name} of a growing tape of stacks")
-        assert isinstance(found, Symbol)
         return found
 
     def full(self, operand: Operand) -> Symbol:

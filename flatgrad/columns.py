@@ -278,7 +278,7 @@ def _unit_vectors(
             start, end = ends[j - 1] if j else None, ends[j] if j + 1 < len(ends) else None
             starts.append((start, end))
             rows = eye
-            if len(ends) > 1:
+            if len(ends) > 1 or not param.type.ndim:
                 rows = eye[:, slice(start, end) if param.type.ndim else first(start)]
             if param.type.ndim > 1:
                 rows = np.reshape(rows, (total, *draft.lengths(param)))

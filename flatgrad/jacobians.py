@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from types import SimpleNamespace
@@ -15,7 +16,7 @@ import numpy as np
 
 from flatgrad.columns import BY_STACKS
 from flatgrad.derivatives import mapped
-from flatgrad.derived import Derived, check_requirements
+from flatgrad.derived import Derived, Specialisation, check_requirements
 from flatgrad.ir.types import Type
 from flatgrad.linear_maps import Late
 
@@ -68,37 +69,31 @@ class Jacobian:
             return "vjp"
         derived = self.behind
         values = dict(zip(derived.signature.parameters, given, strict=True))
-        wrt, _ = derived.chosen(values)
-        inputs = sum(int(np.prod(np.shape(values[name]))) for name in wrt)
-        few_inputs = 0 < inputs <= BY_STACKS
         if self.vjp is None:
-            return "sweep" if few_inputs else "linearize"
-        if inputs == 0:
-            return "vjp"
-        outputs = self.outputs(values, inputs)
-        if outputs < inputs:
-            return "vjp"
-        return "sweep" if few_inputs else "linearize"
-
-    def outputs(self, values: dict[str, Any], inputs: int) -> float:
-        """The number of elements of all results, which their types tell, mostly."""
-        found = self.behind.specialise(values)
+            inputs = _count(values, derived.chosen(values)[0])
+            return "sweep" if 0 < inputs <= BY_STACKS else "linearize"
+        found = derived.specialise(values)
         check_requirements(found, values)
+        inputs = _count(values, found.wrt)
+        if inputs == 0 or self.outputs(found, values) / inputs < inputs:
+            return "vjp"
+        return "sweep" if inputs <= BY_STACKS else "linearize"
+
+    def outputs(self, found: Specialisation, values: dict[str, Any]) -> float:
+        """The number of elements of all Jacobians, which their types tell, mostly."""
         graph = found.compiled.graph
         lengths = {
             atom: np.shape(values[param.name or ""])[axis]
             for atom, (param, axis) in graph.lengths.items()
             if param.name in values
         }
-        total = 0
-        first = len(graph.results) - len(list(_leaves(graph.tree[1] if self.with_value else
-                                                      graph.tree)))  # fmt: skip
-        for result in graph.results[first:]:
-            size = _size(result.type, lengths)
-            if size is None:
-                return float("inf")
-            total += size
-        return total / max(inputs, 1)
+        blocks = _leaves(graph.tree[1] if self.with_value else graph.tree)
+        sizes = [_size(graph.results[k].type, lengths) for k in blocks]
+        return float("inf") if None in sizes else float(sum(filter(None, sizes)))
+
+
+def _count(values: dict[str, Any], wrt: tuple[str, ...]) -> int:
+    return sum(math.prod(np.shape(values[name])) for name in wrt)
 
 
 def _leaves(tree: Any) -> list[int]:

@@ -97,7 +97,7 @@ def check_rows(stacks: dict[str, Any]) -> None:
     """
     counts = {name: len(stack) for name, stack in stacks.items()}
     if len(set(counts.values())) > 1:
-        words = " and ".join(f"`{name}` {count}" for name, count in counts.items())
+        words = " and ".join(f"`{name}` {count}" for name, count in sorted(counts.items()))
         raise error("shape-mismatch", f"stacks of unlike numbers of tangents: {words}")
 
 

@@ -17,7 +17,7 @@ from flatgrad.errors import Span, error
 from flatgrad.ir.ops import Apply, Block, Const, Function, Op, Operand, Slot, Value, blocks_of
 from flatgrad.ir.types import Scalar
 from flatgrad.primitives.core import IDENTITY
-from flatgrad.transform.clone import picked, rewired
+from flatgrad.transform.clone import picked, rewired_outside, with_blocks
 from flatgrad.transform.cse import merge_common
 from flatgrad.transform.dce import eliminate_dead
 from flatgrad.transform.forward import Unit, forward
@@ -113,17 +113,19 @@ def differentiate_inside(fn: Function, request: Request, span: Span | None) -> F
 def without_constants(fn: Function) -> Function:
     """Constants of a derivative, such as `grad_L = 1.0`, written where they are read."""
     known: dict[Value, Operand] = {}
-    ops: list[Op] = []
-    for op in fn.body.ops:
-        op = rewired(op, known)
-        constant = _constant(op) if isinstance(op, Apply) else None
-        if constant is None:
-            ops.append(op)
-        else:
-            assert isinstance(op, Apply)
-            known[op.result] = constant
-    yields = tuple([picked(item, known) for item in fn.results])
-    return replace(fn, body=Block(fn.params, ops, yields))
+
+    def inside(block: Block) -> Block:
+        ops: list[Op] = []
+        for op in block.ops:
+            op = with_blocks(rewired_outside(op, known), inside)
+            constant = _constant(op) if isinstance(op, Apply) else None
+            if constant is None:
+                ops.append(op)
+            else:
+                known[op.results[0]] = constant
+        return Block(block.params, ops, tuple([picked(item, known) for item in block.yields]))
+
+    return replace(fn, body=inside(fn.body))
 
 
 def _constant(op: Apply) -> Const | None:

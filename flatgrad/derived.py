@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import inspect
 from collections import namedtuple
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache
 from typing import Any
@@ -88,10 +88,13 @@ class Derived:
         callers.remember(self, values, run)
         return run(*args)
 
-    def specialise(self, values: dict[str, Any], *, guessed: bool = False) -> Specialisation:
+    def specialise(
+        self, values: dict[str, Any], *, guessed: Collection[str] = ()
+    ) -> Specialisation:
         """The specialisation for these argument values, compiled if it is new.
 
-        Where values are only guessed, an int takes the place of a float that is needed as an int.
+        Of those that are only guessed, an int takes the place of a float that is needed as an int,
+        and the tangent of such a parameter is left out.
         """
         wrt, bare = self.chosen(values)
         for _ in range(2 * len(values) + 1):
@@ -107,12 +110,15 @@ class Derived:
             try:
                 found = self.compile(types, values, wrt, bare)
             except NeedStatic as needed:
+                self.without_tangent(needed.symbol.value.name, values, guessed)
                 self.make_static(needed, values)
                 wrt, bare = self.chosen(values)
                 continue
             except NeedInteger as needed:
-                if guessed:
-                    values[needed.symbol.value.name or ""] = 2
+                name = needed.symbol.value.name or ""
+                if name in guessed:
+                    values[name] = 2
+                self.without_tangent(name, values, guessed)
                 self.leave_integer(needed, values)
                 wrt, bare = self.chosen(values)
                 continue
@@ -120,6 +126,14 @@ class Derived:
             self.last = found
             return found
         raise error("internal", "compilation did not settle")
+
+    def without_tangent(
+        self, name: str | None, values: dict[str, Any], guessed: Collection[str]
+    ) -> None:
+        """Take the tangent of a parameter back if it was only guessed."""
+        for dot, owner in self.tangents().items():
+            if owner == name and dot in guessed:
+                values[dot] = None
 
     def types_of(self, values: dict[str, Any]) -> dict[str, Type | Static]:
         """The types of the arguments; tangents, which have those of their values, come last."""
@@ -303,7 +317,7 @@ class Derived:
         """The specialisation that `.source()` shows: the last used, else one for floats."""
         if self.last is not None:
             return self.last
-        return self.specialise(self.examples(), guessed=True)
+        return self.specialise(self.examples(), guessed=list(self.signature.parameters))
 
     def examples(self, values: dict[str, Any] | None = None, by: Any = None) -> dict[str, Any]:
         """An argument for each parameter, and for each that can have one (of `by`) a tangent."""

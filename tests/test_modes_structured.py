@@ -12,6 +12,8 @@ import numpy as np
 import pytest
 
 from flatgrad import (
+    FlatgradError,
+    ShapeError,
     grad,
     hessian,
     hvp,
@@ -24,6 +26,7 @@ from flatgrad import (
     value_and_jacobian,
     vjp,
 )
+from flatgrad.cli import main
 from tests.mode_checks import close, copies, differences, directions, leaves, like
 
 RNG = np.random.default_rng(11)
@@ -335,16 +338,6 @@ def descent(x, rate):
     return x
 
 
-def outer_variables(x, w):
-    def loss(p):
-        s = p * w
-        for _ in range(2):
-            s = np.sin(s) * x
-        return s
-
-    return loss(x) + grad(loss)(w) * w
-
-
 def slope_of_loop_with_array(v):
     slopes = grad(by_elements)(v)
     for i in range(len(v)):
@@ -389,3 +382,104 @@ def test_compiled(f, args):
         close(leaves(pushforward(*dots)), leaves(expected[1]), rtol=1e-10)
         loss = loss_of(f)
         close(leaves(hessian(loss, 0, backend="numba")(*args)), leaves(hessian(loss, 0)(*args)))
+
+
+def lotka_volterra(p, steps):
+    x, y = 3.0, 1.0
+    for _ in range(steps):
+        dx = x * (p[0] - y)
+        y = y + p[1] * x
+        x = x + dx
+    return x
+
+
+def test_text_of_a_tangent_over_a_loop():
+    assert jvp(power_sum).source(0.5, 1.0) == """\
+def power_sum_jvp(x, dot_x):
+    y = 1.0
+    dot_y = 0.0
+    for i in range(4):
+        y_sum = x + i
+        y_sin = np.sin(y_sum)
+        dot_y = dot_y * y_sin + dot_x * np.cos(y_sum) * y
+        y = y * y_sin
+    return y, dot_y
+"""
+
+
+def test_text_of_a_jacobian_over_a_loop():
+    """Unit vectors are not there: an element of `p` has the tangent 1 along itself, else none."""
+    assert jacfwd(lotka_volterra).source(np.ones(2), 5) == """\
+def lotka_volterra_jacfwd(p, steps):
+    x = 3.0
+    y = 1.0
+    dot_p1_x = 0.0
+    dot_p1_y = 0.0
+    dot_p0_x = 0.0
+    dot_p0_y = 0.0
+    for _ in range(steps):
+        dx_diff = p[0] - y
+        dx = x * dx_diff
+        dot_p0_dx = dot_p0_x * dx_diff + (1.0 - dot_p0_y) * x
+        dot_p1_dx = dot_p1_x * dx_diff + -dot_p1_y * x
+        y_item = p[1]
+        y += y_item * x
+        dot_p0_y += dot_p0_x * y_item
+        dot_p1_y = dot_p1_y + x + dot_p1_x * y_item
+        x += dx
+        dot_p0_x += dot_p0_dx
+        dot_p1_x += dot_p1_dx
+    jacobian = np.array([dot_p0_x, dot_p1_x])
+    return jacobian
+"""
+
+
+def test_text_of_stacks():
+    text = jacfwd(stencil, 0).source(LONG, 0.1)
+    assert "dot_u = np.eye(u.shape[0])" in text
+    assert "dot_w[:, i] = " in text
+    assert "return dot_v.T" in text or "jacobian = dot_v.T" in text
+
+
+@pytest.mark.parametrize(
+    ("primal", "stack", "words"),
+    [
+        (V, V, "the rows of `dot_v` have shape (), `v` has shape (5,)"),
+        (V, np.ones((2, 4)), "the rows of `dot_v` have shape (4,)"),
+        (V, np.ones((0, 5)), "`dot_v` has no rows"),
+        (V, 1.0, "`dot_v` is a float; a stack of tangents is an array"),
+        (V, np.ones((2, 5), "f4"), "`dot_v` has dtype float32"),
+    ],
+)
+def test_refused_stacks(primal, stack, words):
+    with pytest.raises(FlatgradError) as caught:
+        jvp(aliased, (primal,), (stack,), stacked=True)
+    assert words in str(caught.value)
+
+
+def test_stacks_of_unlike_numbers_and_inside():
+    with pytest.raises(ShapeError, match="unlike numbers of tangents: `dot_r` 2 and `dot_u` 3"):
+        jvp(stencil, (LONG, 0.1), (np.ones((3, 11)), np.ones(2)), stacked=True)
+
+    def inside(v):
+        return np.sum(jvp(aliased, (v,), (np.ones((2, 5)),), stacked=True)[1])
+
+    with pytest.raises(FlatgradError) as caught:
+        grad(inside)(V)
+    assert caught.value.code == "unsupported-call"
+
+
+def test_stacks_of_float32_and_of_some_arguments():
+    x, r = LONG.astype("f4"), np.float32(0.1)
+    y, rows = jvp(stencil, (x, r), (np.eye(11, dtype="f4"), None), stacked=True)
+    assert y.dtype == rows.dtype == np.float32
+    np.testing.assert_allclose(rows.T, jacrev(stencil, 0)(x, r), rtol=1e-4, atol=1e-5)
+    assert jacfwd(stencil, 1)(x, r).dtype == np.float32
+
+
+def test_command_line_shows_a_tangent_over_a_loop(tmp_path, capsys):
+    file = tmp_path / "loop.py"
+    file.write_text("def f(x, n):\n    for i in range(n):\n        x = x * i\n    return x\n")
+    for typed in ([], ["--at", "n=3"]):
+        assert main(["show", f"{file}:f", "--mode", "forward", *typed]) == 0
+        assert "dot_x *= i" in capsys.readouterr().out.replace("dot_x = dot_x * i", "dot_x *= i")

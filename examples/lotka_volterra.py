@@ -77,7 +77,9 @@ def main(arguments=None):
 
     scatter = np.sqrt(2 * fit.cost / (2 * HARE.size - START.size))
     deviations = scatter * np.sqrt(np.diag(np.linalg.inv(fit.jac.T @ fit.jac)))
-    names = ("growth of hares", "caught", "death of lynxes", "fed", "hares in 1900", "lynxes in 1900")
+    names = (
+        "growth of hares", "caught", "death of lynxes", "fed", "hares in 1900", "lynxes in 1900",
+    )  # fmt: skip
     for name, value, deviation in zip(names, fit.x, deviations, strict=True):
         print(f"{name:16s} {value:8.4f} ± {deviation:.4f}")
     period = 2 * np.pi / np.sqrt(fit.x[0] * fit.x[2])

@@ -9,6 +9,7 @@ beyond that (`.source()`, `.lower()`, ...) hangs on it as attributes.
 from __future__ import annotations
 
 import inspect
+import itertools
 from collections import namedtuple
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
@@ -17,17 +18,27 @@ from typing import Any
 
 import numpy as np
 
-from flatgrad import callers, linear_maps
+from flatgrad import callers, fast_path, linear_maps
 from flatgrad.compiled_calls import make_compiled_callable
 from flatgrad.derivatives import SPLIT, Request
 from flatgrad.errors import FlatgradError, error
+from flatgrad.examples import example_argument, example_tangent
 from flatgrad.exclusive import exclusive
 from flatgrad.frontend.lower import Static
 from flatgrad.frontend.source import Source, read_source, signature_of, unwrap
+from flatgrad.ir.ops import Slot
 from flatgrad.ir.types import Scalar, Type
 from flatgrad.pipeline import Compiled, compile_derivative
 from flatgrad.primitives.symbolic import NeedStatic
-from flatgrad.signature import can_have_gradient, freeze, hidden_type, type_of
+from flatgrad.signature import (
+    can_have_gradient,
+    check_able,
+    check_differentiable,
+    freeze,
+    hidden_type,
+    type_of,
+)
+from flatgrad.structures import Spread, spread
 from flatgrad.tangents import check_fit, with_tangents
 
 BACKENDS = ("numpy", "numba")
@@ -35,13 +46,16 @@ BACKENDS = ("numpy", "numba")
 
 @dataclass(slots=True)
 class Specialisation:
-    """A compiled signature with the parameters that it takes."""
+    """A compiled signature with the parameters that it takes.
+
+    `types` and `wrt` are by leaf (see structures.py). `form` is the tree in which a gradient is
+    handed out, with a Slot for each of `wrt`.
+    """
 
     compiled: Compiled
     types: dict[str, Type | Static]
     wrt: tuple[str, ...]
-    bare: bool
-    gradients: Any = None
+    form: Any = None
     finish: Any = None
 
 
@@ -76,19 +90,27 @@ class Derived:
 
     def call_slowly(self, *args: Any) -> Any:
         """A call with arguments not seen before, one for each parameter."""
-        values = dict(zip(self.signature.parameters, args, strict=True))
-        found = self.specialise(values)
-        check_requirements(found, values)
-        run = callers.runner(self, found, values)
-        callers.remember(self, values, run)
-        return run(*args)
+        given = self.spread(dict(zip(self.signature.parameters, args, strict=True)))
+        found = self.specialised(given)
+        check_requirements(found, given.values)
+        run = callers.runner(self, found, given)
+        fast_path.remember(self, given, args, run)
+        return run(*args, *fast_path.leaf_values(given))
+
+    def spread(self, values: dict[str, Any]) -> Spread:
+        """Argument values taken apart."""
+        return spread(values, self.tangents())
 
     def specialise(self, values: dict[str, Any]) -> Specialisation:
         """The specialisation for these argument values, compiled if it is new."""
-        wrt, bare = self.chosen(values)
-        for _ in range(len(values) + 1):
-            types = self.types_of(values)
-            key = tuple(_key(kind) for kind in types.values())
+        return self.specialised(self.spread(values))
+
+    def specialised(self, given: Spread) -> Specialisation:
+        """The specialisation for arguments that are taken apart."""
+        wrt = self.chosen(given)
+        for _ in range(len(given.values) + 1):
+            types = self.types_of(given)
+            key = (*given.trees.values(), *[_key(kind) for kind in types.values()])
             for known in self.specialisations.get(key, []):
                 if all(capture.unchanged() for capture in known.compiled.captures) and all(
                     _same_hidden(capture) for capture in known.compiled.hidden
@@ -96,35 +118,37 @@ class Derived:
                     self.last = known
                     return known
             try:
-                found = self.compile(types, values, wrt, bare)
+                found = self.compile(types, given, wrt)
             except NeedStatic as needed:
-                self.make_static(needed, values)
-                wrt, bare = self.chosen(values)
+                self.make_static(needed, given)
+                wrt = self.chosen(given)
                 continue
             self.specialisations.setdefault(key, []).insert(0, found)
             self.last = found
             return found
         raise error("internal", "compilation did not settle")
 
-    def types_of(self, values: dict[str, Any]) -> dict[str, Type | Static]:
-        """The types of the arguments; tangents, which have those of their values, come last."""
-        tangents = self.tangents()
-        differentiated = self.differentiated(values)
+    def types_of(self, given: Spread) -> dict[str, Type | Static]:
+        """The types of the leaves; tangents, which have those of their values, come last."""
+        values, differentiated = given.values, self.differentiated(given)
+        tangents = {leaf for name in self.tangents() for leaf in given.leaves(name)}
         types: dict[str, Type | Static] = {
             name: type_of(
                 name, value, wants_gradient=name in differentiated,
-                static=name in self.static_params,
+                static=name in self.static_params, shown=given.shown[name],
             )
             for name, value in values.items()
             if name not in tangents
         }  # fmt: skip
-        for name, owner in tangents.items():
+        for name in (leaf for leaf in values if leaf in tangents):
             if values[name] is None:
                 types[name] = Static(None)
                 continue
+            owner = given.owners[name]
             kind = types[owner]
             assert not isinstance(kind, Static)
-            check_fit(name, values[name], f"`{owner}`", np.shape(values[owner]), kind)
+            shape = np.shape(values[owner])
+            check_fit(given.shown[name], values[name], f"`{given.shown[owner]}`", shape, kind)
             types[name] = kind
         return types
 
@@ -133,34 +157,34 @@ class Derived:
         found = self.inner.tangents() if self.inner is not None else {}
         return found | {tangent: owner for owner, tangent in self.seeds.items()}
 
-    def differentiated(self, values: dict[str, Any]) -> set[str]:
-        """The parameters by which this or what it differentiates again is differentiated."""
-        found = self.inner.differentiated(values) if self.inner is not None else set()
-        return found | set(self.chosen(values)[0])
+    def differentiated(self, given: Spread) -> set[str]:
+        """The leaves by which this or what it differentiates again is differentiated."""
+        found = self.inner.differentiated(given) if self.inner is not None else set()
+        return found | set(self.chosen(given))
 
-    def asked_for(self, values: dict[str, Any]) -> set[str]:
+    def asked_for(self, given: Spread) -> set[str]:
         """Those of these that were asked for by name or by a tangent."""
-        found = self.inner.asked_for(values) if self.inner is not None else set()
+        found = self.inner.asked_for(given) if self.inner is not None else set()
         if self.argnums is None and not self.seeds:
             return found
-        return found | set(self.chosen(values)[0])
+        return found | set(self.chosen(given))
 
-    def request(self, values: dict[str, Any], *, inside: bool = True) -> Request:
+    def request(self, given: Spread, *, inside: bool = True) -> Request:
         """What is to be compiled for these arguments; `inside` of another derivative or function.
 
-        Then one gradient comes in a tuple if `argnums` is one; else the caller puts it there.
+        Then gradients come in the form that `argnums` and the arguments have; else the leaves
+        alone, and the caller gives them their form.
         """
-        wrt, bare = self.chosen(values)
-        named = self.argnums is None and not bare
+        wrt = self.chosen(given)
+        seeds = given.tangents_of(self.seeds)
         return Request(
             self.kind, wrt, self.has_aux, self.backend,
-            inner=self.inner.request(values) if self.inner is not None else None,
-            gradients=_named_tuple(wrt) if named else None,
-            seeds=tuple(self.seeds[name] for name in wrt) if self.seeds else (),
-            bare=bare or not inside,
+            inner=self.inner.request(given) if self.inner is not None else None,
+            form=self.form(given) if inside and not self.seeds else None,
+            seeds=tuple(seeds[name] for name in wrt) if self.seeds else (),
         )  # fmt: skip
 
-    def make_static(self, needed: NeedStatic, values: dict[str, Any]) -> None:
+    def make_static(self, needed: NeedStatic, given: Spread) -> None:
         """The compiler needs the value of an int parameter: from now on it is static.
 
         Raises
@@ -170,7 +194,8 @@ class Derived:
         """
         name = needed.symbol.value.name
         assert name is not None
-        if name in self.asked_for(values) or not isinstance(values.get(name), int | np.integer):
+        value = given.values.get(name)
+        if name in self.asked_for(given) or not isinstance(value, int | np.integer):
             raise needed.refusal or error(
                 "internal", f"a rule needs the value of `{name}`: {needed.reason}"
             )
@@ -180,63 +205,89 @@ class Derived:
     def compile(
         self,
         types: dict[str, Type | Static],
-        values: dict[str, Any],
+        given: Spread,
         wrt: tuple[str, ...],
-        bare: bool,
     ) -> Specialisation:
         """Run the pipeline."""
-        request = self.request(values, inside=False)
+        request = self.request(given, inside=False)
         tangents = self.tangents()
-        given = {name: kind for name, kind in types.items() if name not in tangents}
+        trees = {name: tree for name, tree in given.trees.items() if name not in tangents}
+        leaves = [leaf.name for tree in trees.values() for leaf in tree.leaves()]
+        signature = {name: types[name] for name in leaves}
         with exclusive():
-            compiled = compile_derivative(self.source, given, request, hidden_type)
+            compiled = compile_derivative(self.source, signature, request, hidden_type, trees)
         finish = None if self.kind in ("grad", "value_and_grad") else linear_maps.finisher
-        return Specialisation(compiled, types, wrt, bare, request.gradients, finish)
+        form = None if self.seeds else self.form(given)
+        return Specialisation(compiled, types, wrt, form, finish)
 
-    def chosen(self, values: dict[str, Any]) -> tuple[tuple[str, ...], bool]:
-        """The parameters to differentiate by, and whether the gradient comes bare.
+    def chosen(self, given: Spread) -> tuple[str, ...]:
+        """The leaves to differentiate by.
 
         Raises
         ------
         ArgumentError
-            If one that was asked for cannot have a gradient, or none can.
+            If a parameter that was asked for cannot have a gradient, or none can.
         """
         if self.seeds:
-            return self.chosen_by_tangents(values), False
+            return self.chosen_by_tangents(given)
+        return tuple(leaf for name in self.chosen_parameters(given) for leaf in self.able(given, name))
+
+    def able(self, given: Spread, parameter: str) -> list[str]:
+        """The leaves of a parameter that can have a gradient."""
+        return [
+            name
+            for name in given.leaves(parameter)
+            if can_have_gradient(given.values[name], inside=name in given.inside)
+            and name not in self.static_params
+        ]
+
+    def chosen_parameters(self, given: Spread) -> tuple[str, ...]:
+        """The parameters to differentiate by; the errors of `chosen`."""
         names = list(self.signature.parameters)
         if self.argnums is None:
-            wrt = tuple(
-                name
-                for name in names[: self.limit]
-                if can_have_gradient(values[name]) and name not in self.static_params
-            )
-            if not wrt:
-                for name, value in values.items():
-                    type_of(name, value, wants_gradient=False)  # a list says more about itself
+            found = tuple(name for name in names[: self.limit] if self.able(given, name))
+            if not found:
+                for name, value in given.values.items():
+                    type_of(name, value, wants_gradient=False, shown=given.shown[name])
                 raise error(
                     "nothing-to-differentiate",
                     f"no argument of `{self.primal.__name__}` is a float or a float array",
                     help="pass a float or a float array",
                 )
-            return wrt, len(wrt) == 1
+            return found
         asked = self.argnums if isinstance(self.argnums, tuple | list) else (self.argnums,)
-        wrt = tuple(parameter_name(one, names, self.primal) for one in asked)
-        for name in wrt:
-            check_differentiable(name, values[name], "leave it out of argnums")
-        if self.kind in SPLIT and len(set(wrt)) < len(wrt):
+        found = tuple(parameter_name(one, names, self.primal) for one in asked)
+        for name in found:
+            check_differentiable(given, name, "leave it out of argnums")
+        if self.kind in SPLIT and len(set(found)) < len(found):
             raise error("bad-argnums", f"argnums {self.argnums} has a parameter twice")
-        return wrt, not isinstance(self.argnums, tuple | list)
+        return found
 
-    def chosen_by_tangents(self, values: dict[str, Any]) -> tuple[str, ...]:
-        """The parameters for which a tangent is given."""
-        wrt = tuple(name for name, dot in self.seeds.items() if values[dot] is not None)
+    def form(self, given: Spread) -> Any:
+        """The tree in which gradients come, with a Slot for each chosen leaf, None for others."""
+        names = self.chosen_parameters(given)
+        count = itertools.count()
+        able = set(self.chosen(given))
+        parts = [
+            given.trees[name].built(lambda leaf: Slot(next(count)) if leaf.name in able else None)
+            for name in names
+        ]
+        if self.argnums is None and len(parts) > 1:
+            return _named_tuple(names)(*parts)
+        return tuple(parts) if isinstance(self.argnums, tuple | list) else parts[0]
+
+    def chosen_by_tangents(self, given: Spread) -> tuple[str, ...]:
+        """The leaves for which a tangent is given."""
+        seeds = given.tangents_of(self.seeds)
+        wrt = tuple(name for name, dot in seeds.items() if given.values[dot] is not None)
         for name in wrt:
-            check_differentiable(name, values[name], f"leave `{self.seeds[name]}` out")
+            check_able(given, name, f"leave `{given.shown[seeds[name]]}` out")
             if name in self.static_params:
                 raise error(
                     "not-differentiable",
-                    f"the value of `{name}` is needed while compiling: it cannot have a tangent",
-                    help=f"leave `{self.seeds[name]}` out",
+                    f"the value of `{given.shown[name]}` is needed while compiling: "
+                    "it cannot have a tangent",
+                    help=f"leave `{given.shown[seeds[name]]}` out",
                 )
         if not wrt:
             raise error(
@@ -250,7 +301,12 @@ class Derived:
         """The specialisation that `.source()` shows: the last used, else one for floats."""
         if self.last is not None:
             return self.last
-        return self.specialise(self.examples())
+        values = self.examples()
+        try:
+            return self.specialise(values)
+        except FlatgradError as caught:
+            caught.add_note("(no arguments were given: they are taken to be floats)")
+            raise
 
     def examples(self, values: dict[str, Any] | None = None, by: Any = None) -> dict[str, Any]:
         """An argument for each parameter, and for each that can have one (of `by`) a tangent."""
@@ -265,33 +321,9 @@ class Derived:
             asked = by if isinstance(by, tuple | list) else (by,)
             by = [parameter_name(one, names, self.primal) for one in asked]
         for name, owner in tangents.items():
-            if name not in values and can_have_gradient(found[owner]) and owner in (by or found):
+            if name not in values and owner in (by or found):
                 found[name] = example_tangent(found[owner])
         return found
-
-
-def example_tangent(value: Any) -> Any:
-    """Ones in the shape and dtype of an argument."""
-    is_numpy = isinstance(value, np.ndarray | np.generic)
-    return np.ones_like(value)[()] if is_numpy else 1.0
-
-
-def check_differentiable(name: str, value: Any, instead: str) -> None:
-    """Refuse a parameter that cannot have a gradient.
-
-    Raises
-    ------
-    ArgumentError
-        If it is no float and no float array.
-    """
-    if can_have_gradient(value):
-        return
-    what = f"an array of {value.dtype}" if isinstance(value, np.ndarray) else repr(value)
-    raise error(
-        "not-differentiable",
-        f"`{name}` is {what} and cannot have a gradient",
-        help=f"pass a float or a float array, or {instead}",
-    )
 
 
 @cache
@@ -330,27 +362,8 @@ def _same_hidden(capture: Any) -> bool:
         return False
 
 
-def example_argument(param: inspect.Parameter) -> Any:
-    """An argument of the type that a parameter's annotation or default shows, else a float."""
-    if param.default is not param.empty:
-        return param.default
-    annotation = param.annotation
-    name = getattr(annotation, "__name__", str(annotation))
-    if name == "int":
-        return 2
-    if name == "bool":
-        return True
-    if name in ("ndarray", "NDArray") or "ndarray" in str(annotation):
-        raise error(
-            "unsupported-argument",
-            f"the rank of the array `{param.name}` is not known yet",
-            help="call the function once, or use .lower(*args)",
-        )
-    return 1.0
-
-
 def check_requirements(found: Specialisation, values: dict[str, Any]) -> None:
-    """Axes that must agree do, for these arguments.
+    """Axes that must agree do, for these leaves.
 
     Raises
     ------

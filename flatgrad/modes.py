@@ -21,7 +21,9 @@ import numpy as np
 from flatgrad.derivatives import mapped
 from flatgrad.derived import Derived, derive
 from flatgrad.errors import error
+from flatgrad.ir.trees import finished
 from flatgrad.linear_maps import Late
+from flatgrad.structures import spread
 
 Function = Callable[..., Any]
 Argnums = int | str | Sequence[int | str] | None
@@ -222,7 +224,8 @@ def _jacobian(
     cheaper: dict[Any, bool] = {}
 
     def jacobian(*args: Any, **kwargs: Any) -> Any:
-        key = tuple(np.shape(arg) for arg in args)
+        given = spread({f"argument_{k}": arg for k, arg in enumerate(args)})
+        key = tuple(np.shape(leaf) for leaf in given.values.values())
         chosen = other if other is not None and cheaper.get(key) else first
         y, linear = chosen(*args, **kwargs)
         if other is not None and key not in cheaper:
@@ -253,15 +256,13 @@ def _assembled(linear: Late) -> Any:
     def row(k: int) -> Any:
         if k not in blocks:
             return None
-        parts = [finished(part, linear, j) for j, part in enumerate(blocks[k])]
-        if linear.bare:
-            return parts[0]
-        return tuple(parts) if linear.gather is None else linear.gather(*parts)
+        parts = [numbered(part, linear, j) for j, part in enumerate(blocks[k])]
+        return finished(mapped(linear.form, lambda j: parts[j]))
 
-    return mapped(linear.tree, row, None)
+    return finished(mapped(linear.tree, row, None))
 
 
-def finished(block: np.ndarray, linear: Late, j: int) -> Any:
+def numbered(block: np.ndarray, linear: Late, j: int) -> Any:
     """A Jacobian without axes as a number, unless the argument is an array."""
     argument = linear.arguments[linear.wrt[j]]
     if block.ndim or isinstance(argument, np.ndarray):

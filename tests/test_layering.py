@@ -13,7 +13,7 @@ RULES = {"_version", "errors", "activations", "activations_numba", "ir", "primit
 STAGES = RULES | {"frontend", "analysis", "transform", "codegen", "backends"}
 CALLS = STAGES | {
     "derivatives", "pipeline", "signature", "tangents", "returned", "inspection", "callers",
-    "compiled_calls", "linear_maps", "derived", "api", "modes",
+    "compiled_calls", "linear_maps", "derived", "structures", "examples", "fast_path", "api", "modes",
 }  # fmt: skip
 
 # A module or folder of the package, and what it may import besides itself.
@@ -32,18 +32,22 @@ MAY_IMPORT: dict[str, set[str]] = {
     "backends": {"_version", "errors", "activations", "activations_numba"},  # never IR
     "derivatives": RULES | {"analysis", "transform"},
     "pipeline": STAGES | {"derivatives"},
-    "signature": STAGES | {"pipeline"},
+    "structures": {"errors", "ir"},
+    "signature": STAGES | {"pipeline", "structures"},
+    "examples": STAGES | {"signature", "structures"},
+    "fast_path": {"signature", "structures"},
     "returned": STAGES,
     "tangents": RULES,
     "inspection": STAGES | {"pipeline", "signature"},
-    "callers": STAGES | {"pipeline", "signature", "inspection", "returned"},
+    "callers": STAGES
+    | {"pipeline", "signature", "structures", "inspection", "returned", "fast_path"},
     "compiled_calls": STAGES | {"pipeline", "signature"},
-    "linear_maps": RULES | {"derivatives", "callers", "tangents"},
+    "linear_maps": RULES | {"derivatives", "callers", "structures", "tangents"},
     "derived": (CALLS - {"api", "modes"}) | {"exclusive"},
     "api": CALLS - {"modes"},
     "modes": CALLS,
     "differences": set(),
-    "testing": {"errors", "api", "differences"},
+    "testing": {"errors", "ir", "api", "differences", "structures"},
     "teach": CALLS,
     "cli": CALLS | {"testing", "teach", "__init__"},
     "__init__": CALLS | {"testing"},

@@ -17,6 +17,7 @@ import numpy as np
 
 from flatgrad.frontend.refs import Ref
 from flatgrad.frontend.values import kind_of, needs_static, read
+from flatgrad.ir.trees import Record
 from flatgrad.primitives.effects import PRINT
 from flatgrad.primitives.symbolic import Symbol, apply_function, is_number, is_symbolic
 
@@ -118,7 +119,14 @@ def _isinstance(low: Any, node: ast.Call, args: tuple[Any, ...], kwargs: dict[st
             raise low.refuse(node, "unsupported-call", "`isinstance` of a NumPy number")
         kind = {"float64": float, "int64": int, "bool": bool}[found.type.dtype]
         return low.static(node, issubclass, kind, kinds)
+    if isinstance(found, Record):
+        return low.static(node, issubclass, found.kind, kinds)
     return low.static(node, isinstance, found, kinds, structural=True)
+
+
+def _type(low: Any, node: ast.Call, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    (found,) = _counted(low, node, args, kwargs, 1)
+    return found.kind if isinstance(found, Record) else low.static(node, type, found)
 
 
 def _add_at(low: Any, node: ast.Call, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -200,6 +208,7 @@ BUILTINS: dict[Any, Handler] = {
     builtins.max: _extreme(max),
     builtins.min: _extreme(min),
     builtins.isinstance: _isinstance,
+    builtins.type: _type,
     builtins.pow: _pow,
     builtins.divmod: _divmod,
     math.log: _log,

@@ -67,6 +67,10 @@ class CallLowerer(ExpressionLowerer):
         """A call of a static callee."""
         if isinstance(callee, Symbol | Ref) or not callable(callee):
             raise self.refuse(node, "unsupported-call", "a call of something that is no function")
+        if isinstance(callee, types.MethodType) and callee.__name__ in ("_replace", "_asdict"):
+            if isinstance(callee.__self__, tuple):
+                made = getattr(callee.__self__, callee.__name__)
+                return self.static(node, made, *args, structural=True, **kwargs)
         if isinstance(callee, types.MethodType) and isinstance(callee.__func__, types.FunctionType):
             return self.inline(node, callee.__func__, (callee.__self__, *args), kwargs)
         if derived_behind(callee) is not None:

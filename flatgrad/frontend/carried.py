@@ -35,6 +35,7 @@ from flatgrad.frontend.refs import Ref
 from flatgrad.frontend.trial import Trial, keys_of
 from flatgrad.frontend.values import VALUE, Poison, Unroll, occurrences
 from flatgrad.ir.ops import Block
+from flatgrad.ir.trees import Record
 from flatgrad.ir.types import Scalar, Type
 from flatgrad.primitives.symbolic import Symbol, is_number
 
@@ -158,6 +159,8 @@ class Carrying(Trial):
             return (isinstance(other, Symbol) or is_number(other)) and same_number(one, other)
         if type(one) is type(other) is tuple and len(one) == len(other):
             return all(self._same(*pair) for pair in zip(one, other, strict=True))
+        if isinstance(one, Record) and isinstance(other, Record) and one.kind is other.kind:
+            return all(self._same(item, other.fields[key]) for key, item in one.fields.items())
         return same_static(one, other)
 
     def _matches(self, place: Place, end: Any) -> bool:
@@ -178,6 +181,8 @@ class Carrying(Trial):
         if isinstance(tree, dict) and type(end) is dict and list(tree) == list(end):
             found = [self._match(tree[key], end[key], name) for key in tree]
             return all(found)
+        if isinstance(tree, Record) and isinstance(end, Record) and tree.kind is end.kind:
+            return self._match(tree.fields, end.fields, name)
         if tree is not end and not same_static(tree, end):
             raise Mismatch(mismatch(name, tree, end, self.line))
         return True

@@ -25,11 +25,13 @@ from flatgrad.frontend.values import (
     VALUE,
     ControlFlow,
     Poison,
+    kind_of,
     needs_static,
     occurrences,
     read,
 )
 from flatgrad.ir.ops import Block
+from flatgrad.ir.trees import Record
 from flatgrad.primitives.logic import AND, NOT, OR
 from flatgrad.primitives.symbolic import NeedStatic, Symbol, apply_function
 
@@ -282,6 +284,10 @@ class ControlLowerer(CallLowerer):
         if isinstance(found, Symbol | Ref):
             with self.at(node):
                 raise NeedStatic(read(found), what)
+        if isinstance(found, Record):
+            if hasattr(found.kind, "__bool__") or hasattr(found.kind, "__len__"):
+                raise self.refuse(node, "operand-type", f"the truth of {kind_of(found)}")
+            return True
         return bool(self.static(node, bool, found, structural=True))
 
     def negation(self, node: ast.UnaryOp) -> Any:

@@ -116,19 +116,22 @@ def call_derived(
     if shared.depth >= 64:
         raise lowerer.refuse(node, "too-deep", "a recursion that does not end")
     inner = type(lowerer)(read_source(derived.primal), shared)
-    values = _arguments(lowerer, inner, node, derived, args, kwargs)
-    examples = {name: _example(value) for name, value in values.items()}
+    with lowerer.at(node):
+        given = derived.spread(_arguments(lowerer, inner, node, derived, args, kwargs))
+    values = given.values
+    examples = replace(given, values={name: _example(value) for name, value in values.items()})
     request = derived.request(examples)
     tangents = derived.tangents()
-    seeds = {name: values.pop(name) for name in tangents}
+    seeds = {leaf: values.pop(leaf) for name in tangents for leaf in given.leaves(name)}
     inputs = _inputs(lowerer, node, values, derived.differentiated(examples))
     dots = [
-        _tangent(lowerer, node, seeds[name], inputs.get(tangents[name]))
-        for name in tangents
+        _tangent(lowerer, node, seed, inputs.get(given.owners[name]))
+        for name, seed in seeds.items()
         if name in request.tangents
     ]
     start = len(lowerer.builder.block.ops)
-    fn = _lowered(lowerer, inner, node, values, inputs)
+    trees = {name: tree for name, tree in given.trees.items() if name not in tangents}
+    fn = _lowered(lowerer, inner, node, (trees, values), inputs)
     fn = shared.differentiate(fn, request, lowerer.source.span(node))
     return _appended(lowerer, fn, start, list(inputs.values()), dots)
 
@@ -141,23 +144,17 @@ def _arguments(
     args: tuple[Any, ...],
     kwargs: dict[str, Any],
 ) -> dict[str, Any]:
-    """The argument of each parameter, arrays as what they contain now."""
+    """The argument of each parameter, the arrays in it as what they contain now."""
     try:
         bound = derived.signature.bind(*args, **kwargs)
     except TypeError as caught:
         raise lowerer.refuse(node, "static-evaluation", f"TypeError: {caught}") from None
     given = set(bound.arguments)
     bound.apply_defaults()
-    values = {}
-    for name, value in bound.arguments.items():
-        value = read(value if name in given else inner.default(name, value))
-        if isinstance(value, list | dict) or (isinstance(value, tuple) and is_symbolic(value)):
-            raise lowerer.refuse(
-                node, "unsupported-argument",
-                f"`{name}` of a derivative is a {type(value).__name__}", "pass numbers and arrays",
-            )  # fmt: skip
-        values[name] = value
-    return values
+    return {
+        name: read(value if name in given else inner.default(name, value))
+        for name, value in bound.arguments.items()
+    }
 
 
 def _example(value: Any) -> Any:
@@ -234,14 +231,23 @@ def _require(
 
 
 def _lowered(
-    lowerer: Any, inner: Any, node: ast.Call, values: dict[str, Any], inputs: dict[str, Value]
+    lowerer: Any,
+    inner: Any,
+    node: ast.Call,
+    given: tuple[dict[str, Any], dict[str, Any]],
+    inputs: dict[str, Value],
 ) -> Function:
-    """The differentiated function as IR over `inputs`; its operations are in the block, too."""
+    """The differentiated function as IR over `inputs`; its operations are in the block, too.
+
+    `given` are the trees of its parameters, and the value of each leaf.
+    """
     shared, builder = lowerer.shared, lowerer.builder
     start = len(builder.block.ops)
-    for name, value in values.items():
-        inner.env[name] = wrap(value)
-    buffers = [found.buffer for found in inner.env.values() if isinstance(found, Ref)]
+    trees, values = given
+    leaves = {name: wrap(value) for name, value in values.items()}
+    for name, tree in trees.items():
+        inner.env[name] = inner.parameter(tree, leaves)
+    buffers = [found.buffer for found in leaves.values() if isinstance(found, Ref)]
     inner.depends_on_code()
     shared.depth += 1
     shared.frames.append(lowerer.env)

@@ -201,6 +201,8 @@ class ExpressionLowerer(NameLowerer):
                 raise self.refuse(
                     node, "unsupported-expression", "`is` between numbers or arrays", "use `==`"
                 )
+        if id(left) in self.shared.outside and id(right) in self.shared.outside:
+            raise self.refuse(node, "unsupported-expression", "`is` between containers")
         return False
 
     def eval_NamedExpr(self, node: ast.NamedExpr) -> Any:

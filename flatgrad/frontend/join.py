@@ -20,6 +20,7 @@ from flatgrad.frontend.refs import Buffer, Ref
 from flatgrad.frontend.state import State
 from flatgrad.frontend.values import RETURNED, VALUE, Poison, like
 from flatgrad.ir.ops import Block, If, Operand, Value
+from flatgrad.ir.trees import Record
 from flatgrad.ir.types import Array, Scalar, Type
 from flatgrad.primitives.core import ASTYPE
 from flatgrad.primitives.symbolic import (
@@ -141,6 +142,8 @@ def described(found: Any) -> str:
             return repr(found)
         case tuple() | list() | dict():
             return f"a {type(found).__name__} of length {len(found)}"
+        case Record():
+            return f"an object of type {found.kind.__name__}"
     return f"{'an' if isinstance(found, int) else 'a'} {type(found).__name__}"
 
 
@@ -219,6 +222,8 @@ class Join:
                 self.seen.add((id(one), id(other)))
                 for pair in zip(one, other, strict=False):
                     self._collect(*pair, wanted)
+            case Record() if one.kind is other.kind:
+                self._collect(one.fields, other.fields, wanted)
             case dict():
                 self.seen.add((id(one), id(other)))
                 for key in one.keys() & other.keys():
@@ -280,6 +285,8 @@ class Join:
             found = self._number(one, other, name)
         elif isinstance(one, Ref) and isinstance(other, Ref):
             found = self._array(one, other, name)
+        elif isinstance(one, Record) and isinstance(other, Record):
+            found = self._record(one, other, name)
         elif type(one) is type(other) and isinstance(one, tuple | list | dict):
             found = self._container(one, other, name)
         else:
@@ -303,6 +310,12 @@ class Join:
                 self.low.foreign(joined)  # which of the two it is, nobody knows: no writes
             self.memo[key] = one, other, joined
         return self.memo[key][-1]
+
+    def _record(self, one: Record, other: Record, name: Any) -> Any:
+        if one.kind is not other.kind:
+            return None
+        fields = self._container(one.fields, other.fields, name)
+        return None if fields is None else self.low.foreign(Record(one.kind, fields))
 
     def _number(self, one: Any, other: Any, name: Any) -> Any:
         if same_number(one, other):

@@ -14,6 +14,7 @@ from flatgrad.frontend.refs import Buffer, Ref
 from flatgrad.frontend.values import Poison, like
 from flatgrad.ir.dims import Dim
 from flatgrad.ir.ops import Operand, Value
+from flatgrad.ir.trees import items_of
 from flatgrad.ir.types import Array, Scalar, Type
 from flatgrad.primitives.symbolic import Symbol, is_number, operand_of
 from flatgrad.primitives.typerules import fresh_size
@@ -116,15 +117,10 @@ def zeros(value: Any, name: str) -> Any:
 
 
 def leaves_of(tree: Any) -> Iterator[Leaf]:
-    match tree:
-        case Leaf():
-            yield tree
-        case tuple() | list():
-            for item in tree:
-                yield from leaves_of(item)
-        case dict():
-            for item in tree.values():
-                yield from leaves_of(item)
+    if isinstance(tree, Leaf):
+        yield tree
+    for item in items_of(tree) or ():
+        yield from leaves_of(item)
 
 
 def widened_type(leaf: Leaf, end: Type) -> Type | None:

@@ -47,10 +47,12 @@ def lower(
     signature: dict[str, Type | Static],
     hidden_type: Callable[[str, Any], Type],
     differentiate: Callable[..., Function] | None = None,
+    trees: dict[str, Any] | None = None,
 ) -> tuple[Function, Captures]:
     """The IR of a function for one signature, and what it took from outside.
 
-    `differentiate` makes the derivatives that are called in it.
+    `differentiate` makes the derivatives that are called in it. `trees` tells for each parameter
+    how it is built of what `signature` names (see structures.py); without them it is one of these.
 
     Raises
     ------
@@ -60,23 +62,25 @@ def lower(
     restart_fresh_sizes()
     block = Block()
     builder = Builder(block)
-    shared = Shared(builder, block, hidden_type=hidden_type, names=set(signature))
+    shared = Shared(builder, block, hidden_type=hidden_type, names={*signature, *(trees or ())})
     shared.differentiate = differentiate
-    env: dict[str, Any] = {}
+    leaves: dict[str, Any] = {}
     for name, kind in signature.items():
         if isinstance(kind, Static):
-            env[name] = kind.value
+            leaves[name] = kind.value
             continue
         value = Value(kind, name, kept=True)
         block.params += (value,)
         for axis, size in enumerate(kind.shape):
             if not isinstance(size, int) and size.is_atom:
                 builder.lengths.setdefault(size.name, (value, axis))
-        env[name] = wrap(Symbol(value, builder))
-    arrays = {name: found for name, found in env.items() if isinstance(found, Ref)}
+        leaves[name] = wrap(Symbol(value, builder))
+    arrays = {name: found for name, found in leaves.items() if isinstance(found, Ref)}
     buffers = {name: ref.buffer for name, ref in arrays.items()}
     lowerer = Lowerer(source, shared)
-    lowerer.env = env
+    lowerer.env = leaves
+    if trees is not None:
+        lowerer.env = {name: lowerer.parameter(tree, leaves) for name, tree in trees.items()}
     lowerer.depends_on_code()
     try:
         result = lowerer.run()
@@ -86,10 +90,10 @@ def lower(
             source.span(source.node), help="split long expressions into statements",
         ) from None  # fmt: skip
     shared.captures.written |= {name for name, buffer in buffers.items() if buffer.writes}
-    leaves: list[Operand] = []
+    results: list[Operand] = []
     with lowerer.at(lowerer.statement):
-        tree = flattened(read(result), leaves)
-    block.yields = tuple(leaves)
+        tree = flattened(read(result), results)
+    block.yields = tuple(results)
     name = "f" if source.function.__name__ == "<lambda>" else source.function.__name__
     fn = Function(
         name, block, tree, builder.lengths, builder.requirements,
@@ -101,6 +105,14 @@ def lower(
 
 class Lowerer(LoopLowerer):
     """Runs the statements of one function symbolically."""
+
+    def parameter(self, tree: Any, leaves: dict[str, Any]) -> Any:
+        """The value of a parameter; lists, dicts and records in it belong to the caller."""
+
+        def mark(found: Any) -> Any:
+            return found if isinstance(found, tuple) else self.foreign(found)
+
+        return tree.built(lambda leaf: leaves[leaf.name], mark)
 
     def run(self) -> Any:
         """The value that the function returns."""

@@ -8,6 +8,7 @@
 from __future__ import annotations
 
 import ast
+import inspect
 import types
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -33,9 +34,20 @@ from flatgrad.frontend.resolve import (
     structure,
 )
 from flatgrad.frontend.source import Source
-from flatgrad.frontend.values import ControlFlow, Loop, Poison, Unroll, like, number_in, read, wrap
+from flatgrad.frontend.values import (
+    ControlFlow,
+    Loop,
+    Poison,
+    Unroll,
+    kind_of,
+    like,
+    number_in,
+    read,
+    wrap,
+)
 from flatgrad.ir.builder import Builder
 from flatgrad.ir.ops import Block, Origin, Value
+from flatgrad.ir.trees import Record
 from flatgrad.ir.types import Scalar, Type
 from flatgrad.primitives.symbolic import NeedStatic, Symbol
 
@@ -259,6 +271,12 @@ class NameLowerer:
             return getattr(base, name)
         if isinstance(base, tuple) and name in getattr(base, "_fields", ()):
             return getattr(base, name)
+        if isinstance(base, Record):
+            return self.field(node, base)
+        if isinstance(base, tuple) and type(base) is not tuple:
+            found = inspect.getattr_static(type(base), name, None)
+            if isinstance(found, types.FunctionType):
+                return self.method_of(base, type(base), name, found)
         plain = not isinstance(base, CONTAINERS) and has_plain_attribute(base, name)
         if base is None or not plain:
             raise self.refuse(
@@ -276,6 +294,34 @@ class NameLowerer:
             self.captured((id(base), name), name, read, read())
             return found
         return self.captured((id(base), name), name, read, found)
+
+    def field(self, node: ast.Attribute, base: Record) -> Any:
+        """A field of an object of a dataclass, or what its class defines."""
+        name, kind = node.attr, base.kind
+        if name in base.fields:
+            return base.fields[name]
+        found = inspect.getattr_static(kind, name, MISSING)
+        if found is MISSING:
+            raise self.refuse(
+                node, "undefined-name", f"`{self.source.segment(node)}` does not exist"
+            )
+        if isinstance(found, types.FunctionType):
+            return self.method_of(base, kind, name, found)
+        if isinstance(found, property):
+            raise self.refuse(
+                node, "unsupported-attribute", f"the property `.{name}` of {kind_of(base)}",
+                "make it a method",
+            )  # fmt: skip
+        read = attribute_reader(kind, name)
+        if isinstance(found, classmethod | staticmethod):
+            self.captured((id(kind), name), name, read, read())
+            return getattr(kind, name)
+        return self.captured((id(kind), name), name, read, read())
+
+    def method_of(self, base: Any, kind: type, name: str, found: Any) -> Any:
+        """A method bound to an object that stands for one of the class `kind`."""
+        self.captured((id(kind), name), name, attribute_reader(kind, name), found)
+        return types.MethodType(found, base)
 
     def array_attribute(self, node: ast.Attribute, base: Any) -> Any:
         """An attribute of an array or number."""

@@ -14,6 +14,7 @@ from __future__ import annotations
 from typing import Any
 
 from flatgrad.frontend.refs import Buffer, Ref
+from flatgrad.ir.trees import Record
 
 _BUFFER = ("current", "writes", "fixed", "lost", "shares")
 _REF = ("buffer", "steps", "cached", "seen")
@@ -47,6 +48,8 @@ class State:
             case tuple():
                 for item in found:
                     self._visit(item)
+            case Record():
+                self._visit(found.fields)
             case list() if type(found) is list and id(found) not in self.containers:
                 self.containers[id(found)] = found, list(found)
                 for item in found:

@@ -23,6 +23,7 @@ from flatgrad.frontend.refs import Buffer, Ref
 from flatgrad.frontend.state import State
 from flatgrad.frontend.values import RETURNED, VALUE, Loop, Poison, like, occurrences
 from flatgrad.ir.ops import Block, Operand, Value
+from flatgrad.ir.trees import Record
 from flatgrad.ir.types import Array, Scalar
 from flatgrad.primitives.symbolic import Symbol, is_number
 from flatgrad.primitives.typerules import fresh_size
@@ -136,6 +137,9 @@ class Trial:
                 return self.low.foreign([self._built(item) for item in tree])
             case dict():
                 return self.low.foreign({key: self._built(item) for key, item in tree.items()})
+            case Record():
+                items = [self._built(item) for item in tree.fields.values()]
+                return self.low.foreign(like(tree, items))
         return tree
 
     def _add(self, container: Any, key: Any) -> None:
@@ -163,6 +167,8 @@ class Trial:
                 return [self._template(item, name) for item in value]
             case dict():
                 return {key: self._template(item, name) for key, item in value.items()}
+            case Record():
+                return like(value, [self._template(item, name) for item in value.fields.values()])
         if isinstance(value, Symbol) or is_number(value):
             kind = type_of(value)
             size = fresh_size() if kind.dtype == "int64" else None
@@ -255,6 +261,9 @@ class Trial:
             case dict():
                 items = {key: self._concluded(item, found) for key, item in tree.items()}
                 return self.low.foreign(items)
+            case Record():
+                parts = [self._concluded(item, found) for item in tree.fields.values()]
+                return self.low.foreign(like(tree, parts))
         return tree
 
 

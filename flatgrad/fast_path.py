@@ -1,16 +1,19 @@
 """The way from arguments like those seen before straight to the code compiled for them.
 
     def second(params_, X_):                         # after the classes of params and X
-        if [*params_] != keys_0:
+        if len(params_) != 2:
             return other(params_, X_)
-        params_W1_, params_b1_ = params_.values()
+        key_1, key_2, = params_
+        if not (key_1 is known_1 and key_2 is known_2):
+            if [*params_] != keys_3 or [*map(type, params_)] != types_4:
+                return other(params_, X_)
+        params_W1_, params_b1_, = params_.values()
         if not (params_W1_.__class__ is params_b1_.__class__ is array):
             return other(params_, X_)
         try:
-            run = table[X_.dtype, X_.shape, params_W1_.dtype, params_W1_.shape, ...,]
+            run = table[X_.dtype, X_.shape, params_W1_.dtype, params_W1_.shape, ...]
         except (KeyError, TypeError):
-            run = call_slowly
-            ...
+            return other(params_, X_)
         return run(params_, X_, params_W1_, params_b1_)
 
 One such function is generated for each structure of the arguments; `other` is the one for the
@@ -26,6 +29,7 @@ from typing import Any
 
 import numpy as np
 
+from flatgrad.ir.trees import has_only_dict
 from flatgrad.signature import STATIC_KINDS, freeze
 from flatgrad.structures import Leaf, Node, Spread, Tree
 
@@ -78,7 +82,7 @@ def remember(
     key = (*shape, tuple(parts))
     if key not in known:
         other = head if known else derived.call_slowly
-        known[key] = _second(derived, given, parts, other)
+        known[key] = _second(given, parts, other)
         known[key].known = known
         derived.by_class[classes] = known[key]
     table = known[key].table
@@ -88,14 +92,11 @@ def remember(
     table[eval(f"({''.join(f'{part}, ' for part in parts)})", space)] = run
 
 
-def _second(
-    derived: Any, given: Spread, parts: list[str], other: Callable[..., Any]
-) -> Any:
+def _second(given: Spread, parts: list[str], other: Callable[..., Any]) -> Any:
     """The function that tells calls of one structure apart by their leaves."""
     table: dict[Any, Any] = {}
     space = {
-        "table": table, "call_slowly": derived.call_slowly, "freeze": freeze, "other": other,
-        "array": np.ndarray,
+        "table": table, "freeze": freeze, "other": other, "array": np.ndarray,
     }  # fmt: skip
     own = ", ".join(local(name) for name in given.trees)
     opening = _Opening(space, f"return other({own})")
@@ -109,7 +110,7 @@ def _second(
         "    try:",
         f"        run = table[{''.join(f'{part}, ' for part in parts) or '()'}]",
         "    except (KeyError, TypeError):",
-        f"        return call_slowly({own})",
+        f"        return other({own})",
         f"    return run({own}{leaves})",
     ]
     second: Any = compiled_text("\n".join(lines) + "\n", space, "second")
@@ -180,11 +181,22 @@ class _Opening:
             self.lines.append(f"    {', '.join(names)}, = {source}")
 
     def check_keys(self, tree: Node, text: str) -> None:
-        """The keys, in order, and that 1 is not True."""
-        self.leave_if(f"[*{text}] != {self.constant('keys', list(tree.keys))}")
+        """The keys, in order: mostly the very same objects, else equal ones of the same class."""
+        self.leave_if(f"len({text}) != {len(tree.keys)}")
+        if not tree.keys:
+            return
+        names = [self.constant("key", None) for _ in tree.keys]
+        known = [self.constant("known", key) for key in tree.keys]
+        same = [f"{name} is {key}" for name, key in zip(names, known, strict=True)]
+        keys = self.constant("keys", list(tree.keys))
         types = self.constant("types", list(tree.key_types))
-        self.leave_if(f"[*map(type, {text})] != {types}")
-        self.space["type"] = type
+        self.lines += [
+            f"    {', '.join(names)}, = {text}",
+            f"    if not ({' and '.join(same)}):",
+            f"        if [*{text}] != {keys} or [*map(type, {text})] != {types}:",
+            f"            {self.leave}",
+        ]
+        self.space |= {"type": type, "map": map}
 
     def check_arrays(self, given: Spread) -> None:
         """That leaves which were arrays are arrays."""
@@ -194,11 +206,6 @@ class _Opening:
         ]  # fmt: skip
         if arrays:
             self.leave_if(f"not ({''.join(arrays)}array)")
-
-
-def has_only_dict(kind: type) -> bool:
-    """Whether objects of a class keep their fields in `__dict__` alone."""
-    return not any("__slots__" in vars(base) for base in kind.__mro__[:-1])
 
 
 def _key_parts(derived: Any, given: Spread) -> list[str]:

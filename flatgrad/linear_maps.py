@@ -118,7 +118,7 @@ def converted(result: Any, plan: Any) -> Any:
     given = result.values() if isinstance(result, dict) else result
     made = [converted(item, part) for item, part in zip(given, items, strict=True)]
     if isinstance(plan, Record):
-        return constructor(plan.kind, list(plan.fields))(*made)
+        return constructor(plan.kind)(dict(zip(plan.fields, made, strict=True)))
     return like(plan, made)
 
 

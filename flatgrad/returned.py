@@ -63,7 +63,8 @@ def container(tree: Any, parts: list[str], space: dict[str, Any]) -> str:
     inside = "".join(f"{part}, " for part in parts)
     match tree:
         case Record():
-            return f"{constant(constructor(tree.kind, list(tree.fields)), space)}({inside})"
+            fields = container(tree.fields, parts, space)
+            return f"{constant(constructor(tree.kind), space)}({fields})"
         case tuple() if type(tree) is tuple:
             return f"({inside})"
         case tuple():

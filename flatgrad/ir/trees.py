@@ -48,27 +48,30 @@ def like(tree: Any, items: Sequence[Any]) -> Any:
     return Record(tree.kind, dict(zip(tree.fields, items, strict=True)))
 
 
-def constructor(kind: type, names: Sequence[str]) -> Callable[..., Any]:
-    """Makes objects of a dataclass from what its fields hold, without its `__init__`.
+def constructor(kind: type) -> Callable[[dict[str, Any]], Any]:
+    """Makes objects of a dataclass from what their fields hold, without its `__init__`.
 
     A gradient is no argument: None for a count would not pass the checks of a `__post_init__`.
     """
-    new, put, names = object.__new__, object.__setattr__, tuple(names)
-    if hasattr(new(kind), "__dict__") and not any("__slots__" in vars(base) for base in kind.__mro__):
+    new, put = object.__new__, object.__setattr__
 
-        def make(*items: Any) -> Any:
-            made = new(kind)
-            made.__dict__.update(zip(names, items, strict=True))
-            return made
-    else:
+    def make(fields: dict[str, Any]) -> Any:
+        made = new(kind)
+        made.__dict__.update(fields)
+        return made
 
-        def make(*items: Any) -> Any:
-            made = new(kind)
-            for name, item in zip(names, items, strict=True):
-                put(made, name, item)
-            return made
+    def make_with_slots(fields: dict[str, Any]) -> Any:
+        made = new(kind)
+        for name, item in fields.items():
+            put(made, name, item)
+        return made
 
-    return make
+    return make if has_only_dict(kind) else make_with_slots
+
+
+def has_only_dict(kind: type) -> bool:
+    """Whether objects of a class keep their fields in `__dict__` alone."""
+    return not any("__slots__" in vars(base) for base in kind.__mro__)
 
 
 def comes_as_tuples(tree: Any) -> bool:
@@ -93,5 +96,5 @@ def finished(tree: Any) -> Any:
         return tree
     items = [finished(item) for item in items]
     if isinstance(tree, Record):
-        return constructor(tree.kind, list(tree.fields))(*items)
+        return constructor(tree.kind)(dict(zip(tree.fields, items, strict=True)))
     return like(tree, items)

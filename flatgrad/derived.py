@@ -29,7 +29,7 @@ from flatgrad.frontend.source import Source, read_source, signature_of, unwrap
 from flatgrad.ir.ops import Slot
 from flatgrad.ir.types import Scalar, Type
 from flatgrad.pipeline import Compiled, compile_derivative
-from flatgrad.primitives.symbolic import NeedStatic
+from flatgrad.primitives.symbolic import NeedInteger, NeedStatic
 from flatgrad.signature import (
     can_have_gradient,
     check_able,
@@ -66,6 +66,8 @@ class Derived:
     `primal` is the function with a source. `inner` is the derivative of it that is differentiated
     here, if any, `seeds` are the names of the tangents that this derivative has as parameters, by
     the parameters that they belong to. Parameters from number `limit` on are not differentiated.
+    The values of `static_params` are part of the signature; ints given for `integer_params` stay
+    ints, because the function cannot take floats in their place.
     """
 
     primal: Callable[..., Any]
@@ -79,6 +81,7 @@ class Derived:
     limit: int | None = None
     specialisations: dict[Any, list[Specialisation]] = field(default_factory=dict)
     static_params: set[str] = field(default_factory=set)
+    integer_params: set[str] = field(default_factory=set)
     last: Specialisation | None = None
     wrapper: Callable[..., Any] | None = None
     by_class: dict[Any, Any] = field(default_factory=dict)
@@ -105,10 +108,13 @@ class Derived:
         """The specialisation for these argument values, compiled if it is new."""
         return self.specialised(self.spread(values))
 
-    def specialised(self, given: Spread) -> Specialisation:
-        """The specialisation for arguments that are taken apart."""
+    def specialised(self, given: Spread, *, guessed: bool = False) -> Specialisation:
+        """The specialisation for arguments that are taken apart.
+
+        Where values are only guessed, an int takes the place of a float that is needed as an int.
+        """
         wrt = self.chosen(given)
-        for _ in range(len(given.values) + 1):
+        for _ in range(2 * len(given.values) + 1):
             types = self.types_of(given)
             key = (*given.trees.values(), *[_key(kind) for kind in types.values()])
             for known in self.specialisations.get(key, []):
@@ -121,6 +127,12 @@ class Derived:
                 found = self.compile(types, given, wrt)
             except NeedStatic as needed:
                 self.make_static(needed, given)
+                wrt = self.chosen(given)
+                continue
+            except NeedInteger as needed:
+                if guessed:
+                    given.values[needed.symbol.value.name or ""] = 2
+                self.leave_integer(needed, given)
                 wrt = self.chosen(given)
                 continue
             self.specialisations.setdefault(key, []).insert(0, found)
@@ -202,6 +214,26 @@ class Derived:
         self.static_params.add(name)
         self.by_class.clear()
 
+    def leave_integer(self, needed: NeedInteger, given: Spread) -> None:
+        """An int argument is needed as an int: from now on ints for it are not differentiated.
+
+        Raises
+        ------
+        UnsupportedError
+            If it is no int, or its gradient was asked for by name.
+        """
+        name = needed.symbol.value.name
+        assert name is not None
+        is_int = isinstance(given.values.get(name), int | np.integer)
+        if name in self.asked_for(given) or name in self.integer_params or not is_int:
+            raise needed.refusal
+        self.integer_params.add(name)
+        self.by_class.clear()
+
+    def stays_integer(self, name: str, value: Any) -> bool:
+        """Whether an argument is an int that cannot be a float."""
+        return name in self.integer_params and isinstance(value, int | np.integer)
+
     def compile(
         self,
         types: dict[str, Type | Static],
@@ -239,6 +271,7 @@ class Derived:
             for name in given.leaves(parameter)
             if can_have_gradient(given.values[name], inside=name in given.inside)
             and name not in self.static_params
+            and not self.stays_integer(name, given.values[name])
         ]
 
     def chosen_parameters(self, given: Spread) -> tuple[str, ...]:
@@ -301,9 +334,9 @@ class Derived:
         """The specialisation that `.source()` shows: the last used, else one for floats."""
         if self.last is not None:
             return self.last
-        values = self.examples()
+        given = self.spread(self.examples())
         try:
-            return self.specialise(values)
+            return self.specialised(given, guessed=True)
         except FlatgradError as caught:
             caught.add_note("(no arguments were given: they are taken to be floats)")
             raise
@@ -420,8 +453,9 @@ def derive(
         )
     inner = derived_of(function)
     static_params: set[str] = set()
+    integer_params: set[str] = set()
     if inner is not None:
-        inner = _sharing(inner, static_params)
+        inner = _sharing(inner, static_params, integer_params)
         plain, signature = inner.primal, inner.signature
     else:
         plain = unwrap(function)
@@ -443,7 +477,7 @@ def derive(
         signature, seeds = with_tangents(signature, "dot" if level == 1 else f"dot{level}")
     derived = Derived(
         plain, kind, argnums, has_aux, backend, signature, inner, seeds, limit,
-        static_params=static_params,
+        static_params=static_params, integer_params=integer_params,
     )  # fmt: skip
     public = callers.public_function(derived, function)
     if backend == "numba" and not derived.tangents():
@@ -451,10 +485,17 @@ def derive(
     return public
 
 
-def _sharing(derived: Derived, static_params: set[str]) -> Derived:
-    """A copy that takes the same parameters as static; it is never called itself."""
-    inner = _sharing(derived.inner, static_params) if derived.inner is not None else None
-    return replace(derived, inner=inner, static_params=static_params, specialisations={})
+def _sharing(
+    derived: Derived, static_params: set[str], integer_params: set[str]
+) -> Derived:
+    """A copy that takes the same parameters as static and as ints; it is never called itself."""
+    inner = derived.inner
+    if inner is not None:
+        inner = _sharing(inner, static_params, integer_params)
+    return replace(
+        derived, inner=inner, static_params=static_params, integer_params=integer_params,
+        specialisations={},
+    )  # fmt: skip
 
 
 def _levels(derived: Derived | None) -> int:

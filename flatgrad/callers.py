@@ -29,6 +29,7 @@ from flatgrad.ir.trees import comes_as_tuples
 from flatgrad.ir.types import Array, Scalar
 from flatgrad.structures import Spread
 
+
 def public_function(derived: Any, function: Callable[..., Any]) -> Callable[..., Any]:
     """The function that users call."""
     # The parameters carry the user's names, and no other name here may be one of them.

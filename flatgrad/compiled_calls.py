@@ -105,8 +105,8 @@ class CompiledCalls:
                 raise error(
                     "unsupported-argument",
                     f"`{name}` is of Numba type {caught} in compiled code",
-                    help="pass numbers and arrays, what is in a tuple one by one; strings, bools and "
-                    "None as literals",
+                    help="pass numbers and arrays, what is in a tuple one by one; strings, bools "
+                    "and None as literals",
                 ) from None
         return found
 

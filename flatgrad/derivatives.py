@@ -14,7 +14,7 @@ from typing import Any
 
 from flatgrad.errors import Span, error
 from flatgrad.ir.ops import Apply, Block, Const, Function, Op, Operand, Slot, Value, blocks_of
-from flatgrad.ir.trees import items_of, like
+from flatgrad.ir.trees import children, rebuilt
 from flatgrad.ir.types import Scalar
 from flatgrad.primitives.core import IDENTITY
 from flatgrad.transform.clone import rewired_apply
@@ -307,9 +307,9 @@ def mapped(tree: Any, pick: Any, static: Any = KEEP) -> Any:
     """`tree` with `pick(index)` for each slot, and `static`, if given, for what is no slot."""
     if isinstance(tree, Slot):
         return pick(tree.index)
-    items = items_of(tree)
+    items = children(tree)
     if items is not None:
-        return like(tree, [mapped(item, pick, static) for item in items])
+        return rebuilt(tree, [mapped(item, pick, static) for item in items])
     return tree if static is KEEP else static
 
 
@@ -317,7 +317,7 @@ def slots(tree: Any) -> Iterator[int]:
     """The slots of a tree, in the order in which they stand."""
     if isinstance(tree, Slot):
         yield tree.index
-    for item in items_of(tree) or ():
+    for item in children(tree) or ():
         yield from slots(item)
 
 

@@ -262,7 +262,8 @@ class Derived:
         """
         if self.seeds:
             return self.chosen_by_tangents(given)
-        return tuple(leaf for name in self.chosen_parameters(given) for leaf in self.able(given, name))
+        names = self.chosen_parameters(given)
+        return tuple(leaf for name in names for leaf in self.able(given, name))
 
     def able(self, given: Spread, parameter: str) -> list[str]:
         """The leaves of a parameter that can have a gradient."""

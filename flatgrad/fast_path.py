@@ -13,8 +13,10 @@
         try:
             run = table[X_.dtype, X_.shape, params_W1_.dtype, params_W1_.shape, ...]
         except (KeyError, TypeError):
-            return other(params_, X_)
-        return run(params_, X_, params_W1_, params_b1_)
+            pass
+        else:
+            return run(params_, X_, params_W1_, params_b1_)
+        return other(params_, X_)
 
 One such function is generated for each structure of the arguments; `other` is the one for the
 structure seen before, then the slow road. A structure is never misread: classes, keys and lengths
@@ -110,8 +112,10 @@ def _second(given: Spread, parts: list[str], other: Callable[..., Any]) -> Any:
         "    try:",
         f"        run = table[{''.join(f'{part}, ' for part in parts) or '()'}]",
         "    except (KeyError, TypeError):",
-        f"        return other({own})",
-        f"    return run({own}{leaves})",
+        "        pass",
+        "    else:",
+        f"        return run({own}{leaves})",
+        f"    return other({own})",
     ]
     second: Any = compiled_text("\n".join(lines) + "\n", space, "second")
     second.table = table

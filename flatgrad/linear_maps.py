@@ -20,11 +20,11 @@ from flatgrad.errors import error
 from flatgrad.ir.ops import Slot
 from flatgrad.ir.trees import (
     Record,
+    children,
     comes_as_tuples,
     constructor,
     finished,
-    items_of,
-    like,
+    rebuilt,
 )
 from flatgrad.ir.types import Array, Scalar, Type
 from flatgrad.structures import Spread, tangent_values
@@ -79,10 +79,10 @@ def pairs(tree: Any, tangents: Any) -> list[tuple[int, int]]:
     """The slots of results with those of their tangents, where they have one."""
     if isinstance(tree, Slot):
         return [(tree.index, tangents.index)] if isinstance(tangents, Slot) else []
-    items = items_of(tree)
+    items = children(tree)
     if items is None:
         return []
-    parts = zip(items, items_of(tangents) or (), strict=True)
+    parts = zip(items, children(tangents) or (), strict=True)
     return [pair for one, other in parts for pair in pairs(one, other)]
 
 
@@ -104,7 +104,7 @@ def converter(
 
 def _is_needed(plan: Any) -> bool:
     """Whether anything in a result differs from what the emitted code returns."""
-    items = items_of(plan)
+    items = children(plan)
     if items is None:
         return callable(plan)
     return comes_as_tuples(plan) or any(_is_needed(item) for item in items)
@@ -112,14 +112,14 @@ def _is_needed(plan: Any) -> bool:
 
 def converted(result: Any, plan: Any) -> Any:
     """`result` with the converters of `plan` applied, in the containers of `plan`."""
-    items = items_of(plan)
+    items = children(plan)
     if items is None:
         return result if plan is None else plan(result)
     given = result.values() if isinstance(result, dict) else result
     made = [converted(item, part) for item, part in zip(given, items, strict=True)]
     if isinstance(plan, Record):
         return constructor(plan.kind)(dict(zip(plan.fields, made, strict=True)))
-    return like(plan, made)
+    return rebuilt(plan, made)
 
 
 class Late:
@@ -316,7 +316,7 @@ def _emitted_leaves(tree: Any, value: Any, found: dict[int, Any]) -> None:
     """What stands at the slots of `tree` in what emitted code returned."""
     if isinstance(tree, Slot):
         found[tree.index] = value
-    items = items_of(tree)
+    items = children(tree)
     if items:
         given = value.values() if isinstance(value, dict) else value
         for part, item in zip(items, given, strict=True):

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from flatgrad.ir.ops import Slot
-from flatgrad.ir.trees import Record, constructor, items_of
+from flatgrad.ir.trees import Record, children, constructor
 from flatgrad.ir.types import Array, Scalar, Type
 
 
@@ -41,7 +41,7 @@ def restored(text: str, tree: Any, types: Sequence[Type], space: dict[str, Any])
     """The value `text` of Numba's code, which has the structure `tree`, as NumPy would give it."""
     if isinstance(tree, Slot):
         return _scalar(text, types[tree.index], space)
-    items = items_of(tree)
+    items = children(tree)
     if items is None:
         return text
     parts = [restored(f"{text}[{k}]", item, types, space) for k, item in enumerate(items)]
@@ -52,7 +52,7 @@ def built(tree: Any, leaves: Sequence[str], space: dict[str, Any]) -> str:
     """The text that makes `tree`, of the texts of its leaves."""
     if isinstance(tree, Slot):
         return leaves[tree.index]
-    items = items_of(tree)
+    items = children(tree)
     if items is None:
         return constant(tree, space)
     return container(tree, [built(item, leaves, space) for item in items], space)

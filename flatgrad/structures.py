@@ -149,7 +149,8 @@ class _Maker:
             return self.leaf(name, shown, value, depth)
         if depth > MAX_DEPTH or len(self.found.values) > MAX_LEAVES:
             raise error(
-                "unsupported-argument", f"`{shown.split('[')[0]}` is nested without end or too large",
+                "unsupported-argument",
+                f"`{re.split(r'[.[]', shown)[0]}` is nested without end, or too large",
                 help="put numbers into arrays",
             )  # fmt: skip
         kind, keys, items = apart

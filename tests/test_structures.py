@@ -260,8 +260,7 @@ def structures():
         ((a, b, a), "tuple 3"), (Pair(a, b), "Pair 2"), ((a, [b]), "tuple [list]"),
         ((a, (b,)), "tuple [tuple]"), ((a, {"x": b}), "tuple [dict]"), ((a, 1.0), "tuple [float]"),
         ((a, 1), "tuple [int]"), ((a, True), "tuple [bool]"), ((a, None), "tuple [NoneType]"),
-        ((a, "s"), "tuple [str]"), ((a, np.float64(1)), "tuple [float64]"),
-        ((a, np.float32(1)), "tuple [float32]"), ((a, np.ones(2, np.float32)), "tuple [f32]"),
+        ((a, "s"), "tuple [str]"), ((a, np.ones(2, np.float32)), "tuple [f32]"),
         ((a, np.ones(1)), "tuple [ones]"), ((a, np.ones((2, 2))), "tuple [matrix]"),
         (Point(1.0, a), "Point"), ([], "empty list"), ({}, "empty dict"),
         ([[], a], "list [[], a]"), ([{}, a], "list [{}, a]"),
@@ -323,9 +322,9 @@ def test_subclasses_are_not_taken_for_their_bases():
         pass
 
     shown = grad(lambda p, x: x * sum(2.0 if type(k) is str else 3.0 for k in p), "x")
-    for key in ("a", Key("a"), "a"):
-        with pytest.raises(FlatgradError):  # a generator expression
-            shown({key: 1.0}, 1.0)
+    for _ in range(2):
+        assert shown({"a": 1.0}, 1.0) == 2.0
+        assert shown({Key("a"): 1.0}, 1.0) == 3.0
 
 
 def test_leaves_changed_between_calls():
@@ -413,7 +412,7 @@ def test_wrong_tangents():
     for dot, code in (
         (Model([None]), "bad-tangent"), ([None], "bad-tangent"), (1.0, "bad-tangent"),
         (Model([None, None], 1.0, 3), "not-differentiable"),
-        (Model([Layer(np.ones(4), None), None], 1.0, None), "shape-mismatch"),
+        (Model([Layer(np.ones(4), None, None), None], 1.0, None), "shape-mismatch"),
     ):  # fmt: skip
         with pytest.raises(FlatgradError) as caught:
             fg.jvp(energy, (m, X), (dot, None))
@@ -596,16 +595,6 @@ def takes_no_field(p):
     return p.nothing * 1.0
 
 
-def reads_property(p):
-    return p.double * 1.0
-
-
-class WithProperty(Model):
-    @property
-    def double(self):
-        return 2 * self.rate
-
-
 REFUSED = [
     (sets_key, "unsupported-write", 'p["a"] = 2.0'),
     (appends, "unsupported-write", 'p["list"].append(1.0)'),
@@ -613,10 +602,9 @@ REFUSED = [
     (sets_attribute, "unsupported-write", "p.rate = 3.0"),
     (appends_to_field, "unsupported-write", "p.layers.append(1.0)"),
     (compares_containers, "unsupported-expression", 'p["list"] is p["again"]'),
-    (compares_objects, "operand-type", "p == p"),
+    (compares_objects, "unsupported-expression", "p == p"),
     (adds_object, "operand-type", "p + 1.0"),
     (takes_no_field, "undefined-name", "p.nothing"),
-    (reads_property, "unsupported-attribute", "p.double"),
 ]
 
 
@@ -625,7 +613,7 @@ def test_refusals(f, code, text):
     shared: list = [1.0]
     given = {"a": 1.0, "b": 2.0, "list": shared, "again": shared}
     if "[" not in inspect.getsource(f) and f is not updates:
-        given = WithProperty([], 0.5)
+        given = Model([], 0.5)
     with pytest.raises(FlatgradError) as caught:
         grad(f)(given)
     assert caught.value.diagnostic.code == code
@@ -638,6 +626,19 @@ def test_containers_without_end_are_refused():
     with pytest.raises(FlatgradError, match="nested without end") as caught:
         grad(lambda p: p[0] * 2.0)(p)
     assert caught.value.diagnostic.code == "unsupported-argument"
+
+
+class WithProperty(Model):
+    @property
+    def double(self):
+        return 2 * self.rate
+
+
+def test_properties():
+    def f(p):
+        return p.double * p.scaled(3.0)
+
+    check_grads(f, (WithProperty([], 0.5),))
 
 
 def test_branches_and_loops_over_structures():
@@ -657,7 +658,7 @@ def test_branches_and_loops_over_structures():
 
 
 def test_defaults_and_keywords():
-    def f(x, *, scales={"a": 2.0, "b": [3.0]}):  # noqa: B006
+    def f(x, *, scales={"a": 2.0, "b": [3.0]}):
         return x * scales["a"] * scales["b"][0]
 
     g = grad(f)
@@ -666,14 +667,10 @@ def test_defaults_and_keywords():
     assert grad(f).source().startswith("def f_grad(x, scales_a, scales_b_0):")
 
 
-def annotated(params: dict, x):
-    return params["w"] * x
-
-
 def test_source_without_a_call():
+    of_a_dict = grad(_with_real_annotation)
     with pytest.raises(FlatgradError, match="what is in `params` is not known yet"):
-        inspect_annotation = grad(_with_real_annotation)
-        inspect_annotation.source()
+        of_a_dict.source()
     with pytest.raises(FlatgradError) as caught:
         grad(net).source()
     assert "no arguments were given" in "".join(caught.value.__notes__)

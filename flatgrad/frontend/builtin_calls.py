@@ -9,15 +9,18 @@ import ast
 import builtins
 import math
 import operator
+import types
 from collections.abc import Callable
 from functools import reduce
 from typing import Any
 
 import numpy as np
 
+from flatgrad.frontend.functional import FUNCTIONAL
 from flatgrad.frontend.refs import Ref
+from flatgrad.frontend.scopes import Once
+from flatgrad.frontend.trees import Held, Record
 from flatgrad.frontend.values import kind_of, needs_static, read
-from flatgrad.ir.trees import Record
 from flatgrad.primitives.effects import PRINT
 from flatgrad.primitives.symbolic import Symbol, apply_function, is_number, is_symbolic
 
@@ -62,7 +65,7 @@ def _counted(
 ) -> tuple[Any, ...]:
     """Exactly `count` positional arguments."""
     if len(args) != count or kwargs:
-        name = low.source.segment(node.func)
+        name = low.source.segment(getattr(node, "func", node))
         raise low.refuse(node, "unsupported-call", f"`{name}` takes {count} arguments here")
     return args
 
@@ -119,14 +122,10 @@ def _isinstance(low: Any, node: ast.Call, args: tuple[Any, ...], kwargs: dict[st
             raise low.refuse(node, "unsupported-call", "`isinstance` of a NumPy number")
         kind = {"float64": float, "int64": int, "bool": bool}[found.type.dtype]
         return low.static(node, issubclass, kind, kinds)
-    if isinstance(found, Record):
-        return low.static(node, issubclass, found.kind, kinds)
+    if isinstance(found, Record | Held):
+        kind = found.kind if isinstance(found, Record) else types.FunctionType
+        return low.static(node, issubclass, kind, kinds)
     return low.static(node, isinstance, found, kinds, structural=True)
-
-
-def _type(low: Any, node: ast.Call, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    (found,) = _counted(low, node, args, kwargs, 1)
-    return found.kind if isinstance(found, Record) else low.static(node, type, found)
 
 
 def _add_at(low: Any, node: ast.Call, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -138,7 +137,10 @@ def _add_at(low: Any, node: ast.Call, args: tuple[Any, ...], kwargs: dict[str, A
 
 def _zip(low: Any, node: ast.Call, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     columns = [low.items(node, arg) for arg in args]
-    return low.static(node, lambda: list(zip(*columns, **kwargs)), structural=True)  # noqa: B905
+    make = lambda: low.static(  # noqa: E731
+        node, lambda: list(zip(*columns, **kwargs)), structural=True  # noqa: B905
+    )
+    return Once(make, columns, plain=True)
 
 
 def _enumerate(low: Any, node: ast.Call, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -146,11 +148,18 @@ def _enumerate(low: Any, node: ast.Call, args: tuple[Any, ...], kwargs: dict[str
         raise low.refuse(node, "unsupported-call", "`enumerate` of nothing")
     items = low.items(node, args[0])
     needs_static(read([*args[1:], *kwargs.values()]), "the start of `enumerate`")
-    return low.static(node, lambda: list(enumerate(items, *args[1:], **kwargs)))
+    make = lambda: low.static(  # noqa: E731
+        node, lambda: list(enumerate(items, *args[1:], **kwargs)), structural=True
+    )
+    return Once(make, [items], plain=True)
 
 
 def _reversed(low: Any, node: ast.Call, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    return low.items(node, _counted(low, node, args, kwargs, 1)[0])[::-1]
+    (found,) = _counted(low, node, args, kwargs, 1)
+    if isinstance(found, Held):
+        raise low.refuse(node, "operand-type", f"`reversed` of {kind_of(found)}")
+    items = low.items(node, found)[::-1]
+    return Once(lambda: items, [items], plain=True)
 
 
 def _container(kind: Any) -> Handler:
@@ -208,7 +217,6 @@ BUILTINS: dict[Any, Handler] = {
     builtins.max: _extreme(max),
     builtins.min: _extreme(min),
     builtins.isinstance: _isinstance,
-    builtins.type: _type,
     builtins.pow: _pow,
     builtins.divmod: _divmod,
     math.log: _log,
@@ -220,5 +228,6 @@ BUILTINS: dict[Any, Handler] = {
     builtins.tuple: _container(tuple),
     builtins.range: _range,
     np.add.at: _add_at,
+    **FUNCTIONAL,
     math.isclose: lambda low, node, args, kwargs: low.static(node, math.isclose, *args, **kwargs),
 }

@@ -11,10 +11,10 @@ from typing import Any
 
 from flatgrad.frontend.join import cast, same_number, type_of
 from flatgrad.frontend.refs import Buffer, Ref
-from flatgrad.frontend.values import Poison, like
+from flatgrad.frontend.trees import Record, children, like
+from flatgrad.frontend.values import Poison
 from flatgrad.ir.dims import Dim
 from flatgrad.ir.ops import Operand, Value
-from flatgrad.ir.trees import items_of
 from flatgrad.ir.types import Array, Scalar, Type
 from flatgrad.primitives.symbolic import Symbol, is_number, operand_of
 from flatgrad.primitives.typerules import fresh_size
@@ -81,6 +81,8 @@ class Mismatch(Exception):
 
 def mismatch(name: Any, tree: Any, end: Any, line: int) -> Poison:
     """Says how a variable changes from trip to trip; `line` is that of the loop."""
+    if isinstance(end, Poison):
+        return end
     kind = tree.type if isinstance(tree, Leaf) else None
     last = end.latest.type if isinstance(end, Ref) else None
     if isinstance(end, Symbol) or is_number(end):
@@ -119,7 +121,7 @@ def zeros(value: Any, name: str) -> Any:
 def leaves_of(tree: Any) -> Iterator[Leaf]:
     if isinstance(tree, Leaf):
         yield tree
-    for item in items_of(tree) or ():
+    for item in children(tree) or ():
         yield from leaves_of(item)
 
 
@@ -161,4 +163,6 @@ def word_for(found: Any) -> str:
         return "an array"
     if isinstance(found, Symbol) or is_number(found):
         return "a number"
+    if isinstance(found, Record):
+        return f"an object of {found.kind.__name__}"
     return repr(found) if found is None else f"a {type(found).__name__}"

@@ -10,6 +10,7 @@
 from __future__ import annotations
 
 import builtins
+import inspect
 import types
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -198,5 +199,8 @@ def has_plain_attribute(base: Any, attribute: str) -> bool:
         return False
     if attribute in getattr(base, "__dict__", {}):
         return not isinstance(getattr(kind, attribute, None), property)
-    found = getattr(kind, attribute, None)
-    return isinstance(found, types.FunctionType | types.MemberDescriptorType)
+    found = inspect.getattr_static(kind, attribute, MISSING)
+    if found is MISSING or kind.__module__ in ("builtins", "functools"):
+        return False
+    known = (types.FunctionType, types.MemberDescriptorType, staticmethod, classmethod)
+    return isinstance(found, known) or not hasattr(type(found), "__get__")

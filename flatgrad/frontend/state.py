@@ -11,10 +11,11 @@ buffers. A list that two names hold is one list before and after.
 
 from __future__ import annotations
 
+import types
 from typing import Any
 
 from flatgrad.frontend.refs import Buffer, Ref
-from flatgrad.ir.trees import Record
+from flatgrad.frontend.trees import Held, Record
 
 _BUFFER = ("current", "writes", "fixed", "lost", "shares")
 _REF = ("buffer", "steps", "cached", "seen")
@@ -48,8 +49,6 @@ class State:
             case tuple():
                 for item in found:
                     self._visit(item)
-            case Record():
-                self._visit(found.fields)
             case list() if type(found) is list and id(found) not in self.containers:
                 self.containers[id(found)] = found, list(found)
                 for item in found:
@@ -58,6 +57,13 @@ class State:
                 self.containers[id(found)] = found, dict(found)
                 for item in found.values():
                     self._visit(item)
+            case Record():
+                self._visit(found.fields)
+            case Held():
+                for item in found.held():
+                    self._visit(item)
+            case types.MethodType():
+                self._visit(found.__self__)
 
     def restore(self) -> None:
         """Make everything as it was."""

@@ -21,9 +21,9 @@ from flatgrad.frontend.leaves import (
 )
 from flatgrad.frontend.refs import Buffer, Ref
 from flatgrad.frontend.state import State
-from flatgrad.frontend.values import RETURNED, VALUE, Loop, Poison, like, occurrences
+from flatgrad.frontend.trees import Record, mapped
+from flatgrad.frontend.values import RETURNED, VALUE, Loop, Poison, occurrences
 from flatgrad.ir.ops import Block, Operand, Value
-from flatgrad.ir.trees import Record
 from flatgrad.ir.types import Array, Scalar
 from flatgrad.primitives.symbolic import Symbol, is_number
 from flatgrad.primitives.typerules import fresh_size
@@ -132,14 +132,11 @@ class Trial:
                 tree.buffer = Buffer(symbol)
                 return Ref(tree.buffer)
             case tuple():
-                return like(tree, [self._built(item) for item in tree])
-            case list():
-                return self.low.foreign([self._built(item) for item in tree])
-            case dict():
-                return self.low.foreign({key: self._built(item) for key, item in tree.items()})
-            case Record():
-                items = [self._built(item) for item in tree.fields.values()]
-                return self.low.foreign(like(tree, items))
+                return mapped(tree, self._built)
+            case list() | dict() | Record():
+                made = mapped(tree, self._built)
+                self.low.doubt(made)
+                return made
         return tree
 
     def _add(self, container: Any, key: Any) -> None:
@@ -161,14 +158,9 @@ class Trial:
                 leaf.outer = set(leaf.entry)
                 self._pair_on_entry(leaf)
                 return leaf
-            case tuple():
-                return like(value, [self._template(item, name) for item in value])
-            case list():
-                return [self._template(item, name) for item in value]
-            case dict():
-                return {key: self._template(item, name) for key, item in value.items()}
-            case Record():
-                return like(value, [self._template(item, name) for item in value.fields.values()])
+            case tuple() | list() | dict() | Record():
+                self.low.doubt(value)
+                return mapped(value, lambda item: self._template(item, name))
         if isinstance(value, Symbol) or is_number(value):
             kind = type_of(value)
             size = fresh_size() if kind.dtype == "int64" else None
@@ -255,15 +247,11 @@ class Trial:
                 tree.buffer = Buffer(symbol)
                 return Ref(tree.buffer)
             case tuple():
-                return like(tree, [self._concluded(item, found) for item in tree])
-            case list():
-                return self.low.foreign([self._concluded(item, found) for item in tree])
-            case dict():
-                items = {key: self._concluded(item, found) for key, item in tree.items()}
-                return self.low.foreign(items)
-            case Record():
-                parts = [self._concluded(item, found) for item in tree.fields.values()]
-                return self.low.foreign(like(tree, parts))
+                return mapped(tree, lambda item: self._concluded(item, found))
+            case list() | dict() | Record():
+                made = mapped(tree, lambda item: self._concluded(item, found))
+                self.low.doubt(made)
+                return made
         return tree
 
 

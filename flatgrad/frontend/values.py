@@ -1,7 +1,7 @@
 """What expressions evaluate to while compiling, and how it is taken apart.
 
     Ref       an array: a buffer or a view          Symbol    a number known when running
-    tuple, list, dict, Record of these              anything else: a static Python value
+    tuple, list, dict of these                      anything else: a static Python value
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ import numpy as np
 
 from flatgrad.errors import error
 from flatgrad.frontend.refs import Buffer, Ref, is_view_without_axes, located
+from flatgrad.frontend.trees import Held, Record, children, mapped
 from flatgrad.ir.ops import Const, Operand, Slot, Value
-from flatgrad.ir.trees import Record, items_of, like
 from flatgrad.ir.types import Scalar
 from flatgrad.primitives.symbolic import NeedStatic, Symbol, is_number
 
@@ -71,14 +71,20 @@ def refs_in(tree: Any) -> list[Ref]:
     """All references in a tree of arguments."""
     if isinstance(tree, Ref):
         return [tree]
-    return [ref for item in items_of(tree) or () for ref in refs_in(item)]
+    return [ref for item in children(tree) or () for ref in refs_in(item)]
 
 
-def occurrences(number: Symbol, tree: Any) -> int:
-    """How often a number stands in variables and containers."""
+def occurrences(number: Symbol, tree: Any, seen: set[int] | None = None) -> int:
+    """How often a number stands in variables, containers, objects and what functions see."""
+    seen = set() if seen is None else seen
     if isinstance(tree, Symbol):
         return int(tree.value is number.value)
-    return sum(occurrences(number, item) for item in items_of(tree) or ())
+    if isinstance(tree, list | dict | Record | Held):
+        if id(tree) in seen:
+            return 0
+        seen.add(id(tree))
+    items = tree.held() if isinstance(tree, Held) else children(tree) or ()
+    return sum(occurrences(number, item, seen) for item in items)
 
 
 def kind_of(found: Any) -> str:
@@ -89,7 +95,9 @@ def kind_of(found: Any) -> str:
         case Symbol():
             return "a number"
         case Record():
-            return f"an object of type {found.kind.__name__}"
+            return f"an object of {found.kind.__name__}"
+        case Held():
+            return str(found)
     return f"a value of type {type(found).__name__}"
 
 
@@ -100,10 +108,9 @@ def needs_static(found: Any, what: str) -> None:
             raise NeedStatic(found, what)
         case slice():
             needs_static((found.start, found.stop, found.step), what)
-        case Record():
-            raise error("operand-type", f"{kind_of(found)} as {what}", help="use its fields")
-    for item in items_of(found) or ():
-        needs_static(item, what)
+        case _:
+            for item in children(found) or ():
+                needs_static(item, what)
 
 
 def same_length(left: Any, right: Any) -> bool | None:
@@ -137,8 +144,7 @@ def read(found: Any) -> Any:
             return found.read()
         case Poison():
             raise error(found.code, found.message, help=found.help)
-    items = items_of(found)
-    return found if items is None else like(found, [read(item) for item in items])
+    return mapped(found, read)
 
 
 def flattened(result: Any, leaves: list[Operand]) -> Any:
@@ -146,9 +152,8 @@ def flattened(result: Any, leaves: list[Operand]) -> Any:
     if isinstance(result, Symbol):
         leaves.append(result.value)
         return Slot(len(leaves) - 1)
-    items = items_of(result)
-    if items is not None:
-        return like(result, [flattened(item, leaves) for item in items])
+    if isinstance(result, tuple | list | dict | Record):
+        return mapped(result, lambda item: flattened(item, leaves))
     if is_number(result) and not isinstance(result, bool):
         leaves.append(Const(result))
         return Slot(len(leaves) - 1)
@@ -159,8 +164,7 @@ def wrap(result: Any) -> Any:
     """A fresh array gets a buffer of its own."""
     if isinstance(result, Symbol) and result.ndim:
         return Ref(Buffer(result))
-    items = items_of(result)
-    return result if items is None else like(result, [wrap(item) for item in items])
+    return mapped(result, wrap)
 
 
 def number_in(found: Any) -> Any:

@@ -1,7 +1,7 @@
 """Trees of values: tuples, named tuples, lists, dicts and records, one inside the other.
 
-    {"W": a, "layers": [(b, c)]}        items_of(tree)   [a, [(b, c)]]
-                                        like(tree, [x, y])   {"W": x, "layers": y}
+    {"W": a, "layers": [(b, c)]}        children(tree)           [a, [(b, c)]]
+                                        rebuilt(tree, [x, y])    {"W": x, "layers": y}
 
 All that walks through what a function takes or returns does it with these two. A `Record` stands
 for an object of a dataclass while compiling: its fields may hold values of the program, on which
@@ -17,35 +17,44 @@ from typing import Any
 
 @dataclass(eq=False, slots=True)
 class Record:
-    """An object of the dataclass `kind`: what its fields hold, by name."""
+    """An object whose attributes are values of the program: its class, and its attributes.
+
+    Two names that hold one object hold one Record. `fields` is changed in place by `s.x = ...`;
+    like any dict it is known by its identity when the program goes back to an earlier point.
+    """
 
     kind: type
     fields: dict[str, Any]
 
 
-def items_of(tree: Any) -> list[Any] | None:
-    """What a container holds, in order; None for anything else."""
-    match tree:
+def like(found: tuple[Any, ...], items: Sequence[Any]) -> Any:
+    """A tuple, or a named tuple of the same kind."""
+    make_from: Callable[[Sequence[Any]], Any] = getattr(type(found), "_make", tuple)
+    return make_from(items)
+
+
+def children(found: Any) -> list[Any] | None:
+    """The items of a container, in order; None for anything else."""
+    match found:
         case tuple() | list():
-            return list(tree)
+            return list(found)
         case dict():
-            return list(tree.values())
+            return list(found.values())
         case Record():
-            return list(tree.fields.values())
+            return list(found.fields.values())
     return None
 
 
-def like(tree: Any, items: Sequence[Any]) -> Any:
-    """A container of the kind of `tree` with other items: a named tuple stays one."""
-    match tree:
+def rebuilt(found: Any, items: list[Any]) -> Any:
+    """A container of the form of `found` with these items."""
+    match found:
         case tuple():
-            make: Callable[[Sequence[Any]], Any] = getattr(type(tree), "_make", tuple)
-            return make(items)
+            return like(found, items)
         case list():
-            return list(items)
-        case dict():
-            return dict(zip(tree, items, strict=True))
-    return Record(tree.kind, dict(zip(tree.fields, items, strict=True)))
+            return items
+        case Record():
+            return Record(found.kind, dict(zip(found.fields, items, strict=True)))
+    return dict(zip(found, items, strict=True))
 
 
 def constructor(kind: type) -> Callable[[dict[str, Any]], Any]:
@@ -80,21 +89,21 @@ def comes_as_tuples(tree: Any) -> bool:
         return True
     if isinstance(tree, dict) and any(type(key) not in (str, int, bool) for key in tree):
         return True
-    return any(comes_as_tuples(item) for item in items_of(tree) or ())
+    return any(comes_as_tuples(item) for item in children(tree) or ())
 
 
 def as_tuples(tree: Any) -> Any:
     """Nested tuples of the same leaves."""
-    items = items_of(tree)
+    items = children(tree)
     return tree if items is None else tuple([as_tuples(item) for item in items])
 
 
 def finished(tree: Any) -> Any:
     """`tree` with objects of their classes in the place of records."""
-    items = items_of(tree)
+    items = children(tree)
     if items is None:
         return tree
     items = [finished(item) for item in items]
     if isinstance(tree, Record):
         return constructor(tree.kind)(dict(zip(tree.fields, items, strict=True)))
-    return like(tree, items)
+    return rebuilt(tree, items)

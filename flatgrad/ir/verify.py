@@ -23,7 +23,7 @@ from flatgrad.ir.ops import (
     blocks_of,
     operands_of,
 )
-from flatgrad.ir.trees import items_of
+from flatgrad.ir.trees import children
 from flatgrad.ir.types import Scalar
 
 
@@ -103,7 +103,7 @@ def _slots(tree: Any) -> list[int]:
             return [index]
         case slice():
             return [i for item in (tree.start, tree.stop, tree.step) for i in _slots(item)]
-    return [i for item in items_of(tree) or () for i in _slots(item)]
+    return [i for item in children(tree) or () for i in _slots(item)]
 
 
 def _carried(inits: tuple[Operand, ...], params: tuple[Value, ...], op: For | While) -> None:

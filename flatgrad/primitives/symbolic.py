@@ -18,7 +18,7 @@ from flatgrad.errors import FlatgradError, error
 from flatgrad.ir.builder import Builder
 from flatgrad.ir.dims import Dim
 from flatgrad.ir.ops import Apply, Const, Operand, Requirement, Slot, Value, substitute
-from flatgrad.ir.trees import items_of
+from flatgrad.ir.trees import children
 from flatgrad.ir.types import Array, Scalar, Type, constant_type
 from flatgrad.primitives.registry import (
     METHODS,
@@ -223,7 +223,7 @@ def is_symbolic(tree: Any) -> bool:
             return True
         case slice():
             return is_symbolic((tree.start, tree.stop, tree.step))
-    return any(is_symbolic(item) for item in items_of(tree) or ())
+    return any(is_symbolic(item) for item in children(tree) or ())
 
 
 def is_number(value: Any) -> bool:

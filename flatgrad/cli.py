@@ -270,7 +270,7 @@ def specialise(derived: Any, values: dict[str, Any], by: Any = None) -> None:
 
     `by` are the parameters that have a tangent, None for all.
     """
-    from flatgrad.derived import check_requirements
+    from flatgrad.specialisation import check_requirements
 
     params = derived.signature.parameters
     for name in values:

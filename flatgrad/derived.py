@@ -27,36 +27,21 @@ from flatgrad.exclusive import exclusive
 from flatgrad.frontend.lower import Static
 from flatgrad.frontend.source import Source, read_source, signature_of, unwrap
 from flatgrad.ir.ops import Slot
-from flatgrad.ir.types import Scalar, Type
-from flatgrad.pipeline import Compiled, compile_derivative
+from flatgrad.ir.types import Type
+from flatgrad.pipeline import compile_derivative
 from flatgrad.primitives.symbolic import NeedInteger, NeedStatic
 from flatgrad.signature import (
     can_have_gradient,
     check_able,
     check_differentiable,
-    freeze,
     hidden_type,
     type_of,
 )
+from flatgrad.specialisation import Specialisation, check_requirements, key_of, same_hidden
 from flatgrad.structures import Spread, spread
 from flatgrad.tangents import check_fit, with_tangents
 
 BACKENDS = ("numpy", "numba")
-
-
-@dataclass(slots=True)
-class Specialisation:
-    """A compiled signature with the parameters that it takes.
-
-    `types` and `wrt` are by leaf (see structures.py). `form` is the tree in which a gradient is
-    handed out, with a Slot for each of `wrt`.
-    """
-
-    compiled: Compiled
-    types: dict[str, Type | Static]
-    wrt: tuple[str, ...]
-    form: Any = None
-    finish: Any = None
 
 
 @dataclass(slots=True, eq=False)
@@ -116,10 +101,10 @@ class Derived:
         wrt = self.chosen(given)
         for _ in range(2 * len(given.values) + 1):
             types = self.types_of(given)
-            key = (*given.trees.values(), *[_key(kind) for kind in types.values()])
+            key = (*given.trees.values(), *[key_of(kind) for kind in types.values()])
             for known in self.specialisations.get(key, []):
                 if all(capture.unchanged() for capture in known.compiled.captures) and all(
-                    _same_hidden(capture) for capture in known.compiled.hidden
+                    same_hidden(capture) for capture in known.compiled.hidden
                 ):
                     self.last = known
                     return known
@@ -382,45 +367,6 @@ def parameter_name(asked: int | str, names: Sequence[str], function: Any) -> str
         f"`{function.__name__}` has no parameter {asked!r}",
         help=f"its parameters are {', '.join(names)}",
     )
-
-
-def _key(kind: Type | Static) -> Any:
-    return ("static", freeze(kind.value)) if isinstance(kind, Static) else kind
-
-
-def _same_hidden(capture: Any) -> bool:
-    try:
-        now, then = capture.read(), capture.value
-        return bool(hidden_type(capture.name, now) == hidden_type(capture.name, then))
-    except (FlatgradError, NameError, ValueError, KeyError):
-        return False
-
-
-def check_requirements(found: Specialisation, values: dict[str, Any]) -> None:
-    """Axes that must agree do, for these leaves.
-
-    Raises
-    ------
-    ShapeError
-        In the user's words, at the line that needs them equal.
-    """
-    graph = found.compiled.graph
-    hidden = {capture.name: capture.read() for capture in found.compiled.hidden}
-    lengths: dict[str, int] = {}
-    for atom, (value, axis) in graph.lengths.items():
-        argument = values.get(value.name or "", hidden.get(value.name or ""))
-        if isinstance(argument, np.ndarray) and axis < argument.ndim:
-            lengths[atom] = argument.shape[axis]
-    for name, argument in values.items():
-        if isinstance(found.types.get(name), Scalar) and isinstance(argument, int):
-            lengths[f"?{name}"] = int(argument)
-    for requirement in graph.requirements:
-        left, right = (
-            side if isinstance(side, int) else side.value(lengths)
-            for side in (requirement.left, requirement.right)
-        )
-        if left is not None and right is not None and left != right:
-            raise error("shape-mismatch", requirement.message(lengths), requirement.span)
 
 
 def derived_of(function: Any) -> Derived | None:

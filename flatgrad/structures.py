@@ -229,7 +229,7 @@ def _fields(shown: str, value: Any) -> tuple[str, ...]:
     UnsupportedError
         If reading a field runs code, or the object holds more than its fields.
     """
-    kind = type(value)
+    kind: Any = type(value)
     names = tuple(item.name for item in dataclasses.fields(value))
     plain = kind.__new__ is object.__new__ and kind.__getattribute__ is object.__getattribute__
     for name in names:

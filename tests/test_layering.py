@@ -13,7 +13,8 @@ RULES = {"_version", "errors", "activations", "activations_numba", "ir", "primit
 STAGES = RULES | {"frontend", "analysis", "transform", "codegen", "backends"}
 CALLS = STAGES | {
     "derivatives", "pipeline", "signature", "tangents", "returned", "inspection", "callers",
-    "compiled_calls", "linear_maps", "derived", "structures", "examples", "fast_path", "api", "modes",
+    "compiled_calls", "linear_maps", "derived", "structures", "examples", "fast_path",
+    "specialisation", "api", "modes",
 }  # fmt: skip
 
 # A module or folder of the package, and what it may import besides itself.
@@ -34,6 +35,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "pipeline": STAGES | {"derivatives"},
     "structures": {"errors", "ir"},
     "signature": STAGES | {"pipeline", "structures"},
+    "specialisation": STAGES | {"pipeline", "signature"},
     "examples": STAGES | {"signature", "structures"},
     "fast_path": {"ir", "signature", "structures"},
     "returned": STAGES,

@@ -258,9 +258,9 @@ def _lowered(
         shared.frames.pop()
     name = inner.source.function.__name__
     _check_writes(lowerer, node, buffers, name)
-    leaves: list[Operand] = []
-    tree = flattened(read(result), leaves)
-    block = Block(tuple(inputs.values()), builder.block.ops[start:], tuple(leaves))
+    results: list[Operand] = []
+    tree = flattened(read(result), results)
+    block = Block(tuple(inputs.values()), builder.block.ops[start:], tuple(results))
     return Function(name, block, tree, builder.lengths)
 
 

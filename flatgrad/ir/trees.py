@@ -65,12 +65,12 @@ def constructor(kind: type) -> Callable[[dict[str, Any]], Any]:
     new, put = object.__new__, object.__setattr__
 
     def make(fields: dict[str, Any]) -> Any:
-        made = new(kind)
+        made: Any = new(kind)
         made.__dict__.update(fields)
         return made
 
     def make_with_slots(fields: dict[str, Any]) -> Any:
-        made = new(kind)
+        made: Any = new(kind)
         for name, item in fields.items():
             put(made, name, item)
         return made

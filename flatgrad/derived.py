@@ -21,7 +21,7 @@ import numpy as np
 from flatgrad import callers, fast_path, linear_maps
 from flatgrad.compiled_calls import make_compiled_callable
 from flatgrad.derivatives import SPLIT, Request
-from flatgrad.errors import FlatgradError, error
+from flatgrad.errors import FlatgradError, SourceError, error
 from flatgrad.examples import example_argument, example_tangent
 from flatgrad.exclusive import exclusive
 from flatgrad.frontend.lower import Static
@@ -324,7 +324,8 @@ class Derived:
         try:
             return self.specialised(given, guessed=True)
         except FlatgradError as caught:
-            caught.add_note("(no arguments were given: they are taken to be floats)")
+            if not isinstance(caught, SourceError):
+                caught.add_note("(no arguments were given: they are taken to be floats)")
             raise
 
     def examples(self, values: dict[str, Any] | None = None, by: Any = None) -> dict[str, Any]:

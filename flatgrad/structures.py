@@ -119,7 +119,7 @@ def spread(values: dict[str, Any], tangents: dict[str, str] | None = None) -> Sp
         if name not in tangents:
             found.trees[name] = maker.tree(name, name, value)
     for name, owner in tangents.items():
-        found.trees[name] = maker.tangent(name, values[name], found.trees[owner])
+        found.trees[name] = maker.tangent(name, name, values[name], found.trees[owner])
     found.trees = {name: found.trees[name] for name in values}
     return found
 
@@ -127,7 +127,7 @@ def spread(values: dict[str, Any], tangents: dict[str, str] | None = None) -> Sp
 def tangent_values(name: str, value: Any, owner: Tree) -> dict[str, Any]:
     """The tangent of each leaf of `owner` in `value`, where there is one."""
     found = Spread()
-    _Maker(found, {name}).tangent(name, value, owner)
+    _Maker(found, {name}).tangent(name, name, value, owner)
     return {leaf: found.values[dot] for dot, leaf in found.owners.items()}
 
 
@@ -160,23 +160,25 @@ class _Maker:
         ]
         return Node(kind, keys, tuple([type(key) for key in keys]), tuple(parts))
 
-    def tangent(self, name: str, value: Any, owner: Tree, depth: int = 0) -> Tree:
+    def tangent(self, name: str, shown: str, value: Any, owner: Tree, depth: int = 0) -> Tree:
         """The tree of a tangent; None stands for zero, of a leaf or of a whole container."""
         if isinstance(owner, Leaf) or value is None:
-            made = self.leaf(name, name, value, depth)
+            made = self.leaf(name, shown, value, depth)
             if isinstance(owner, Leaf):
                 self.found.owners[made.name] = owner.name
             return made
-        apart = _taken_apart(name, value)
+        apart = _taken_apart(shown, value)
         if apart is None or apart[0] is not owner.kind or set(apart[1]) != set(owner.keys):
             raise error(
-                "bad-tangent", f"`{name}` has another structure than what it is the tangent of",
+                "bad-tangent", f"`{shown}` has another structure than what it is the tangent of",
                 help="give it the same keys and lengths, with None for zero",
             )  # fmt: skip
         kind, keys, items = apart
         belongs = dict(zip(owner.keys, owner.parts, strict=True))
         parts = [
-            self.tangent(f"{name}_{_word(key)}", item, belongs[key], depth + 1)
+            self.tangent(
+                f"{name}_{_word(key)}", _reached(shown, kind, key), item, belongs[key], depth + 1
+            )
             for key, item in zip(keys, items, strict=True)
         ]
         return Node(kind, keys, tuple([type(key) for key in keys]), tuple(parts))

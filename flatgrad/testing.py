@@ -176,13 +176,18 @@ def _by_name(gradient: Any, argnums: Any, probe: _Probe) -> dict[str, Any]:
     parts = gradient if isinstance(gradient, tuple) else (gradient,)
     if argnums is not None:
         every = list(probe.bound.signature.parameters)
+        parts = gradient if isinstance(argnums, tuple) else (gradient,)
         chosen = argnums if isinstance(argnums, tuple) else (argnums,)
         names = [n if isinstance(n, str) else every[n] for n in chosen]
-        if isinstance(argnums, tuple) == isinstance(gradient, tuple) and len(names) == len(parts):
+        fits = isinstance(parts, tuple) and len(names) == len(parts)
+        whole = isinstance(argnums, tuple) or _floats_in(arguments.get(names[0]))
+        if fits and (whole or not isinstance(gradient, tuple)):
             return dict(zip(names, parts, strict=True))
         raise GradientCheckError(f"the gradient has not the form of argnums={argnums!r}")
     able = [n for n, value in arguments.items() if _is_number(value) or _floats_in(value)]
     floats = [n for n in able if type(arguments[n]) is not int]  # an int may be a count
+    if len(able) == 1 and _floats_in(arguments[able[0]]):
+        return {able[0]: gradient}
     needed = given.intersection(floats)
     fields = list(getattr(gradient, "_fields", ()))
     for candidates in (fields, able, floats):

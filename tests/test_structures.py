@@ -501,6 +501,30 @@ def test_grad_inside_of_a_differentiated_function():
     check_grads(of_objects, (m, X))
 
 
+def test_tangents_inside_of_a_differentiated_function():
+    def cube(q):
+        return q["a"] ** 3 * q["n"]
+
+    def slope(p):
+        return fg.jvp(cube, (p,), ({"a": 1.0, "n": None},))[1]
+
+    assert grad(slope)({"a": 2.0, "n": 2}) == {"a": 24.0, "n": None}
+
+    def of_a_dict_made_inside(x):
+        return grad(cube)({"a": x, "n": 2})["a"]
+
+    assert grad(of_a_dict_made_inside)(2.0) == 24.0
+
+    def of_an_object_made_inside(x):
+        back = grad(scaled)(Point(x, np.array([x, 2 * x])))
+        return back.x * np.sum(back.y)
+
+    def scaled(p):
+        return p.x**2 * np.sum(p.y**2)
+
+    check_grads(of_an_object_made_inside, (0.7,))
+
+
 def test_writes_to_arrays_of_a_structure_leave_the_caller_alone():
     def f(p):
         p["a"][0] = p["b"]
@@ -750,6 +774,59 @@ def test_a_method_that_is_replaced_is_seen():
     assert g(Rule(2.0), 3.0) == 2.0
     Rule.apply = lambda self, x: self.w * x * x
     assert g(Rule(2.0), 3.0) == 12.0
+
+
+def test_dicts_as_in_python():
+    def f(p):
+        s = np.sum(p["W"])
+        if "b" in p and "c" not in p:
+            s = s + np.sum(p["b"] ** 2)
+        if p.get("c") is None:
+            s = s * len(p)
+        q = p | {"b": p["b"] * 2.0}
+        for key in sorted(q):
+            if key != "n":
+                s = s * 0.5 + np.sum(q[key])
+        return s + np.sum(inner(**{k: x for k, x in q.items() if k != "n"}))
+
+    def inner(W, b):
+        return W @ b
+
+    check_grads(f, ({"W": rng.normal(size=(2, 2)), "b": rng.normal(size=2), "n": 2},))
+
+
+def test_a_dict_that_is_added_to_is_seen_by_its_aliases():
+    def f(p):
+        q = dict(p)
+        r = q
+        q |= {"a": p["a"] * 3.0}
+        return r["a"] * p["b"]
+
+    assert grad(f)({"a": 2.0, "b": 5.0}) == {"a": 15.0, "b": 6.0}
+
+    def writes(p):
+        p |= {"a": p["a"] * 3.0}
+        return p["a"]
+
+    with pytest.raises(FlatgradError) as caught:
+        grad(writes)({"a": 2.0})
+    assert caught.value.diagnostic.code == "unsupported-write"
+
+
+def test_sequences_as_in_python():
+    def f(layers, x):
+        (W, b), *rest = layers
+        x = np.tanh(W @ x + b)
+        for (A, c), k in zip(rest, range(9)):
+            x = np.tanh(A @ x + c * k)
+        for _, c in reversed(layers):
+            x = x * c
+        return np.sum(x) + np.sum(layers[-1][0]) * len(layers[1:])
+
+    layers = [(rng.normal(size=(2, 2)), rng.normal(size=2)) for _ in range(3)]
+    check_grads(f, (layers, np.ones(2)))
+    check_grads(f, (tuple(layers), np.ones(2)), argnums="layers")
+    check_grads(lambda t: sum([q["a"] ** 2 for q in t]), (({"a": 1.0}, {"a": 2.0}),))
 
 
 def test_named_tuple_methods():

@@ -151,6 +151,8 @@ class ExpressionLowerer(NameLowerer):
                         "make it an array first",
                     )  # fmt: skip
             return self.apply(node, function, (left, right), {}, names)
+        if type(left) is type(right) is dict and function is operator.or_:
+            return left | right
         plain = isinstance(left, tuple | list) or isinstance(right, tuple | list)
         if plain and function not in (operator.add, operator.mul):
             raise self.refuse(node, "operand-type", "this operator on a tuple or list")
@@ -182,6 +184,7 @@ class ExpressionLowerer(NameLowerer):
             return self.identity(node, left, right) == isinstance(op, ast.Is)
         if isinstance(op, ast.In | ast.NotIn):
             needs_static(read(left), "the operand of `in`")
+            right = list(right) if type(right) is dict else right
             needs_static(read(right), "the operand of `in`")
             return self.static(node, operator.contains, right, left) == isinstance(op, ast.In)
         function = COMPARE[type(op)]

@@ -264,7 +264,7 @@ class Lowerer(LoopLowerer):
     def augmented(
         self, node: ast.AugAssign, left: Any, function: Callable[..., Any], right: Any
     ) -> Any:
-        """In place on an array or list, so that aliases see it; a new value for numbers."""
+        """In place on an array, list or dict, so that aliases see it; a new value for numbers."""
         if isinstance(left, Ref):
             new = self.binary(node, function, left.read(), right)
             symbol = self.same_type(node, read(new), left.read())
@@ -276,6 +276,12 @@ class Lowerer(LoopLowerer):
                 raise self.refuse(node, "unsupported-statement", "this operation on a list")
             self.owned(node, left)
             left.extend(self.items(node.value, right))
+            return left
+        if type(left) is dict:
+            if function is not operator.or_ or type(right) is not dict:
+                raise self.refuse(node, "unsupported-statement", "this operation on a dict")
+            self.owned(node, left)
+            left.update(right)
             return left
         in_place = special_method(left, f"i{SPECIAL[function]}")
         if in_place is not None:

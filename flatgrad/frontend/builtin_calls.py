@@ -28,7 +28,7 @@ Handler = Callable[..., Any]
 
 _PURE = (
     abs, bool, dict, divmod, float, int, len, list, max, min, pow, range, reversed, round, slice,
-    sorted, str, sum, tuple, zip, type,
+    sorted, str, sum, tuple, zip, type, operator.itemgetter,
 )  # fmt: skip
 
 _IMPURE = (
@@ -93,6 +93,8 @@ def _sum(low: Any, node: ast.Call, args: tuple[Any, ...], kwargs: dict[str, Any]
 def _extreme(function: Any) -> Handler:
     def call(low: Any, node: ast.Call, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         name = function.__name__
+        if args and set(kwargs) == {"key"}:
+            return _by_key(low, node, function, args, kwargs["key"])
         if kwargs or not args:
             raise low.refuse(node, "unsupported-call", f"this form of `{name}`")
         items: Any = args[0] if len(args) == 1 else args
@@ -110,6 +112,16 @@ def _extreme(function: Any) -> Handler:
         return low.wrapped(reduce(numeric, [read(item) for item in items]))
 
     return call
+
+
+def _by_key(low: Any, node: ast.Call, function: Any, args: tuple[Any, ...], key: Any) -> Any:
+    """`max(items, key=f)`: only the keys must be known while compiling."""
+    items = low.items(node, args[0]) if len(args) == 1 else list(args)
+    keys = [low.call(node, key, (item,), {}) for item in items]
+    low.no_objects(node, keys)
+    needs_static(read(keys), f"a key of `{function.__name__}`")
+    pick = lambda: function(range(len(items)), key=keys.__getitem__)  # noqa: E731
+    return items[low.static(node, pick)]
 
 
 def _isinstance(low: Any, node: ast.Call, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:

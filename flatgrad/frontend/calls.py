@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ast
 import functools
+import operator
 import types
 from typing import Any
 
@@ -23,7 +24,14 @@ from flatgrad.frontend.derived_calls import (
 from flatgrad.frontend.functional import same
 from flatgrad.frontend.objects import Init, class_of, special_method
 from flatgrad.frontend.refs import Ref
-from flatgrad.frontend.resolve import Capture, Reader, is_data, is_sequence, item_reader
+from flatgrad.frontend.resolve import (
+    Capture,
+    Reader,
+    is_builtin,
+    is_data,
+    is_sequence,
+    item_reader,
+)
 from flatgrad.frontend.scopes import Closure, Partial
 from flatgrad.frontend.source import read_source, signature_of
 from flatgrad.frontend.values import kind_of, needs_static, read
@@ -104,13 +112,25 @@ class CallLowerer(ConstructLowerer):
             isinstance(callee, types.FunctionType) or hasattr(callee, "py_func")
         ) and not is_library(callee):
             return self.inline(node, callee, args, kwargs)
-        if isinstance(callee, type) and not is_library(callee):
+        if isinstance(callee, operator.itemgetter):
+            return self.picked(node, callee, args, kwargs)
+        if isinstance(callee, type) and not (is_library(callee) or is_opaque(callee)):
             return self.construct(node, callee, args, kwargs)
         text = self.source.segment(getattr(node, "func", node))
         raise self.refuse(
             node, "unsupported-call", f"`{text}` has no rule",
             "write it with functions that have rules, or register one with flatgrad.defvjp",
         )  # fmt: skip
+
+    def picked(
+        self, node: Any, callee: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Any:
+        """What `operator.itemgetter(...)` takes out of a container."""
+        if len(args) != 1 or kwargs:
+            raise self.refuse(node, "unsupported-call", "`itemgetter` of other than one argument")
+        indices = callee.__reduce__()[1]
+        found = [self.call(node, operator.getitem, (args[0], index), {}) for index in indices]
+        return found[0] if len(found) == 1 else tuple(found)
 
     def call_bound(
         self, node: Any, callee: types.MethodType, args: tuple[Any, ...], kwargs: Any
@@ -172,7 +192,8 @@ class CallLowerer(ConstructLowerer):
         """The user's words for the operands of a call."""
         known = lookup(callee)
         names = getattr(known, "operand_names", None)
-        if not names or any(isinstance(arg, ast.Starred) for arg in node.args):
+        given = getattr(node, "args", None)
+        if not names or given is None or any(isinstance(arg, ast.Starred) for arg in given):
             return None
         texts = [self.source.segment(arg) for arg in node.args]
         return {name: f"`{text}`" for name, text in zip(names, texts, strict=False)}
@@ -243,6 +264,8 @@ class CallLowerer(ConstructLowerer):
 
     def default(self, name: str, value: Any) -> Any:
         """The default of a parameter; arrays and containers are captured."""
+        if self.defaults is not None:
+            return self.defaults[name]
         if not (is_data(value) or is_sequence(value) or type(value) is dict):
             return value
         function = self.source.function
@@ -274,6 +297,11 @@ def is_jit(callee: Any) -> bool:
     """Whether this is `numba.njit` or `numba.jit`, which change nothing of what a function does."""
     home = getattr(callee, "__module__", None) or ""
     return home.startswith("numba.") and getattr(callee, "__name__", "") in ("njit", "jit")
+
+
+def is_opaque(kind: type) -> bool:
+    """Whether a class of Python's own makes objects that are not followed."""
+    return is_builtin(kind) and kind is not types.SimpleNamespace
 
 
 def is_library(callee: Any) -> bool:

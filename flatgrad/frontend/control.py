@@ -102,7 +102,8 @@ class ControlLowerer(CallLowerer):
     def exec_Return(self, node: ast.Return) -> None:
         self.result = None
         if node.value is not None:
-            part = "value" if not isinstance(node.value, ast.Name) else None
+            named = isinstance(node.value, ast.Name) or self.shared.depth
+            part = None if named else "value"
             with self.at(node, part):
                 self.result = self.name_result(self.value(node.value))
         raise Returned

@@ -63,6 +63,15 @@ class ExpressionLowerer(NameLowerer):
     def eval_List(self, node: ast.List) -> Any:
         return self.elements(node.elts)
 
+    def eval_Set(self, node: ast.Set) -> Any:
+        return self.set_of(node, self.elements(node.elts))
+
+    def set_of(self, node: ast.expr, items: list[Any]) -> Any:
+        """A set of static values; it is asked for what it holds, not for its order."""
+        self.no_objects(node, items)
+        needs_static(read(items), "an item of a set")
+        return self.static(node, set, items)
+
     def elements(self, nodes: list[ast.expr]) -> list[Any]:
         """The items of a display, stars unpacked."""
         items: list[Any] = []

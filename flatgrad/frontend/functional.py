@@ -11,12 +11,14 @@ import builtins
 import copy
 import dataclasses
 import functools
+import operator
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
-from flatgrad.frontend.objects import class_of, special_method
+from flatgrad.frontend.names import CONTAINERS
+from flatgrad.frontend.objects import SPECIAL, class_of, special_method
 from flatgrad.frontend.refs import Ref
 from flatgrad.frontend.scopes import Closure, Delayed, Once, Partial
 from flatgrad.frontend.trees import Held, Record
@@ -123,7 +125,7 @@ def _hasattr(low: Any, node: ast.Call, args: tuple[Any, ...], kwargs: dict[str, 
 def _has(low: Any, node: ast.Call, found: Any, name: str) -> bool:
     if isinstance(found, Record):
         return name in found.fields or hasattr(found.kind, name)
-    if isinstance(found, Symbol | Ref | Held) or class_of(found) is None:
+    if isinstance(found, (Symbol, Ref, Held, *CONTAINERS, type(None))):
         raise low.refuse(node, "unsupported-call", f"the attributes of {kind_of(found)}")
     here = lambda: hasattr(found, name)  # noqa: E731
     return bool(low.captured((id(found), name, "hasattr"), name, here, here()))
@@ -222,6 +224,18 @@ def _next(low: Any, node: ast.Call, args: tuple[Any, ...], kwargs: dict[str, Any
     return items[0]
 
 
+def _binary(function: Any) -> Handler:
+    """`operator.add` and its kind."""
+
+    def call(low: Any, node: ast.Call, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        _takes(low, node, args, kwargs, 2)
+        if function is operator.getitem:
+            return low.subscript(node, *args)
+        return low.binary(node, function, *args, low.argument_names(node, function))
+
+    return call
+
+
 def _wraps(low: Any, node: ast.Call, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     return Partial(same, (), {})
 
@@ -253,4 +267,5 @@ FUNCTIONAL: dict[Any, Handler] = {
     builtins.dict: _dict,
     builtins.iter: _iter,
     builtins.next: _next,
+    **{function: _binary(function) for function in (*SPECIAL, operator.getitem)},
 }

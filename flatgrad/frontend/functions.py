@@ -25,6 +25,8 @@ MAX_DEPTH = 64
 class FunctionLowerer(ExpressionLowerer):
     """Evaluates lambdas and comprehensions, and calls functions that the program made."""
 
+    defaults: dict[str, Any] | None = None
+
     def run(self) -> Any:
         """The value that the function returns."""
         raise NotImplementedError
@@ -95,6 +97,7 @@ class FunctionLowerer(ExpressionLowerer):
         )
         inner = type(self)(source, self.shared, home)
         inner.env.update(variables)
+        inner.defaults = callee.defaults
         return inner
 
     def check_depth(self, node: ast.AST) -> None:
@@ -130,6 +133,9 @@ class FunctionLowerer(ExpressionLowerer):
     def eval_ListComp(self, node: ast.ListComp) -> list[Any]:
         return self.comprehended(node, lambda inner: inner.value(node.elt))
 
+    def eval_SetComp(self, node: ast.SetComp) -> Any:
+        return self.set_of(node, self.comprehended(node, lambda inner: inner.value(node.elt)))
+
     def eval_DictComp(self, node: ast.DictComp) -> dict[Any, Any]:
         pairs = self.comprehended(node, lambda low: (low.key(node.key), low.value(node.value)))
         return dict(pairs)
@@ -154,7 +160,7 @@ class FunctionLowerer(ExpressionLowerer):
 
     def comprehended(
         self,
-        node: ast.ListComp | ast.DictComp | ast.GeneratorExp,
+        node: ast.ListComp | ast.SetComp | ast.DictComp | ast.GeneratorExp,
         evaluate: Callable[[Any], Any],
         first: list[Any] | None = None,
     ) -> list[Any]:

@@ -18,7 +18,7 @@ import numpy as np
 from flatgrad.errors import FlatgradError, error
 from flatgrad.frontend.refs import Buffer, Ref
 from flatgrad.frontend.state import State
-from flatgrad.frontend.trees import Record, children, mapped, rebuilt, same_form
+from flatgrad.frontend.trees import Held, Record, children, mapped, rebuilt, same_form
 from flatgrad.frontend.values import RETURNED, VALUE, Poison
 from flatgrad.ir.ops import Block, If, Operand, Value
 from flatgrad.ir.types import Array, Scalar, Type
@@ -144,6 +144,8 @@ def described(found: Any) -> str:
             return f"a {type(found).__name__} of length {len(found)}"
         case Record():
             return f"an object of {found.kind.__name__}"
+        case Held():
+            return str(found)
     return f"{'an' if isinstance(found, int) else 'a'} {type(found).__name__}"
 
 
@@ -268,6 +270,7 @@ class Join:
             side.block.yields = (*side.block.yields, operand)
         name = {RETURNED: "returned", VALUE: "value"}.get(name or "", name)
         named = isinstance(name, str) and name.isidentifier()
+        name = self.low.spelled(name) if isinstance(name, str) else None
         value = Value(kind, name if named else None)
         value.kept = named and self.low.shared.depth == 0
         self.results.append(value)

@@ -107,7 +107,8 @@ class LoopLowerer(TripLowerer):
 
         def trip(block: Block) -> Any:
             kind = Scalar("int64", weak=True, size=index_size())
-            index = Value(kind, name or "k", kept=name is not None and self.shared.depth == 0)
+            shown = self.spelled(name) if name is not None else "k"
+            index = Value(kind, shown, kept=name is not None and self.shared.depth == 0)
             self.shared.loops[index] = loop
             made["index"] = index
             with self.at(node.iter):

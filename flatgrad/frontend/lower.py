@@ -26,6 +26,7 @@ from flatgrad.frontend.objects import SPECIAL, class_of, special_method
 from flatgrad.frontend.refs import Ref
 from flatgrad.frontend.resolve import Captures
 from flatgrad.frontend.source import FunctionNode, Source
+from flatgrad.frontend.trees import held_in
 from flatgrad.frontend.values import (
     Poison,
     flattened,
@@ -101,6 +102,12 @@ def lower(
     shared.captures.written |= {name for name, buffer in buffers.items() if buffer.writes}
     results: list[Operand] = []
     with lowerer.at(lowerer.statement):
+        for held in held_in(result):
+            raise lowerer.refuse(
+                lowerer.statement, "unsupported-statement",
+                f"`{source.function.__name__}` returns {kind_of(held)}",
+                "return numbers and arrays, in tuples, lists, dicts or objects",
+            )  # fmt: skip
         tree = flattened(read(result), results)
     block.yields = tuple(results)
     name = "f" if source.function.__name__ == "<lambda>" else source.function.__name__
@@ -127,7 +134,7 @@ class Lowerer(LoopLowerer):
         """The value that the function returns."""
         node: FunctionNode = self.source.node
         if isinstance(node, ast.Lambda):
-            with self.at(node.body, "value"):
+            with self.at(node.body, None if self.shared.depth else "value"):
                 return self.name_result(self.value(node.body))
         try:
             self.body(node.body)
@@ -221,7 +228,7 @@ class Lowerer(LoopLowerer):
         """Give a value its variable; the statement keeps the user's name."""
         symbol = found.latest if isinstance(found, Ref) else found
         if isinstance(symbol, Symbol):
-            self.name_value(symbol.value, name)
+            self.name_value(symbol.value, self.spelled(name))
         owner = self.owner(name)
         if owner is None:
             raise error(
@@ -286,6 +293,10 @@ class Lowerer(LoopLowerer):
         in_place = special_method(left, f"i{SPECIAL[function]}")
         if in_place is not None:
             return self.call(node.value, in_place, (left, right), {})
+        if type(left) is dict and type(right) is dict and function is operator.or_:
+            self.owned(node, left)
+            left.update(right)
+            return left
         if isinstance(left, Symbol):
             self.check_one_name(node, left)
         return self.binary(node, function, left, right)

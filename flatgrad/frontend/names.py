@@ -51,11 +51,12 @@ class Shared:
 
     `names` are those of the parameters; `imported` what was captured, by where it came from;
     `outside` the lists and dicts that belong to the user; `ambiguous` those which are perhaps what
-    another name holds, after a branch or in a loop; `frames` the variables of each function
-    on the way to the present call. `loops` tells which loop an index or carried int belongs to.
-    `plain` are the results of loops and branches that are numbers, never arrays of no axes;
-    `aliased` those which may be an array of no axes that another name holds; `differentiate` makes
-    the derivatives that are called.
+    another name holds, after a branch or in a loop; `stubs` the functions of the program that are
+    differentiated, by the functions that stand for them; `first` the lowering of the function
+    itself; `frames` the variables of each function on the way to the present call. `loops` tells
+    which loop an index or carried int belongs to. `plain` are the results of loops and branches
+    that are numbers, never arrays of no axes; `aliased` those which may be an array of no axes
+    that another name holds; `differentiate` makes the derivatives that are called.
     """
 
     builder: Builder
@@ -67,6 +68,8 @@ class Shared:
     imported: dict[Any, Any] = field(default_factory=dict)
     outside: dict[int, Any] = field(default_factory=dict)
     ambiguous: dict[int, Any] = field(default_factory=dict)
+    stubs: dict[Any, Any] = field(default_factory=dict)
+    first: Any = None
     frames: list[dict[str, Any]] = field(default_factory=list)
     hidden_values: set[Value] = field(default_factory=set)
     loops: dict[Value, Loop] = field(default_factory=dict)
@@ -94,6 +97,18 @@ class NameLowerer:
         self.scope = Scope(source.function)
         self.env: dict[str, Any] = {}
         self.variables = variables_of(source.node) if targets is None else Variables(targets)
+        shared.first = shared.first or self
+
+    def spelled(self, name: str) -> str:
+        """What a variable is called in emitted code: `layer_h` in `layer`, if there is an `h`, too.
+
+        There is one if the function that is compiled has a variable of this name.
+        """
+        first, owner = self.shared.first, self.owner(name)
+        if first is owner or name not in first.variables.local:
+            return name
+        home = getattr(self.source.node, "name", "").strip("_")
+        return f"{home}_{name}" if home else name
 
     def spaces(self) -> list[dict[str, Any]]:
         """The variables of this function and of those around it."""

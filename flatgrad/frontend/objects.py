@@ -24,7 +24,7 @@ import numpy as np
 from flatgrad.frontend.functions import FunctionLowerer
 from flatgrad.frontend.names import CONTAINERS
 from flatgrad.frontend.refs import Ref
-from flatgrad.frontend.resolve import MISSING, attribute_reader
+from flatgrad.frontend.resolve import MISSING, attribute_reader, is_builtin
 from flatgrad.frontend.scopes import Closure, Partial
 from flatgrad.frontend.trees import Held, Record
 from flatgrad.frontend.values import kind_of
@@ -65,11 +65,7 @@ def class_of(found: Any) -> type | None:
         return type(found)
     if isinstance(found, (*CONTAINERS, np.ndarray, np.generic, np.dtype, type(None))):
         return None
-    return None if _is_builtin(type(found)) else type(found)
-
-
-def _is_builtin(kind: type) -> bool:
-    return kind.__module__ in ("builtins", "types", "functools", "numpy", "_operator")
+    return None if is_builtin(type(found)) else type(found)
 
 
 def special_method(found: Any, name: str) -> Any:

@@ -10,8 +10,10 @@ from __future__ import annotations
 
 import ast
 import inspect
+import types
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any
 
 from flatgrad.frontend.source import FunctionNode
@@ -30,6 +32,7 @@ class Variables:
     world: frozenset[str] = frozenset()
 
 
+@lru_cache(maxsize=4096)
 def variables_of(node: FunctionNode) -> Variables:
     """The variables of a function, from its text."""
     args = node.args
@@ -115,6 +118,18 @@ class Closure(Held):
     @property
     def __name__(self) -> str:
         return self.name
+
+    def stub(self) -> types.FunctionType:
+        """A function of this name with these parameters, for what asks for a real one."""
+        name = "function" if self.name == "<lambda>" else self.name
+        parameters = self.signature().parameters.values()
+        bare = [
+            p.replace(default=p.empty if p.default is p.empty else None) for p in parameters
+        ]
+        space: dict[str, Any] = {}
+        exec(f"def {name}{inspect.Signature(bare)}: pass", space)
+        found: types.FunctionType = space[name]
+        return found
 
     def signature(self) -> inspect.Signature:
         """Its parameters, with the values of their defaults."""

@@ -80,6 +80,19 @@ class State:
             for name, value in zip(_BUFFER, fields, strict=True):
                 setattr(buffer, name, set(value) if name == "shares" else value)
 
+    def changed(self) -> bool:
+        """Whether a variable, an item or the content of an array is not what it was."""
+        for container, content in self.containers.values():
+            keys = range(len(content)) if isinstance(content, list) else list(content)
+            if len(container) != len(content) or not all(
+                container[key] is content[key] for key in keys
+            ):
+                return True
+        return any(
+            buffer.current is not fields[0] or buffer.writes != fields[1]
+            for buffer, fields in self.buffers.values()
+        )
+
     def content(self, container: Any) -> Any:
         """What a list or dict held."""
         return self.containers[id(container)][1]

@@ -55,6 +55,14 @@ def objects_in(tree: Any) -> Iterator[Any]:
         yield from objects_in(item)
 
 
+def held_in(tree: Any) -> Iterator[Held]:
+    """The functions and iterators of the program in a tree, objects included."""
+    if isinstance(tree, Held):
+        yield tree
+    for item in children(tree) or ():
+        yield from held_in(item)
+
+
 __all__ = [
-    "Held", "Record", "children", "like", "mapped", "objects_in", "rebuilt", "same_form",
+    "Held", "Record", "children", "held_in", "like", "mapped", "objects_in", "rebuilt", "same_form",
 ]  # fmt: skip

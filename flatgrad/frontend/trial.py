@@ -142,7 +142,7 @@ class Trial:
     def _add(self, container: Any, key: Any) -> None:
         """Carry a variable; called with everything as before the loop."""
         value = self.before.content(container)[key]
-        name = key.strip("<>") if isinstance(key, str) else None
+        name = self.low.spelled(key.strip("<>")) if isinstance(key, str) else None
         self.places[id(container), key] = Place(container, key, self._template(value, name))
 
     def _template(self, value: Any, name: str | None) -> Any:

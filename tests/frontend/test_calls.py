@@ -465,6 +465,11 @@ def test_function_as_parameter():
     np.testing.assert_allclose(g(X, functools.partial(np.multiply, 2.0)), 4 * X)
 
 
+@pytest.mark.parametrize("f", [nonlocal_in_loop, closure_in_loop, decorated])
+def test_compiled(f):
+    check(f, X, backend="numba")
+
+
 def test_message_of_a_static_error():
     with pytest.raises(FlatgradError):
         grad(message, "x")(X, "other")

@@ -388,6 +388,11 @@ def test_gradient(f):
     check(f, X, Y)
 
 
+@pytest.mark.parametrize("f", [stepped_in_place, rebound_in_loop, chosen])
+def test_compiled(f):
+    check(f, X, Y, backend="numba")
+
+
 def test_an_attribute_that_changes_is_seen():
     g = grad(lambda x: np.sum(OUTSIDE(x)))
     first = g(X)

@@ -94,22 +94,14 @@ def lower(
     lowerer.depends_on_code()
     try:
         result = lowerer.run()
+        with lowerer.at(lowerer.statement):
+            tree, block.yields = lowerer.returned(result)
     except RecursionError:
         raise error(
             "too-deep", f"`{source.function.__name__}` is nested too deeply",
             source.span(source.node), help="split long expressions into statements",
         ) from None  # fmt: skip
     shared.captures.written |= {name for name, buffer in buffers.items() if buffer.writes}
-    results: list[Operand] = []
-    with lowerer.at(lowerer.statement):
-        for held in held_in(result):
-            raise lowerer.refuse(
-                lowerer.statement, "unsupported-statement",
-                f"`{source.function.__name__}` returns {kind_of(held)}",
-                "return numbers and arrays, in tuples, lists, dicts or objects",
-            )  # fmt: skip
-        tree = flattened(read(result), results)
-    block.yields = tuple(results)
     name = "f" if source.function.__name__ == "<lambda>" else source.function.__name__
     fn = Function(
         name, block, tree, builder.lengths, builder.requirements,
@@ -129,6 +121,18 @@ class Lowerer(LoopLowerer):
             return found if isinstance(found, tuple) else self.foreign(found)
 
         return tree.built(lambda leaf: leaves[leaf.name], mark)
+
+    def returned(self, result: Any) -> tuple[Any, tuple[Operand, ...]]:
+        """The tree of what the function returns, and its leaves."""
+        for held in held_in(result):
+            raise self.refuse(
+                self.statement, "unsupported-statement",
+                f"`{self.source.function.__name__}` returns {kind_of(held)}",
+                "return numbers and arrays, in tuples, lists, dicts or objects",
+            )  # fmt: skip
+        leaves: list[Operand] = []
+        tree = flattened(read(result), leaves)
+        return tree, tuple(leaves)
 
     def run(self) -> Any:
         """The value that the function returns."""

@@ -11,6 +11,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from types import MethodType
 from typing import Any
 
 from flatgrad.ir.trees import Record, children, like, rebuilt
@@ -55,9 +56,9 @@ def objects_in(tree: Any) -> Iterator[Any]:
         yield from objects_in(item)
 
 
-def held_in(tree: Any) -> Iterator[Held]:
-    """The functions and iterators of the program in a tree, objects included."""
-    if isinstance(tree, Held):
+def held_in(tree: Any) -> Iterator[Any]:
+    """The functions, methods and iterators of the program in a tree, objects included."""
+    if isinstance(tree, Held | MethodType):
         yield tree
     for item in children(tree) or ():
         yield from held_in(item)

@@ -242,7 +242,7 @@ def _fields(shown: str, value: Any) -> tuple[str, ...]:
         plain = plain and ((in_slot and hasattr(value, name)) or (stored and not data))
     more = [name for name in getattr(value, "__dict__", ()) if name not in names]
     if not plain or more:
-        why = f"attributes that are no fields ({', '.join(more)})" if more else "fields that are not stored in it"
+        why = f"attributes that are no fields ({', '.join(more)})" if more else "unset fields"
         raise error(
             "unsupported-argument", f"`{shown}` is a {kind.__name__}, which has {why}",
             help="pass an object that consists of its fields",

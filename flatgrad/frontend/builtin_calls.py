@@ -18,7 +18,6 @@ import numpy as np
 
 from flatgrad.frontend.functional import FUNCTIONAL
 from flatgrad.frontend.refs import Ref
-from flatgrad.frontend.scopes import Once
 from flatgrad.frontend.trees import Held, Record
 from flatgrad.frontend.values import kind_of, needs_static, read
 from flatgrad.primitives.effects import PRINT
@@ -147,33 +146,6 @@ def _add_at(low: Any, node: ast.Call, args: tuple[Any, ...], kwargs: dict[str, A
     low.add_at(node, base, read(index), read(value))
 
 
-def _zip(low: Any, node: ast.Call, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    columns = [low.items(node, arg) for arg in args]
-    make = lambda: low.static(  # noqa: E731
-        node, lambda: list(zip(*columns, **kwargs)), structural=True  # noqa: B905
-    )
-    return Once(make, columns, plain=True)
-
-
-def _enumerate(low: Any, node: ast.Call, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    if not args:
-        raise low.refuse(node, "unsupported-call", "`enumerate` of nothing")
-    items = low.items(node, args[0])
-    needs_static(read([*args[1:], *kwargs.values()]), "the start of `enumerate`")
-    make = lambda: low.static(  # noqa: E731
-        node, lambda: list(enumerate(items, *args[1:], **kwargs)), structural=True
-    )
-    return Once(make, [items], plain=True)
-
-
-def _reversed(low: Any, node: ast.Call, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    (found,) = _counted(low, node, args, kwargs, 1)
-    if isinstance(found, Held):
-        raise low.refuse(node, "operand-type", f"`reversed` of {kind_of(found)}")
-    items = low.items(node, found)[::-1]
-    return Once(lambda: items, [items], plain=True)
-
-
 def _container(kind: Any) -> Handler:
     def call(low: Any, node: ast.Call, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         if not args and not kwargs:
@@ -233,9 +205,6 @@ BUILTINS: dict[Any, Handler] = {
     builtins.divmod: _divmod,
     math.log: _log,
     builtins.print: _print,
-    builtins.zip: _zip,
-    builtins.enumerate: _enumerate,
-    builtins.reversed: _reversed,
     builtins.list: _container(list),
     builtins.tuple: _container(tuple),
     builtins.range: _range,

@@ -96,6 +96,8 @@ class CallLowerer(ConstructLowerer):
         builtin = special = None
         if _hashable(callee):
             builtin, special = BUILTINS.get(callee), UNARY_BUILTINS.get(callee)
+        if callee is bool and len(args) == 1 and class_of(args[0]) is not None:
+            return self.truth_of_object(node, args[0])
         if special is not None and len(args) == 1 and class_of(args[0]) is not None:
             found = self.unary(node, special, args[0])
             if found is not NotImplemented:

@@ -287,6 +287,8 @@ class ControlLowerer(CallLowerer):
         if isinstance(found, Symbol | Ref):
             with self.at(node):
                 raise NeedStatic(read(found), what)
+        if isinstance(found, Held) or class_of(found):
+            found = self.truth_of_object(node, found)
         return bool(self.static(node, bool, found, structural=True))
 
     def inverted(self, found: Any) -> Any:

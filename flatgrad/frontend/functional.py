@@ -12,7 +12,8 @@ import copy
 import dataclasses
 import functools
 import operator
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -20,7 +21,7 @@ import numpy as np
 from flatgrad.frontend.names import CONTAINERS
 from flatgrad.frontend.objects import SPECIAL, class_of, special_method
 from flatgrad.frontend.refs import Ref
-from flatgrad.frontend.scopes import Closure, Delayed, Once, Partial
+from flatgrad.frontend.scopes import Closure, Once, Partial
 from flatgrad.frontend.trees import Held, Record
 from flatgrad.frontend.values import kind_of, needs_static, read
 from flatgrad.primitives.logic import AND, OR
@@ -43,30 +44,77 @@ def _map(low: Any, node: ast.Call, args: tuple[Any, ...], kwargs: dict[str, Any]
     if len(args) < 2 or kwargs:
         raise low.refuse(node, "unsupported-call", "`map` takes a function and sequences")
     function, *columns = args
-    rows = list(zip(*[low.items(node, column) for column in columns], strict=False))
-    call = lambda row: low.call(node, function, row, {})  # noqa: E731
-    make = lambda: [call(row) for row in rows]  # noqa: E731
-    return Once(make, [function, rows], [Delayed(call, row) for row in rows])
+
+    def call(row: tuple[Any, ...]) -> Any:
+        return low.call(node, function, row, {})
+
+    def make() -> Iterator[Any]:
+        walks = [low.walked(node, column) for column in columns]
+        return map(call, zip(*walks, strict=False))
+
+    return Once(make, list(args), lambda: low.in_turn(node, columns, call))
 
 
 def _filter(low: Any, node: ast.Call, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Once:
     _takes(low, node, args, kwargs, 2)
-    function, items = args[0], low.items(node, args[1])
+    function, items = args
 
     def keeps(item: Any) -> bool:
         found = item if function is None else low.call(node, function, (item,), {})
         return bool(low.truth(node, found, "the condition of `filter`"))
 
-    return Once(lambda: [item for item in items if keeps(item)], [function, items])
+    return Once(lambda: filter(keeps, low.walked(node, items)), [function, items])
+
+
+def _zip(low: Any, node: ast.Call, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Once:
+    if set(kwargs) - {"strict"}:
+        raise low.refuse(node, "unsupported-call", "this form of `zip`")
+    strict = bool(kwargs.get("strict"))
+
+    def make() -> Iterator[Any]:
+        try:
+            yield from zip(*[low.walked(node, arg) for arg in args], strict=strict)
+        except ValueError as caught:
+            raise low.refuse(node, "static-evaluation", f"ValueError: {caught}") from None
+
+    row = lambda row: row  # noqa: E731
+    each = lambda: None if strict or not args else low.in_turn(node, list(args), row)  # noqa: E731
+    return Once(make, list(args), each)
+
+
+def _enumerate(low: Any, node: ast.Call, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Once:
+    start = args[1] if len(args) == 2 else kwargs.pop("start", 0)
+    _takes(low, node, args, kwargs, 1, 2)
+    needs_static(read(start), "the start of `enumerate`")
+    rows = [range(start, start + sys.maxsize // 2), args[0]]
+    row = lambda row: row  # noqa: E731
+    make = lambda: enumerate(low.walked(node, args[0]), start)  # noqa: E731
+    return Once(make, list(args), lambda: low.in_turn(node, rows, row))
+
+
+def _reversed(low: Any, node: ast.Call, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Once:
+    _takes(low, node, args, kwargs, 1)
+    found = args[0]
+    if isinstance(found, Held):
+        raise low.refuse(node, "operand-type", f"`reversed` of {kind_of(found)}")
+
+    def make() -> Iterator[Any]:
+        for k in reversed(range(low.count_of(node, found))):
+            yield low.item_of(node, found, k)
+
+    if isinstance(found, list | tuple | range | str | Ref):
+        return Once(make, [found])
+    items = low.items(node, found)[::-1]
+    return Once(lambda: iter(items), [items])
 
 
 def _reduce(low: Any, node: ast.Call, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     _takes(low, node, args, kwargs, 2, 3)
-    items = [*args[2:], *low.items(node, args[1])]
-    if not items:
+    items = low.walked(node, args[1])
+    found = args[2] if len(args) == 3 else next(items, items)
+    if found is items:
         raise low.refuse(node, "static-evaluation", "TypeError: reduce() of an empty sequence")
-    found = items[0]
-    for item in items[1:]:
+    for item in items:
         found = low.call(node, args[0], (found, item), {})
     return found
 
@@ -204,24 +252,27 @@ def _iter(low: Any, node: ast.Call, args: tuple[Any, ...], kwargs: dict[str, Any
     _takes(low, node, args, kwargs, 1)
     if isinstance(args[0], Once):
         return args[0]
-    items = low.items(node, args[0])
-    return Once(lambda: items, [items], plain=True)
+    found = args[0]
+    make = lambda: low.walked(node, found)  # noqa: E731
+    return Once(make, [found], lambda: low.in_turn(node, [found], lambda row: row[0]))
 
 
 def _next(low: Any, node: ast.Call, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     _takes(low, node, args, kwargs, 1, 2)
     found = args[0]
-    if not isinstance(found, Once) or not found.plain:
+    turns = found.turns() if isinstance(found, Once) else None
+    if turns is None:
         raise low.refuse(
             node, "unsupported-call", f"`next` of {kind_of(found)}", "make it a list, and index it"
         )
-    items = found.used()
-    if not items:
-        if len(args) == 2:
-            return args[1]
-        raise low.refuse(node, "static-evaluation", "StopIteration: nothing is left")
-    found.left[:] = items[1:]
-    return items[0]
+    if any(watched.changed(0) for watched in turns.watched):
+        raise low.refuse(node, "unsupported-statement", "what this iterates over changed")
+    found.left[:], found.watched = turns.items[1:], turns.watched
+    if turns.items:
+        return turns.items[0]()
+    if len(args) == 2:
+        return args[1]
+    raise low.refuse(node, "static-evaluation", "StopIteration: nothing is left")
 
 
 def _binary(function: Any) -> Handler:
@@ -248,6 +299,9 @@ def same(function: Any) -> Any:
 FUNCTIONAL: dict[Any, Handler] = {
     builtins.map: _map,
     builtins.filter: _filter,
+    builtins.zip: _zip,
+    builtins.enumerate: _enumerate,
+    builtins.reversed: _reversed,
     functools.reduce: _reduce,
     functools.partial: _partial,
     functools.wraps: _wraps,

@@ -8,13 +8,14 @@
 from __future__ import annotations
 
 import ast
+import operator
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
 from flatgrad.frontend.expressions import ExpressionLowerer
 from flatgrad.frontend.refs import Ref
-from flatgrad.frontend.scopes import Closure, Delayed, Once, targets_of
+from flatgrad.frontend.scopes import Closure, Delayed, Once, Turns, Watched, targets_of
 from flatgrad.frontend.source import FunctionNode, Source
 from flatgrad.frontend.values import read
 from flatgrad.primitives.symbolic import NeedStatic, Symbol
@@ -131,27 +132,27 @@ class FunctionLowerer(ExpressionLowerer):
     # comprehensions
 
     def eval_ListComp(self, node: ast.ListComp) -> list[Any]:
-        return self.comprehended(node, lambda inner: inner.value(node.elt))
+        return list(self.comprehended(node, lambda inner: inner.value(node.elt)))
 
     def eval_SetComp(self, node: ast.SetComp) -> Any:
-        return self.set_of(node, self.comprehended(node, lambda inner: inner.value(node.elt)))
+        return self.set_of(node, list(self.comprehended(node, lambda low: low.value(node.elt))))
 
     def eval_DictComp(self, node: ast.DictComp) -> dict[Any, Any]:
-        pairs = self.comprehended(node, lambda low: (low.key(node.key), low.value(node.value)))
-        return dict(pairs)
+        pair = lambda low: (low.key(node.key), low.value(node.value))  # noqa: E731
+        return dict(self.comprehended(node, pair))
 
     def eval_GeneratorExp(self, node: ast.GeneratorExp) -> Once:
-        first = self.iterated(node.generators[0].iter)
+        first = self.value(node.generators[0].iter)
         simple = len(node.generators) == 1 and not node.generators[0].ifs
         inner = self.scope_for(node)
 
-        def item(found: Any) -> Any:
+        def item(row: tuple[Any]) -> Any:
             with self.visiting(inner, deeper=False):
-                inner.assign(node.generators[0].target, found)
+                inner.assign(node.generators[0].target, row[0])
                 return inner.value(node.elt)
 
         make = lambda: self.comprehended(node, lambda low: low.value(node.elt), first)  # noqa: E731
-        each = [Delayed(item, found) for found in first] if simple else None
+        each = lambda: self.in_turn(node, [first], item) if simple else None  # noqa: E731
         return Once(make, [first, *inner.spaces()], each)
 
     def scope_for(self, node: ast.expr) -> Any:
@@ -162,28 +163,72 @@ class FunctionLowerer(ExpressionLowerer):
         self,
         node: ast.ListComp | ast.SetComp | ast.DictComp | ast.GeneratorExp,
         evaluate: Callable[[Any], Any],
-        first: list[Any] | None = None,
-    ) -> list[Any]:
-        """What a comprehension evaluates, for each item; `first` are those of its first `for`."""
-        made: list[Any] = []
+        first: Any = None,
+    ) -> Iterator[Any]:
+        """What a comprehension evaluates, one by one; `first` is over what its first `for` runs."""
         if first is None:
-            first = self.iterated(node.generators[0].iter)
-        inner = self.scope_for(node)
+            first = self.value(node.generators[0].iter)
+        inner, parts = self.scope_for(node), node.generators
 
-        def fill(k: int, items: list[Any]) -> None:
-            part = node.generators[k]
-            for item in items:
-                inner.assign(part.target, item)
-                if not all(inner.decided(condition) for condition in part.ifs):
+        def inside(function: Callable[..., Any], *args: Any) -> Any:
+            with self.visiting(inner, deeper=False):
+                return function(*args)
+
+        def level(k: int, found: Any) -> Iterator[Any]:
+            part = parts[k]
+            for item in inner.walked(part.iter, found):
+                inside(inner.assign, part.target, item)
+                if not all(inside(inner.decided, condition) for condition in part.ifs):
                     continue
-                if k + 1 < len(node.generators):
-                    fill(k + 1, inner.iterated(node.generators[k + 1].iter))
+                if k + 1 < len(parts):
+                    yield from level(k + 1, inside(inner.value, parts[k + 1].iter))
                 else:
-                    made.append(evaluate(inner))
+                    yield inside(evaluate, inner)
 
-        with self.visiting(inner, deeper=False):
-            fill(0, first)
-        return made
+        yield from level(0, first)
+
+    def walked(self, node: ast.AST, found: Any) -> Iterator[Any]:
+        """The items over which Python would iterate, each read when it is its turn."""
+        if isinstance(found, Once):
+            if any(watched.changed(0) for watched in found.watched):
+                raise self.refuse(node, "unsupported-statement", "what this iterates over changed")
+            yield from found.used()
+        elif isinstance(found, list) or (isinstance(found, Ref) and found.latest.ndim):
+            k = 0
+            while k < self.count_of(node, found):
+                yield self.item_of(node, found, k)
+                k += 1
+        else:
+            yield from self.items(node, found)
+
+    def count_of(self, node: ast.AST, found: Any) -> int:
+        """The number of items, now."""
+        if not isinstance(found, Ref):
+            return len(found)
+        length = found.latest.type.shape[0]
+        return length if isinstance(length, int) else len(self.items(node, found))
+
+    def item_of(self, node: ast.AST, found: Any, k: int) -> Any:
+        """An item, as it is now."""
+        if isinstance(found, Ref):
+            return self.apply(node, operator.getitem, (found, k), {})
+        return found[k]
+
+    def in_turn(
+        self, node: ast.AST, columns: list[Any], function: Callable[[Any], Any]
+    ) -> Turns | None:
+        """`function` of each row of the columns, to be evaluated one by one."""
+        for column in columns:
+            array = isinstance(column, Ref) and column.latest.ndim
+            if not (array or isinstance(column, tuple | list | range | str)):
+                return None
+        count = min(self.count_of(node, column) for column in columns)
+
+        def row(k: int) -> Any:
+            return function(tuple([self.item_of(node, column, k) for column in columns]))
+
+        watched = [Watched(column, list(column)) for column in columns if type(column) is list]
+        return Turns([Delayed(row, k) for k in range(count)], watched)
 
     def decided(self, node: ast.expr) -> bool:
         """A condition that is known while compiling: how many items there are depends on it."""
@@ -196,7 +241,7 @@ class FunctionLowerer(ExpressionLowerer):
     def items(self, node: ast.AST, found: Any) -> list[Any]:
         """The items over which Python would iterate; those of an iterator come once."""
         if isinstance(found, Once):
-            return found.used()
+            return list(self.walked(node, found))
         return super().items(node, found)
 
 

@@ -14,9 +14,9 @@ from typing import Any
 
 from flatgrad.frontend.carried import Carrying
 from flatgrad.frontend.control import Break, Continue, Returned, Unrolled
-from flatgrad.frontend.scopes import Delayed
+from flatgrad.frontend.scopes import Delayed, Watched
 from flatgrad.frontend.state import State
-from flatgrad.frontend.trips import Items, TripLowerer, Trips, Watched
+from flatgrad.frontend.trips import Items, TripLowerer, Trips
 from flatgrad.frontend.values import RETURNED, VALUE, Loop, Poison, Unroll
 from flatgrad.ir.dims import Dim
 from flatgrad.ir.ops import Block, Const, For, Operand, Value, While
@@ -64,7 +64,8 @@ class LoopLowerer(TripLowerer):
         finally:
             self.shared.frames.pop(0)
         if left is None:
-            self.unrolled(node, found.items())
+            assert known is not None
+            self.unrolled(node, [Delayed(found.item, k) for k in known])
             return
         name = _index_name(node) if found.plain and left is False else None
         if known is not None and name is not None:

@@ -103,6 +103,9 @@ class ObjectLowerer(FunctionLowerer):
                 return getattr(base, name)
             return self.attribute_of(node, base, kind, name)
         found = inspect.getattr_static(kind, name, MISSING)
+        if isinstance(found, functools.cached_property):  # once it is kept, that value counts
+            kept = lambda: name in vars(base)  # noqa: E731
+            self.captured((id(base), name, "kept"), name, kept, kept())
         if isinstance(found, property | functools.cached_property):
             return self.attribute_of(node, base, kind, name)
         return super().attribute(node, base)

@@ -11,7 +11,7 @@ from __future__ import annotations
 import ast
 import inspect
 import types
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
@@ -179,6 +179,31 @@ class Delayed:
         return self.function(self.item)
 
 
+@dataclass(eq=False, slots=True)
+class Watched:
+    """A list or dict over which a loop runs, with its items at the start."""
+
+    container: Any
+    items: list[Any]
+    backward: bool = False
+
+    def changed(self, first: int) -> bool:
+        """Whether it has another length now, or other items from number `first` on."""
+        now, then = list(self.container), self.items
+        if self.backward:
+            now, then = now[::-1], then[::-1]
+        pairs = zip(now[first:], then[first:], strict=False)
+        return len(now) != len(then) or any(one is not other for one, other in pairs)
+
+
+@dataclass(eq=False, slots=True)
+class Turns:
+    """The items of an iterator to be read one by one, and what must not change until then."""
+
+    items: list[Any]
+    watched: list[Watched]
+
+
 PENDING = "<not made yet>"
 """Stands for the items of an iterator that nobody wanted so far."""
 
@@ -187,27 +212,16 @@ PENDING = "<not made yet>"
 class Once(Held):
     """An iterator: `map(f, xs)`, `(f(x) for x in xs)`, `zip(a, b)`. Its items come only once.
 
-    `make` evaluates them when they are wanted, `each` holds a function and an argument for each of
-    them, where they can be had one at a time. `left` are the items that are still to come, or
-    PENDING. A `plain` iterator runs no code of the user's.
+    `make` goes through them, each evaluated at its turn; `each` gives them as items to be read one
+    by one, or None where their number is not known before. `left` are those that are still to come,
+    or PENDING.
     """
 
-    make: Any
+    make: Callable[[], Iterator[Any]]
     seen: list[Any]
-    each: list[Delayed] | None = None
-    plain: bool = False
+    each: Callable[[], Turns | None] = lambda: None
     left: list[Any] = field(default_factory=lambda: [PENDING])
-
-    @property
-    def pending(self) -> bool:
-        """Whether no item was wanted so far."""
-        return len(self.left) == 1 and self.left[0] is PENDING
-
-    def used(self) -> list[Any]:
-        """The items that are left; none are left afterwards."""
-        items: list[Any] = self.make() if self.pending else list(self.left)
-        self.left.clear()
-        return items
+    watched: list[Watched] = field(default_factory=list)
 
     def held(self) -> list[Any]:
         """What the items are made of, and whether they still are to come."""
@@ -216,7 +230,23 @@ class Once(Held):
     def __str__(self) -> str:
         return "an iterator"
 
+    @property
+    def pending(self) -> bool:
+        """Whether no item was wanted so far."""
+        return len(self.left) == 1 and self.left[0] is PENDING
+
+    def turns(self) -> Turns | None:
+        """The items that are left, to be read one by one."""
+        return self.each() if self.pending else Turns(list(self.left), self.watched)
+
+    def used(self) -> Iterator[Any]:
+        """The items that are left; none are left afterwards."""
+        pending, items = self.pending, list(self.left)
+        self.left.clear()
+        yield from self.make() if pending else (item() for item in items)
+
 
 __all__ = [
-    "Closure", "Delayed", "Once", "Partial", "Variables", "targets_of", "variables_of",
+    "Closure", "Delayed", "Once", "Partial", "Turns", "Variables", "Watched", "targets_of",
+    "variables_of",
 ]  # fmt: skip

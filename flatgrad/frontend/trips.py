@@ -19,7 +19,7 @@ import numpy as np
 from flatgrad.errors import error
 from flatgrad.frontend.control import ControlLowerer
 from flatgrad.frontend.refs import Ref
-from flatgrad.frontend.scopes import Once
+from flatgrad.frontend.scopes import Once, Watched
 from flatgrad.frontend.values import kind_of, read, same_length
 from flatgrad.primitives.symbolic import NeedInteger, Symbol, is_number, is_symbolic
 
@@ -54,23 +54,6 @@ def _of_range(
     found: range, item: Callable[[Any], Any], arrays: tuple[Ref, ...] = (), plain: bool = False
 ) -> Trips:
     return Trips(found.start, found.stop, found.step, item, found, arrays, plain)
-
-
-@dataclass(eq=False, slots=True)
-class Watched:
-    """A list or dict over which a loop runs, with its items at the start."""
-
-    container: Any
-    items: list[Any]
-    backward: bool = False
-
-    def changed(self, first: int) -> bool:
-        """Whether it has another length now, or other items from number `first` on."""
-        now, then = list(self.container), self.items
-        if self.backward:
-            now, then = now[::-1], then[::-1]
-        pairs = zip(now[first:], then[first:], strict=False)
-        return len(now) != len(then) or any(one is not other for one, other in pairs)
 
 
 class Items(list[Any]):
@@ -111,15 +94,20 @@ class TripLowerer(ControlLowerer):
         found = self.value(node)
         if type(found) in (list, dict):
             self.watched.append(Watched(found, list(found)))
-        if lazily and isinstance(found, Once) and not found.plain and found.pending:
-            if found.each is None:
-                raise self.refuse(
-                    node, "unsupported-statement", "a loop over this iterator",
-                    "make it a list first",
-                )  # fmt: skip
-            found.left.clear()
-            return list(found.each)
+        if isinstance(found, Once):
+            return self.turns(node, found) if lazily else self.items(node, found)
         return self.over(node, found)
+
+    def turns(self, node: ast.expr, found: Once) -> list[Any]:
+        """The items of an iterator, each to be read at the start of its trip."""
+        turns = found.turns()
+        if turns is None:
+            raise self.refuse(
+                node, "unsupported-statement", "a loop over this iterator", "make it a list first"
+            )
+        found.left.clear()
+        self.watched += turns.watched
+        return list(turns.items)
 
     def over(self, node: ast.expr, found: Any) -> Trips | list[Any]:
         """The rows of an array, or the items of a static sequence."""

@@ -403,6 +403,17 @@ def test_an_attribute_that_changes_is_seen():
         OUTSIDE.b = before
 
 
+def test_a_property_that_was_kept_is_read():
+    layer = Layer(np.ones(4))
+    g = grad(lambda x: np.sum(x) * layer.total)
+    np.testing.assert_allclose(g(X), np.full(4, 4.0))
+    layer.w = np.full(4, 2.0)
+    np.testing.assert_allclose(g(X), np.full(4, 8.0))
+    assert layer.total == 8.0
+    layer.w = np.full(4, 3.0)
+    np.testing.assert_allclose(g(X), np.full(4, 8.0))
+
+
 def test_a_method_that_is_replaced_is_seen():
     class Model:
         def f(self, x):

@@ -91,8 +91,7 @@ def vjp(function: Function, *primals: Any, backend: str = "numpy") -> tuple[Any,
     with a gradient for each of `primals`, in its structure, None for what cannot have one. Two
     functions are compiled: the first keeps what the second reads, so that a pullback computes
     nothing again and can be called any number of times; `pullback.source()` shows it. Arrays are
-    kept as copies:
-    changing an argument afterwards does not change the pullback.
+    kept as copies: changing an argument afterwards does not change the pullback.
     """
     derived = _derived(function, "vjp", None, backend, len(primals))
     return derived(*primals)
@@ -114,8 +113,8 @@ def jacfwd(function: Function, argnums: Argnums = None, *, backend: str = "numpy
     The derived function has the parameters of `function`. For each result and each chosen argument
     there is an array of the result's shape followed by the argument's; several arguments come as
     gradients do (`argnums` as for `grad`), in their structures, within the structure of the result.
-    Each column is one run of the compiled pushforward (see `linearize`); carrying several tangents in one sweep is a
-    later step.
+    Each column is one run of the compiled pushforward (see `linearize`); carrying several tangents
+    in one sweep is a later step.
     """
     return _jacobian(function, argnums, backend, "linearize", with_value=False)
 

@@ -92,10 +92,7 @@ def jacobian_function(fn: Function, request: Request) -> Function:
             return None
         results.extend(columns[k])
         first = len(results) - len(wrt)
-        parts = tuple([Slot(first + j) for j in range(len(wrt))])
-        if request.bare and len(parts) == 1:
-            return parts[0]
-        return parts if request.gradients is None else request.gradients(*parts)
+        return mapped(request.form, lambda j: Slot(first + j))
 
     blocks = mapped(fn.tree, row, None)
     tree = (fn.tree, blocks) if with_value else blocks

@@ -90,8 +90,9 @@ def compile_derivative(
     signature: dict[str, Type | Static],
     request: Request,
     hidden_type: Callable[[str, Any], Type],
+    trees: dict[str, Any] | None = None,
 ) -> Compiled:
-    """Run all passes for one signature.
+    """Run all passes for one signature; `trees` are those of the parameters (see structures.py).
 
     Raises
     ------
@@ -99,7 +100,7 @@ def compile_derivative(
         If the function is outside the supported subset or has no such derivative.
     """
     stages: dict[str, Callable[[], str]] = {"source": lambda: source.text}
-    fn, captures = lower(source, signature, hidden_type, differentiate_inside)
+    fn, captures = lower(source, signature, hidden_type, differentiate_inside, trees)
     _keep(stages, "ir", fn)
     if any(not isinstance(op, Apply) for op in fn.body.ops):
         fn = merge_common(fn)  # or what is computed twice would be taped twice

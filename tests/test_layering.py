@@ -13,7 +13,8 @@ RULES = {"_version", "errors", "activations", "activations_numba", "ir", "primit
 STAGES = RULES | {"frontend", "analysis", "transform", "codegen", "backends"}
 CALLS = STAGES | {
     "derivatives", "pipeline", "signature", "tangents", "returned", "inspection", "callers",
-    "compiled_calls", "columns", "linear_maps", "derived", "api", "jacobians", "modes",
+    "compiled_calls", "columns", "linear_maps", "derived", "structures", "examples", "fast_path",
+    "specialisation", "api", "jacobians", "modes",
 }  # fmt: skip
 
 # A module or folder of the package, and what it may import besides itself.
@@ -33,19 +34,24 @@ MAY_IMPORT: dict[str, set[str]] = {
     "derivatives": RULES | {"analysis", "transform"},
     "pipeline": STAGES | {"derivatives"},
     "columns": RULES | {"analysis", "transform", "derivatives"},
-    "signature": STAGES | {"pipeline"},
+    "structures": {"errors", "ir"},
+    "signature": STAGES | {"pipeline", "structures"},
+    "specialisation": STAGES | {"pipeline", "signature"},
+    "examples": STAGES | {"signature", "structures"},
+    "fast_path": {"ir", "signature", "structures"},
     "returned": STAGES,
     "tangents": RULES,
     "inspection": STAGES | {"pipeline", "signature"},
-    "callers": STAGES | {"pipeline", "signature", "inspection", "returned"},
-    "compiled_calls": STAGES | {"pipeline", "signature"},
-    "linear_maps": RULES | {"derivatives", "columns", "callers", "tangents"},
+    "callers": STAGES
+    | {"pipeline", "signature", "structures", "inspection", "returned", "fast_path"},
+    "compiled_calls": STAGES | {"pipeline", "signature", "structures"},
+    "linear_maps": RULES | {"derivatives", "columns", "callers", "structures", "tangents"},
     "derived": (CALLS - {"api", "jacobians", "modes"}) | {"exclusive"},
     "api": CALLS - {"jacobians", "modes"},
     "jacobians": CALLS - {"modes"},
     "modes": CALLS,
     "differences": set(),
-    "testing": {"errors", "api", "differences"},
+    "testing": {"errors", "ir", "api", "differences", "structures"},
     "teach": CALLS,
     "cli": CALLS | {"testing", "teach", "__init__"},
     "__init__": CALLS | {"testing"},

@@ -36,6 +36,7 @@ from flatgrad.codegen.liveness import Liveness
 from flatgrad.codegen.names import Names
 from flatgrad.codegen.schedule import schedule
 from flatgrad.ir.ops import Apply, Const, Function, Operand, Origin, Slot, Value, substitute
+from flatgrad.ir.trees import as_tuples, comes_as_tuples
 from flatgrad.ir.types import Array
 from flatgrad.primitives.core import PUSH
 from flatgrad.primitives.index import ADD_ITEM, has_duplicates
@@ -68,7 +69,7 @@ class Dialect:
 
     def returned(self, tree: Any) -> Any:
         """The structure in which results are returned."""
-        return tree
+        return as_tuples(tree) if comes_as_tuples(tree) else tree
 
     def expression(
         self, op: Apply, operands: list[ast.expr], overrides: dict[str, ast.expr]

@@ -19,6 +19,7 @@ from flatgrad.codegen.numba_loops import loop_helper
 from flatgrad.codegen.numba_site import Site, fitted, unsupported
 from flatgrad.codegen.numba_writers import PLAIN, WRITERS
 from flatgrad.ir.ops import Apply, substitute
+from flatgrad.ir.trees import as_tuples
 
 DECORATOR = '@numba.njit(cache=True, error_model="numpy")'
 MAIN_DECORATOR = '@numba.njit(cache=True, error_model="numpy", boundscheck=True)'
@@ -40,12 +41,7 @@ class NumbaDialect(Dialect):
 
     def returned(self, tree: Any) -> Any:
         """Tuples, taken apart by the caller: Numba returns no lists or dicts of unlike things."""
-        match tree:
-            case tuple() | list():
-                return tuple([self.returned(item) for item in tree])
-            case dict():
-                return tuple([self.returned(item) for item in tree.values()])
-        return tree
+        return as_tuples(tree)
 
     def expression(
         self, op: Apply, operands: list[ast.expr], overrides: dict[str, ast.expr]

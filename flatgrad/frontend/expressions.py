@@ -193,6 +193,7 @@ class ExpressionLowerer(NameLowerer):
             return self.identity(node, left, right) == isinstance(op, ast.Is)
         if isinstance(op, ast.In | ast.NotIn):
             needs_static(read(left), "the operand of `in`")
+            right = list(right) if type(right) is dict else right
             needs_static(read(right), "the operand of `in`")
             return self.static(node, operator.contains, right, left) == isinstance(op, ast.In)
         function = COMPARE[type(op)]
@@ -220,6 +221,9 @@ class ExpressionLowerer(NameLowerer):
                 raise self.refuse(
                     node, "unsupported-expression", "`is` between numbers or arrays", "use `==`"
                 )
+        if self.is_outside(left) and self.is_outside(right):
+            message = "`is` between the caller's containers"
+            raise self.refuse(node, "unsupported-expression", message)
         return False
 
     def eval_NamedExpr(self, node: ast.NamedExpr) -> Any:

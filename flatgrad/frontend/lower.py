@@ -26,7 +26,7 @@ from flatgrad.frontend.objects import SPECIAL, class_of, special_method
 from flatgrad.frontend.refs import Ref
 from flatgrad.frontend.resolve import Captures
 from flatgrad.frontend.source import FunctionNode, Source
-from flatgrad.frontend.trees import objects_in
+from flatgrad.frontend.trees import held_in
 from flatgrad.frontend.values import (
     Poison,
     flattened,
@@ -57,10 +57,12 @@ def lower(
     signature: dict[str, Type | Static],
     hidden_type: Callable[[str, Any], Type],
     differentiate: Callable[..., Function] | None = None,
+    trees: dict[str, Any] | None = None,
 ) -> tuple[Function, Captures]:
     """The IR of a function for one signature, and what it took from outside.
 
-    `differentiate` makes the derivatives that are called in it.
+    `differentiate` makes the derivatives that are called in it. `trees` tells for each parameter
+    how it is built of what `signature` names (see structures.py); without them it is one of these.
 
     Raises
     ------
@@ -70,42 +72,36 @@ def lower(
     restart_fresh_sizes()
     block = Block()
     builder = Builder(block)
-    shared = Shared(builder, block, hidden_type=hidden_type, names=set(signature))
+    shared = Shared(builder, block, hidden_type=hidden_type, names={*signature, *(trees or ())})
     shared.differentiate = differentiate
-    env: dict[str, Any] = {}
+    leaves: dict[str, Any] = {}
     for name, kind in signature.items():
         if isinstance(kind, Static):
-            env[name] = kind.value
+            leaves[name] = kind.value
             continue
         value = Value(kind, name, kept=True)
         block.params += (value,)
         for axis, size in enumerate(kind.shape):
             if not isinstance(size, int) and size.is_atom:
                 builder.lengths.setdefault(size.name, (value, axis))
-        env[name] = wrap(Symbol(value, builder))
-    arrays = {name: found for name, found in env.items() if isinstance(found, Ref)}
+        leaves[name] = wrap(Symbol(value, builder))
+    arrays = {name: found for name, found in leaves.items() if isinstance(found, Ref)}
     buffers = {name: ref.buffer for name, ref in arrays.items()}
     lowerer = Lowerer(source, shared)
-    lowerer.env = env
+    lowerer.env = leaves
+    if trees is not None:
+        lowerer.env = {name: lowerer.parameter(tree, leaves) for name, tree in trees.items()}
     lowerer.depends_on_code()
     try:
         result = lowerer.run()
+        with lowerer.at(lowerer.statement):
+            tree, block.yields = lowerer.returned(result)
     except RecursionError:
         raise error(
             "too-deep", f"`{source.function.__name__}` is nested too deeply",
             source.span(source.node), help="split long expressions into statements",
         ) from None  # fmt: skip
     shared.captures.written |= {name for name, buffer in buffers.items() if buffer.writes}
-    leaves: list[Operand] = []
-    with lowerer.at(lowerer.statement):
-        for held in objects_in(result):
-            raise lowerer.refuse(
-                lowerer.statement, "unsupported-statement",
-                f"`{source.function.__name__}` returns {kind_of(held)}",
-                "return numbers and arrays, in tuples, lists or dicts",
-            )  # fmt: skip
-        tree = flattened(read(result), leaves)
-    block.yields = tuple(leaves)
     name = "f" if source.function.__name__ == "<lambda>" else source.function.__name__
     fn = Function(
         name, block, tree, builder.lengths, builder.requirements,
@@ -117,6 +113,26 @@ def lower(
 
 class Lowerer(LoopLowerer):
     """Runs the statements of one function symbolically."""
+
+    def parameter(self, tree: Any, leaves: dict[str, Any]) -> Any:
+        """The value of a parameter; lists, dicts and records in it belong to the caller."""
+
+        def mark(found: Any) -> Any:
+            return found if isinstance(found, tuple) else self.foreign(found)
+
+        return tree.built(lambda leaf: leaves[leaf.name], mark)
+
+    def returned(self, result: Any) -> tuple[Any, tuple[Operand, ...]]:
+        """The tree of what the function returns, and its leaves."""
+        for held in held_in(result):
+            raise self.refuse(
+                self.statement, "unsupported-statement",
+                f"`{self.source.function.__name__}` returns {kind_of(held)}",
+                "return numbers and arrays, in tuples, lists, dicts or objects",
+            )  # fmt: skip
+        leaves: list[Operand] = []
+        tree = flattened(read(result), leaves)
+        return tree, tuple(leaves)
 
     def run(self) -> Any:
         """The value that the function returns."""
@@ -259,7 +275,7 @@ class Lowerer(LoopLowerer):
     def augmented(
         self, node: ast.AugAssign, left: Any, function: Callable[..., Any], right: Any
     ) -> Any:
-        """In place on an array or list, so that aliases see it; a new value for numbers."""
+        """In place on an array, list or dict, so that aliases see it; a new value for numbers."""
         if isinstance(left, Ref):
             new = self.binary(node, function, left.read(), right)
             symbol = self.same_type(node, read(new), left.read())
@@ -271,6 +287,12 @@ class Lowerer(LoopLowerer):
                 raise self.refuse(node, "unsupported-statement", "this operation on a list")
             self.owned(node, left)
             left.extend(self.items(node.value, right))
+            return left
+        if type(left) is dict:
+            if function is not operator.or_ or type(right) is not dict:
+                raise self.refuse(node, "unsupported-statement", "this operation on a dict")
+            self.owned(node, left)
+            left.update(right)
             return left
         in_place = special_method(left, f"i{SPECIAL[function]}")
         if in_place is not None:

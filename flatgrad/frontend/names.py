@@ -274,6 +274,11 @@ class NameLowerer:
         self.shared.outside[id(kept)] = kept
         return container
 
+    def is_outside(self, container: Any) -> bool:
+        """Whether this is a list, dict or object of the user's."""
+        kept = container.fields if isinstance(container, Record) else container
+        return id(kept) in self.shared.outside
+
     def doubt(self, container: Any) -> None:
         """Mark a list, dict or object that may be what another name holds: it cannot be changed."""
         if isinstance(container, Record | list | dict):

@@ -13,7 +13,7 @@ import numpy as np
 
 from flatgrad.errors import error
 from flatgrad.frontend.refs import Buffer, Ref, is_view_without_axes, located
-from flatgrad.frontend.trees import Held, Record, children, like, mapped
+from flatgrad.frontend.trees import Held, Record, children, mapped
 from flatgrad.ir.ops import Const, Operand, Slot, Value
 from flatgrad.ir.types import Scalar
 from flatgrad.primitives.symbolic import NeedStatic, Symbol, is_number
@@ -164,11 +164,7 @@ def wrap(result: Any) -> Any:
     """A fresh array gets a buffer of its own."""
     if isinstance(result, Symbol) and result.ndim:
         return Ref(Buffer(result))
-    if isinstance(result, list | tuple) and type(result) in (list, tuple):
-        return type(result)(wrap(item) for item in result)
-    if isinstance(result, tuple):
-        return like(result, [wrap(item) for item in result])
-    return result
+    return mapped(result, wrap)
 
 
 def number_in(found: Any) -> Any:

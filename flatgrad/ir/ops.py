@@ -17,6 +17,7 @@ from typing import Any, Protocol
 
 from flatgrad.errors import Span
 from flatgrad.ir.dims import Dim
+from flatgrad.ir.trees import Record, children, rebuilt
 from flatgrad.ir.types import Scalar, Type, constant_type
 
 
@@ -200,7 +201,7 @@ class Function:
 
 
 def substitute(tree: Any, pick: Callable[[int], Any]) -> Any:
-    """`tree` with each `Slot` replaced by `pick(index)`; tuples, lists, slices and dicts nest."""
+    """`tree` with each `Slot` replaced by `pick(index)`; containers and slices nest."""
     kind = type(tree)
     if kind is Slot:
         return pick(tree.index)
@@ -213,8 +214,8 @@ def substitute(tree: Any, pick: Callable[[int], Any]) -> Any:
     if kind is slice:
         parts = (tree.start, tree.stop, tree.step)
         return slice(*[substitute(part, pick) for part in parts])
-    if isinstance(tree, tuple) and hasattr(kind, "_make"):
-        return kind._make([substitute(item, pick) for item in tree])
+    if kind is Record or (isinstance(tree, tuple) and hasattr(kind, "_make")):
+        return rebuilt(tree, [substitute(item, pick) for item in children(tree) or ()])
     return tree
 
 

@@ -11,6 +11,7 @@ import ast
 import itertools
 import linecache
 import textwrap
+from collections import OrderedDict
 
 import numpy as np
 import pytest
@@ -356,12 +357,13 @@ class Series:
 
 
 ARGUMENTS = {
-    "list": ([1.0, 2.0], "unsupported-argument"),
-    "dict": ({"a": 1.0}, "unsupported-argument"),
+    "complex in a list": ([1.0, 1j], "unsupported-argument"),
+    "set in a dict": ({"a": {1.0}}, "unsupported-argument"),
+    "float16 in a tuple": ((1.0, np.float16(2)), "unsupported-dtype"),
+    "ordered dict": (OrderedDict(a=1.0), "unsupported-argument"),
     "complex": (1j, "unsupported-argument"),
     "series": (Series(), "unsupported-argument"),
     "set": ({1.0}, "unsupported-argument"),
-    "float tuple": ((1.0, 2.0), "unsupported-argument"),
     "float16": (np.ones(3, np.float16), "unsupported-dtype"),
     "float16 number": (np.float16(1), "unsupported-dtype"),
     "longdouble": (np.ones(3, np.longdouble), "unsupported-dtype"),
@@ -388,7 +390,7 @@ def test_argument_types(value, code):
     with pytest.raises(FlatgradError) as caught:
         grad(ignores)(X, value)
     assert caught.value.code == code
-    assert "`other`" in str(caught.value)
+    assert "`other" in str(caught.value)
 
 
 @pytest.mark.parametrize(

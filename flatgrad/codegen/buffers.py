@@ -219,7 +219,9 @@ class _Walk:
                 self.buffers.give(op.result, given | {op.result}, view=True)
                 return
             for result in op.results:
-                fresh = frozenset({result}) if result.type.ndim else NONE
+                # A number that a function hands over may be a view without axes.
+                is_memory = result.type.ndim or op.primitive.body is not None
+                fresh = frozenset({result}) if is_memory else NONE
                 self.buffers.owned |= fresh
                 self.buffers.give(result, fresh)
 

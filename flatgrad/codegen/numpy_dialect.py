@@ -41,6 +41,9 @@ class NumpyDialect(Dialect):
         self, op: Apply, operands: list[ast.expr], overrides: dict[str, ast.expr]
     ) -> ast.expr:
         """One operation as an expression."""
+        if op.primitive.body is not None:
+            self.without_axes.update(result for result in op.results if may_be_0d(result))
+            return self.called(op, operands)
         if op.primitive.opaque:
             self.objects[op.primitive.text] = op.primitive.function
         if op.primitive.helper:
@@ -73,6 +76,11 @@ class NumpyDialect(Dialect):
             self.require(getattr(activations, needed), scalar=scalar)
         self.helpers.pop(name, None)
         self.helpers[name] = helper_text(function, kinds)
+
+
+def may_be_0d(value: Value) -> bool:
+    """Whether a number that another function handed over may be an array of no axes."""
+    return value.type.ndim == 0 and not value.type.weak
 
 
 def helper_text(function: Callable[..., Any], kinds: set[str]) -> str:

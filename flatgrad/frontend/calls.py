@@ -12,6 +12,7 @@ import types
 from functools import partial
 from typing import Any
 
+from flatgrad.checkpointing import checkpoint, inside_checkpoint
 from flatgrad.frontend.builtin_calls import BUILTINS, is_pure
 from flatgrad.frontend.derived_calls import (
     call_derived,
@@ -24,6 +25,7 @@ from flatgrad.frontend.refs import Ref
 from flatgrad.frontend.resolve import Capture, Reader, is_data, is_sequence
 from flatgrad.frontend.source import read_source, signature_of
 from flatgrad.frontend.values import needs_static, read
+from flatgrad.ir.ops import CallSite, Value
 from flatgrad.primitives.registry import METHODS, lookup
 from flatgrad.primitives.symbolic import Symbol, is_symbolic
 
@@ -69,6 +71,11 @@ class CallLowerer(ExpressionLowerer):
             raise self.refuse(node, "unsupported-call", "a call of something that is no function")
         if isinstance(callee, types.MethodType) and isinstance(callee.__func__, types.FunctionType):
             return self.inline(node, callee.__func__, (callee.__self__, *args), kwargs)
+        inside = inside_checkpoint(callee)
+        if inside is not None:
+            return self.checkpointed(node, inside, args, kwargs)
+        if callee is checkpoint and not is_symbolic(read((args, kwargs))):
+            return self.static(node, callee, *args, structural=True, **kwargs)
         if derived_behind(callee) is not None:
             return call_derived(self, node, callee, args, kwargs)
         if is_deriving(callee):
@@ -182,11 +189,27 @@ class CallLowerer(ExpressionLowerer):
         inner.depends_on_code()
         self.shared.depth += 1
         self.shared.frames.append(self.env)
+        site = CallSite(
+            function, function.__name__, self.source.span(node), self.builder.site,
+            names=values_in(inner.env), comments=source.comments,
+        )  # fmt: skip
         try:
-            return inner.run()
+            with self.builder.calling(site):
+                result = inner.run()
+                site.results.update(values_in({"value": result}, inner.env))
+                return result
         finally:
             self.shared.depth -= 1
             self.shared.frames.pop()
+
+    def checkpointed(
+        self, node: ast.Call, callee: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Any:
+        """A call of a checkpointed function: what it consists of stays together."""
+        name = getattr(callee, "__name__", "f")
+        span, outer = self.source.span(node), self.builder.site
+        with self.builder.calling(CallSite(callee, name, span, outer, checkpoint=True)):
+            return self.call(node, callee, args, kwargs)
 
     def default(self, name: str, value: Any) -> Any:
         """The default of a parameter; arrays and containers are captured."""
@@ -206,6 +229,28 @@ class CallLowerer(ExpressionLowerer):
             if value is not None:
                 read = partial(getattr, function, what)
                 static[f"{id(function)}.{what}"] = Capture(what, read, value)
+
+
+def values_in(tree: dict[str, Any], variables: dict[str, Any] | None = None) -> dict[Value, str]:
+    """The values in variables with readable names: those of `variables` if they are there, too."""
+    named = values_in(variables) if variables is not None else {}
+    found: dict[Value, str] = {}
+
+    def visit(name: str, item: Any) -> None:
+        match item:
+            case Ref() | Symbol():
+                value = item.latest.value if isinstance(item, Ref) else item.value
+                found.setdefault(value, named.get(value, name))
+            case tuple() | list():
+                for k, part in enumerate(item):
+                    visit(f"{name}_{k}", part)
+            case dict():
+                for key, part in item.items():
+                    visit(f"{name}_{key}", part)
+
+    for name, item in tree.items():
+        visit(name, item)
+    return found
 
 
 def default_reader(function: types.FunctionType, name: str) -> Reader:

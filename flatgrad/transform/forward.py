@@ -40,13 +40,17 @@ from flatgrad.primitives.symbolic import (
     is_number,
     rule_arguments,
 )
+from flatgrad.transform.calls import push_call
 from flatgrad.transform.clone import twin
 from flatgrad.transform.reverse import times
 
 
-def forward(fn: Function, wrt: Sequence[Value]) -> tuple[Function, list[Operand]]:
+def forward(
+    fn: Function, wrt: Sequence[Value], *, halves: bool = False
+) -> tuple[Function, list[Operand]]:
     """Add tangents: a parameter `dot_x` for each of `wrt`, after the others.
 
+    `halves`: what computes tangents will be split from the rest, also in calls.
     Returns the function, whose results are unchanged, and the tangents of its results, in order.
 
     Raises
@@ -57,7 +61,7 @@ def forward(fn: Function, wrt: Sequence[Value]) -> tuple[Function, list[Operand]
     dots = [Value(value.type, f"dot_{value.name}", kept=True) for value in wrt]
     body = Block((*fn.params, *dots), [], fn.body.yields)
     builder = Builder(body, fn.lengths)
-    pushed = _Push(builder, varied(fn.body, wrt))
+    pushed = _Push(builder, varied(fn.body, wrt), halves)
     pushed.tangent = {
         value: Symbol(dot, builder) for value, dot in zip(wrt, dots, strict=True)
     }
@@ -70,8 +74,9 @@ def forward(fn: Function, wrt: Sequence[Value]) -> tuple[Function, list[Operand]
 class _Push:
     """The tangents found so far."""
 
-    def __init__(self, builder: Builder, varied_values: set[Value]) -> None:
+    def __init__(self, builder: Builder, varied_values: set[Value], halves: bool) -> None:
         self.builder = builder
+        self.halves = halves
         self.varied = varied_values
         self.tangent: dict[Value, Symbol] = {}
 
@@ -79,6 +84,8 @@ class _Push:
         """Append the operations of a block, each followed by its tangents."""
         for op in block.ops:
             match op:
+                case Apply() if op.primitive.body is not None:
+                    push_call(self, op, forward, halves=self.halves)
                 case Apply():
                     self.builder.block.ops.append(op)
                     if op.primitive.derivative and len(op.results) == 1:

@@ -71,6 +71,9 @@ class Dialect:
         """The structure in which results are returned."""
         return tree
 
+    def enter(self, fn: Function) -> None:
+        """Take note of a function that others call, before it is written."""
+
     def called(self, op: Apply, operands: list[ast.expr]) -> ast.expr:
         """A call of a function of the program, under its name in the module."""
         return call(name(self.functions[op.primitive]), operands, {})

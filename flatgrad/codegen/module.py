@@ -93,6 +93,7 @@ def _functions(fn: Function, dialect: Dialect, taken: frozenset[str]) -> list[_T
     for callee in callees:
         name = names.fresh(callee.name)
         taken |= {*dialect.functions.values(), name}
+        dialect.enter(callee.body)
         made = _written(callee.body, name, dialect, taken, callee.comments)
         key = f"{callee.name}{made.text.partition('(')[2]}"
         if key in known:
@@ -168,9 +169,9 @@ def _statements(function: _Text, several: bool) -> list[tuple[str, str]]:
     ]
     if not several:
         return found
-    heads = dict.fromkeys(sweep for sweep, _ in found)
-    return [
-        item
-        for sweep in heads
-        for item in [(sweep, function.head[-1]), *[one for one in found if one[0] == sweep]]
-    ]
+    items = []
+    for sweep in dict.fromkeys(sweep for sweep, _ in found):
+        items.append((sweep, function.head[-1]))
+        items += [one for one in found if one[0] == sweep]
+        items.append((sweep, ""))
+    return items

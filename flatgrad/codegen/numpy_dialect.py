@@ -17,7 +17,7 @@ import numpy as np
 from flatgrad import activations, activations_numba
 from flatgrad.codegen.emit import Dialect
 from flatgrad.codegen.expressions import write
-from flatgrad.ir.ops import Apply, Value
+from flatgrad.ir.ops import Apply, Function, Value
 from flatgrad.primitives.core import ASTYPE, IDENTITY
 
 NUMBERS = frozenset(
@@ -52,6 +52,10 @@ class NumpyDialect(Dialect):
         if any(result.type.ndim == 0 for result in op.results) and self.may_be_array(op):
             self.without_axes.update(op.results)
         return write(op, operands, overrides)
+
+    def enter(self, fn: Function) -> None:
+        """The numbers that a function takes may be arrays of no axes."""
+        self.without_axes.update(param for param in fn.params if may_be_0d(param))
 
     def may_be_array(self, op: Apply) -> bool:
         """Whether NumPy may hand out an array of no axes, which no helper for numbers takes."""

@@ -250,6 +250,8 @@ def _lowered(
     finally:
         shared.depth -= 1
         shared.frames.pop()
+    for name, value in inputs.items():
+        value.name = name  # it may have got a second one: `y = x`
     name = inner.source.function.__name__
     _check_writes(lowerer, node, buffers, name)
     leaves: list[Operand] = []

@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from flatgrad.analysis.activity import varied
 from flatgrad.errors import error
 from flatgrad.ir.builder import Builder
 from flatgrad.ir.dims import Dim, Size, substituted
@@ -25,28 +24,24 @@ from flatgrad.ir.ops import (
     Apply,
     Block,
     Const,
-    For,
     Function,
-    If,
-    Op,
     Operand,
     Origin,
     Requirement,
     Slot,
     Value,
-    While,
+    size_of,
 )
 from flatgrad.ir.types import Scalar, Type
 from flatgrad.primitives.callee import Callee, call_of, function_of
-from flatgrad.primitives.core import ASTYPE, IDENTITY
-from flatgrad.primitives.effects import PRINT
+from flatgrad.primitives.core import ASTYPE
 from flatgrad.primitives.symbolic import Symbol, apply_function, operand_of
 from flatgrad.primitives.typerules import fresh_size
-from flatgrad.transform.clone import all_ops, copied_block, with_blocks
+from flatgrad.transform.clone import all_ops
 from flatgrad.transform.cse import merge_common
-from flatgrad.transform.dce import eliminate_dead, has_effect, reads
-from flatgrad.transform.numbering import order, prefixed, renumber, stamp_tangents
-from flatgrad.transform.results import separate_results
+from flatgrad.transform.dce import eliminate_dead, reads
+from flatgrad.transform.functions import again, copied, finished, own_lengths
+from flatgrad.transform.numbering import heading, order, prefixed, renumber, stamp_tangents
 from flatgrad.transform.simplify import simplify
 from flatgrad.transform.split import split
 
@@ -71,93 +66,6 @@ class Halves:
     late: Callee
     kept: tuple[Value, ...]
     given: tuple[tuple[str, int], ...]
-
-
-def finished(callee: Callee) -> Callee:
-    """The primitive with what follows from its function, whose results are new arrays."""
-    fn = separate_results(_without_views(eliminate_dead(callee.called)))
-    callee.body = fn
-    callee.reach = tuple([frozenset() for _ in fn.results])
-    for k, param in enumerate(fn.params):
-        if param.type.differentiable:
-            found = varied(fn.body, [param])
-            callee.reach = tuple(
-                [
-                    reach | {k} if result in found else reach
-                    for reach, result in zip(callee.reach, fn.results, strict=True)
-                ]
-            )
-    callee.effect = any(has_effect(op) for op in fn.body.ops)
-    return callee
-
-
-def _without_views(fn: Function) -> Function:
-    """With copies of results that are views: their elements may coincide, or lie in a parameter."""
-    made: dict[Value, Op] = {value: op for op in all_ops(fn.body) for value in op.results}
-    block = Block(fn.params, list(fn.body.ops))
-    builder = Builder(block, fn.lengths)
-    results: list[Operand] = []
-    for item in fn.results:
-        if isinstance(item, Value) and item.type.ndim and _is_view(item, made, set()):
-            with builder.at(Origin(None, "return", "copy"), item.name):
-                x = Symbol(item, builder)
-                item = apply_function(np.copy, (x,), {}, builder, spelling="method").value
-        results.append(item)
-    block.yields = tuple(results)
-    return replace(fn, body=block)
-
-
-def _is_view(value: Operand, made: dict[Value, Op], seen: set[Value]) -> bool:
-    if not isinstance(value, Value) or value in seen:
-        return False
-    seen.add(value)
-    op = made.get(value)
-    if isinstance(op, Apply):
-        slot = op.arguments.get(op.primitive.alias or op.primitive.in_place)
-        source = op.operands[slot.index] if isinstance(slot, Slot) else None
-        if source is None or not isinstance(source, Value):
-            return False
-        plain = op.primitive.alias is None or op.primitive.function is IDENTITY
-        return _is_view(source, made, seen) if plain else True
-    if op is None:
-        return False
-    sources: list[Operand] = []
-    k = op.results.index(value)
-    if isinstance(op, If):
-        sources = [op.then.yields[k], op.orelse.yields[k]]
-    else:
-        assert isinstance(op, For | While)
-        sources = [op.inits[k], op.body.yields[k + int(op.exits)]]
-    return any(_is_view(source, made, seen) for source in sources)
-
-
-def copied(fn: Function) -> Function:
-    """The function with values of its own."""
-    mapping: dict[Value, Operand] = {}
-
-    def twin(value: Value) -> Value:
-        made = Value(value.type, value.name, kept=value.kept, part=value.part)
-        made.of = value.of
-        return made
-
-    body = copied_block(fn.body, mapping, twin)
-    for made in mapping.values():
-        if isinstance(made, Value) and made.of is not None:
-            prefix, primal = made.of
-            known = mapping.get(primal)
-            made.of = (prefix, known if isinstance(known, Value) else primal)
-    lengths = _lengths(body.params)
-    return replace(fn, body=body, lengths=lengths)
-
-
-def _lengths(params: Sequence[Value]) -> dict[str, tuple[Value, int]]:
-    """The lengths that parameters have as their own."""
-    found: dict[str, tuple[Value, int]] = {}
-    for param in params:
-        for axis, size in enumerate(param.type.shape):
-            if isinstance(size, Dim) and size.is_atom:
-                found.setdefault(size.name, (param, axis))
-    return found
 
 
 # Reverse mode.
@@ -190,11 +98,11 @@ def visit_call(sweep: _Sweep, op: Apply, reverse: Transform) -> None:
             _strong(sweep.adjoint[op.results[k]], op.results[k].type, builder) for k in outs
         ]
         results = []
-        for j in wrt:
+        for j, found in zip(wrt, halves.late.called.results, strict=True):
             operand = op.operands[j]
             assert isinstance(operand, Value)
             name = f"grad_{operand.name}"
-            results.append(Value(operand.type, name, part=name))
+            results.append(Value(as_computed(operand.type, found.type), name, part=name))
         append(builder, halves.late, (*late_operands(halves, call), *seeds), tuple(results))
     for j, result in zip(wrt, results, strict=True):
         operand = op.operands[j]
@@ -218,6 +126,11 @@ def append(
         builder.made[value] = op
 
 
+def as_computed(kind: Type, found: Type) -> Type:
+    """The type of an adjoint or tangent of something of type `kind`, computed as a `found`."""
+    return replace(kind, weak=found.weak, size=None) if isinstance(kind, Scalar) else kind
+
+
 def _strong(adjoint: Any, kind: Type, builder: Builder) -> Operand:
     """An adjoint or tangent in the very type of the parameter that takes it."""
     found = adjoint.type if isinstance(adjoint, Symbol) else Const(adjoint).type
@@ -238,9 +151,9 @@ class Lengths:
         for param, operand in zip(self.callee.called.params, op.operands, strict=True):
             for inner, outer in zip(param.type.shape, operand.type.shape, strict=True):
                 self.known.setdefault(inner, outer)
-            sizes = [getattr(kind, "size", None) for kind in (param.type, operand.type)]
-            if sizes[0] is not None and sizes[1] is not None:
-                self.known.setdefault(*sizes)
+            here, there = size_of(param), size_of(operand)
+            if here is not None and there is not None:
+                self.known.setdefault(here, there)
 
     def early_call(self, halves: Halves, op: Apply) -> Apply:
         """The call of the early half, with a new value for each that it keeps."""
@@ -315,7 +228,9 @@ def pulled(
         fn, adjoints = reverse(replace(fn, body=body), inputs, seeds=seeds)
         renumber(fn, before, "grad", number)
         fn = replace(fn, body=Block(fn.params, fn.body.ops, (*results, *adjoints)))
-        callee.known[key] = in_halves(callee, fn, new, len(results), ("forward", "backward"))
+        callee.known[key] = in_halves(
+            callee, fn, new, len(results), ("forward", "backward"), heading("grad", number)
+        )
     found: Halves = callee.known[key]
     return found
 
@@ -326,30 +241,37 @@ def in_halves(
     waiting: Sequence[Value],
     count: int,
     names: tuple[str, str],
+    sweep: str,
 ) -> Halves:
     """The derivative `fn` of a function in two halves; the first `count` results are the early."""
     early_name, late_name = (f"{callee.name}_{name}" for name in names)
     for run in CLEAN:
         fn = run(fn)
     facts: dict[str, Any] = {"checkpoint": callee.checkpoint, "comments": callee.comments}
-    if callee.checkpoint:
+    fn = replace(fn, tree=tuple(Slot(k) for k in range(len(fn.results))))
+    early, late = split(fn, waiting, count, sweep)
+    mixed = {value for op in late.body.ops for value in op.results}.intersection(early.results)
+    if callee.checkpoint or mixed:  # mixed: a loop that carries values and tangents
         late = function_late(again(fn, count), late_name, waiting)
         order_of = {param: k for k, param in enumerate(fn.params)}
         given = [("param", order_of[one]) for one in late.params[: -len(waiting)]]
         role = f"The {names[1]} sweep of `{callee.name}`, which computes its values again."
-        made = finished(function_of(late, role=role, **facts))
-        return Halves(callee, made, (), tuple(given))
-    fn = replace(fn, tree=tuple(Slot(k) for k in range(len(fn.results))))
-    early, late = split(fn, waiting, count)
-    outputs, kept, given = list(fn.results[:count]), [], []
-    for value in late.params[: -len(waiting)]:
-        if value in early.params:
-            given.append(("param", early.params.index(value)))
-        elif value in outputs:
-            given.append(("result", outputs.index(value)))
-        else:
-            given.append(("result", count + len(kept)))
-            kept.append(value)
+        again_made = finished(function_of(late, role=role, **facts))
+        return Halves(callee, again_made, (), tuple(given))
+    outputs = list(fn.results[:count])
+    made = [value for op in early.body.ops for value in op.results]
+    read = late.params[: -len(waiting)]
+    params = [value for value in early.params if value in read]
+    results = [
+        v for v in outputs if isinstance(v, Value) and v in read and v not in early.params
+    ]
+    kept = [value for value in made if value in read and value not in outputs]
+    given = [("param", early.params.index(value)) for value in params]
+    given += [("result", outputs.index(value)) for value in results]
+    given += [("result", count + k) for k in range(len(kept))]
+    late = replace(
+        late, body=Block((*params, *results, *kept, *waiting), late.body.ops, late.results)
+    )  # fmt: skip
     role = f"The {names[1]} sweep of `{callee.name}`."
     late_made = finished(function_of(function_late(late, late_name, waiting), role=role, **facts))
     if not kept:
@@ -364,27 +286,11 @@ def in_halves(
 def function_late(fn: Function, name: str, waiting: Sequence[Value]) -> Function:
     """The late half as a function of what it reads, then `waiting`."""
     read = reads(fn.body)
-    params = [p for p in fn.params if p in read and p not in waiting]
+    params = [one for one in fn.params if one in read and one not in waiting]
     body = Block((*params, *waiting), fn.body.ops, fn.results)
     return replace(
-        fn, name=name, body=body, tree=_tree(len(fn.results)), lengths=_lengths(body.params)
+        fn, name=name, body=body, tree=_tree(len(fn.results)), lengths=own_lengths(body.params)
     )
-
-
-def again(fn: Function, count: int) -> Function:
-    """The derivative with its forward sweep, without the first results and what is printed."""
-    body = Block(fn.params, without_prints(fn.body).ops, fn.results[count:])
-    return eliminate_dead(replace(fn, body=body))
-
-
-def without_prints(block: Block) -> Block:
-    """A block that prints nothing: what it computes was printed before."""
-    kept = [
-        with_blocks(op, without_prints)
-        for op in block.ops
-        if not (isinstance(op, Apply) and op.primitive.function is PRINT)
-    ]
-    return Block(block.params, kept, block.yields)
 
 
 def _tree(count: int) -> Any:
@@ -405,15 +311,18 @@ def push_call(push: _Push, op: Apply, forward: Transform, *, halves: bool) -> No
         builder.block.ops.append(op)
         return
     seeds = [_strong(dots[j], op.operands[j].type, builder) for j in wrt]
+    made = pushed(callee, wrt, outs, forward, halves)
+    found = made.called if isinstance(made, Callee) else made.late.called
     results = []
-    for k in outs:
+    for k, tangent in zip(outs, found.results[-len(outs) :], strict=True):
         value = op.results[k]
-        dot = Value(value.type, f"dot_{value.name}", kept=value.kept, part=f"dot_{value.name}")
+        name = f"dot_{value.name}"
+        kind = as_computed(value.type, tangent.type)
+        dot = Value(kind, name, kept=value.kept, part=name)
         if value.kept:
             dot.of = ("dot", value)
         push.tangent[value] = Symbol(dot, builder)
         results.append(dot)
-    made = pushed(callee, wrt, outs, forward, halves)
     if isinstance(made, Callee):
         operands, both = (*op.operands, *seeds), (*op.results, *results)
         builder.block.ops.append(call_of(made, operands, both, op.origin))
@@ -444,7 +353,9 @@ def pushed(
         new = (*results, *[tangents[k] for k in outs])
         fn = replace(fn, body=Block(fn.params, fn.body.ops, new), requirements=[])
         if halves:
-            callee.known[key] = in_halves(callee, fn, dots, len(results), ("forward", "tangent"))
+            callee.known[key] = in_halves(
+                callee, fn, dots, len(results), ("forward", "tangent"), "tangent"
+            )
         else:
             for run in CLEAN:
                 fn = run(fn)

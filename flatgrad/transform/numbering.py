@@ -27,6 +27,12 @@ def prefixed(prefix: str, number: int) -> str:
     return prefix if number == 1 else f"{prefix}{number}"
 
 
+def heading(prefix: str, number: int) -> str:
+    """The sweep in which derivative number `number` is computed."""
+    last = "backward" if prefix == "grad" else "tangent"
+    return last if number == 1 else f"{SWEEPS.get(number, f'{number}th')} {last}"
+
+
 SWEEPS = {2: "second", 3: "third", 4: "fourth", 5: "fifth"}
 
 
@@ -48,8 +54,7 @@ def renumber(fn: Function, before: set[Op], prefix: str, number: int) -> None:
     ops = fn.body.ops
     for k, op in enumerate(ops):
         if op not in before and op.origin.sweep == "backward":
-            heading = f"{SWEEPS.get(number, f'{number}th')} backward"
-            ops[k] = replace(op, origin=replace(op.origin, sweep=heading))
+            ops[k] = replace(op, origin=replace(op.origin, sweep=heading("grad", number)))
 
 
 def stamp_tangents(fn: Function, before: set[Op]) -> None:

@@ -37,13 +37,16 @@ from flatgrad.ir.ops import (
 )
 from flatgrad.ir.types import Scalar, Type
 from flatgrad.primitives.callee import call_of, function_of
-from flatgrad.transform.calls import finished
 from flatgrad.transform.clone import all_ops, all_reads, copied_block
+from flatgrad.transform.functions import finished
 from flatgrad.transform.same import same_as
 from flatgrad.transform.split import reads
 
 LARGE = 40
-"""Operations from which on a function that is called several times stays a function."""
+"""Operations beyond which a function that is called several times stays a function."""
+
+OFTEN = 2
+"""Calls from which on it does."""
 
 
 @dataclass(slots=True, eq=False)
@@ -64,6 +67,11 @@ class Region:
     def size(self) -> int:
         """How many operations they are, those in blocks counted."""
         return sum(1 for _ in all_ops(Block((), self.ops)))
+
+    @property
+    def weak(self) -> int:
+        """How many Python numbers come in: what takes NumPy's takes them, too."""
+        return sum(value.type.weak for value in self.site.names)
 
     @property
     def inner(self) -> CallSite:
@@ -99,6 +107,9 @@ def _call(group: list[Region]) -> Function:
         origin = Origin(region.site.span, "forward", None, region.site.outer)
         call = call_of(callee, one.operands, one.results, origin)
         region.block.ops[region.first : region.last + 1] = [call]
+        for value in one.results:
+            if not value.kept and value.name != value.part:
+                value.name = callee.name
     return made[0].function
 
 
@@ -143,9 +154,9 @@ def _next_group(regions: list[Region]) -> list[Region]:
         counts[region.site.function] += 1
     large = [
         region for region in regions
-        if region.site.checkpoint or (counts[region.site.function] > 1 and region.size > LARGE)
+        if region.site.checkpoint or (counts[region.site.function] >= OFTEN and region.size > LARGE)
     ]  # fmt: skip
-    for region in sorted(large, key=lambda one: -one.size):
+    for region in sorted(large, key=lambda one: (-one.size, one.weak)):
         outlined = Outlined(region)
         if not outlined.results:
             continue
@@ -153,10 +164,10 @@ def _next_group(regions: list[Region]) -> list[Region]:
             other for other in regions
             if other.site.function is region.site.function
             and other.site.checkpoint == region.site.checkpoint
-            and (other is region or same_as(Outlined(other).function, outlined.function))
+            and (other is region or same_as(outlined.function, Outlined(other).function))
         ]  # fmt: skip
-        if region.site.checkpoint or (len(alike) > 1 and not any(map(_stays, alike))):
-            return alike
+        if region.site.checkpoint or (len(alike) >= OFTEN and not any(map(_stays, alike))):
+            return [region, *[other for other in alike if other is not region]]
     return []
 
 

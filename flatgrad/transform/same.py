@@ -12,21 +12,40 @@ from flatgrad.ir.dims import Dim, Size, substituted
 from flatgrad.ir.ops import Apply, Block, Const, For, Function, Op, Value, While, blocks_of
 from flatgrad.ir.ops import operands_of as operands
 from flatgrad.ir.types import Scalar, Type
+from flatgrad.transform.clone import all_ops
 from flatgrad.transform.cse import frozen
 
 
 def same_as(one: Function, other: Function) -> bool:
-    """Whether calls of both may be calls of one."""
+    """Whether calls of `other` may be calls of `one`.
+
+    A Python number may come for a NumPy number where all is in double precision: they differ in
+    what they make of smaller types only.
+    """
+    exact = _narrow(one) or _narrow(other)
+    strong = [not param.type.weak for param in one.params]
+    if not exact and any(strong) and len(one.params) == len(other.params):
+        exact = any(
+            not mine and not param.type.weak
+            for mine, param in zip(strong, other.params, strict=True)
+        )
     try:
-        return _Numbered().function(one) == _Numbered().function(other)
+        return _Numbered(exact).function(one) == _Numbered(exact).function(other)
     except TypeError:  # a static argument that cannot be compared
         return False
+
+
+def _narrow(fn: Function) -> bool:
+    """Whether a type occurs that a NumPy number would widen."""
+    values = [*fn.params, *[value for op in all_ops(fn.body) for value in op.results]]
+    return any(value.type.dtype not in ("float64", "int64", "bool") for value in values)
 
 
 class _Numbered:
     """Values and lengths by number, in the order in which they appear."""
 
-    def __init__(self) -> None:
+    def __init__(self, exact: bool) -> None:
+        self.exact = exact
         self.values: dict[Value, int] = {}
         self.atoms: dict[str, Size] = {}
 
@@ -63,7 +82,7 @@ class _Numbered:
     def type(self, kind: Type) -> Hashable:
         if isinstance(kind, Scalar):
             size = None if kind.size is None else self.size(kind.size)
-            return kind.dtype, kind.weak, size
+            return kind.dtype, kind.weak and self.exact, size
         return kind.dtype, tuple([self.size(size) for size in kind.shape])
 
     def size(self, size: Size) -> Hashable:

@@ -27,7 +27,7 @@ from flatgrad.ir.ops import (
     Value,
     While,
 )
-from flatgrad.primitives.callee import Callee
+from flatgrad.primitives.callee import Callee, function_of
 from flatgrad.primitives.core import IDENTITY
 from flatgrad.primitives.effects import PRINT
 from flatgrad.primitives.symbolic import Symbol, apply_function
@@ -129,10 +129,27 @@ def again(fn: Function, count: int) -> Function:
 
 
 def without_prints(block: Block) -> Block:
-    """A block that prints nothing: what it computes was printed before."""
-    kept = [
-        with_blocks(op, without_prints)
-        for op in block.ops
-        if not (isinstance(op, Apply) and op.primitive.function is PRINT)
-    ]
+    """A block that prints nothing, nor what it calls: what it computes was printed before."""
+    kept: list[Op] = []
+    for op in block.ops:
+        if isinstance(op, Apply):
+            if op.primitive.function is PRINT:
+                continue
+            if op.primitive.body is not None and op.primitive.effect:
+                op = replace(op, primitive=_silent(op.primitive))
+        kept.append(with_blocks(op, without_prints))
     return Block(block.params, kept, block.yields)
+
+
+def _silent(callee: Callee) -> Callee:
+    """A function that prints nothing."""
+    if "silent" not in callee.known:
+        fn = copied(callee.called)
+        body = Block(fn.params, without_prints(fn.body).ops, fn.results)
+        callee.known["silent"] = finished(
+            function_of(
+                replace(fn, body=body), checkpoint=callee.checkpoint, comments=callee.comments
+            )
+        )
+    found: Callee = callee.known["silent"]
+    return found

@@ -11,9 +11,10 @@ its results. Values never change, so this is right wherever the operations stand
 from __future__ import annotations
 
 import operator
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -39,7 +40,7 @@ from flatgrad.ir.types import Scalar, Type
 from flatgrad.primitives.callee import call_of, function_of
 from flatgrad.transform.clone import all_ops, all_reads, copied_block
 from flatgrad.transform.functions import finished
-from flatgrad.transform.same import same_as
+from flatgrad.transform.same import Pattern
 from flatgrad.transform.split import reads
 
 LARGE = 40
@@ -49,29 +50,58 @@ OFTEN = 2
 """Calls from which on it does."""
 
 
-@dataclass(slots=True, eq=False)
+@dataclass(eq=False)
 class Region:
-    """The operations `first` to `last` of a block, which are those of the call at `site`."""
+    """The operations `first` to `last` of a block, which are those of the call at `site`.
+
+    `uses` says for blocks how often each value is read in them.
+    """
 
     block: Block
     site: CallSite
     first: int
     last: int
+    uses: dict[int, Counter[Operand]]
+
+    @cached_property
+    def outlined(self) -> Outlined:
+        """The call as a function."""
+        return Outlined(self)
+
+    @cached_property
+    def pattern(self) -> Pattern:
+        """What it does."""
+        return Pattern(self.outlined.function)
+
+    @cached_property
+    def own_uses(self) -> Counter[Operand]:
+        """How often each value is read here."""
+        return Counter(all_reads(Block((), self.ops)))
+
+    def is_read_outside(self, value: Value) -> bool:
+        """Whether the rest of the block reads a value."""
+        if id(self.block) not in self.uses:
+            self.uses[id(self.block)] = Counter(all_reads(self.block))
+        return self.uses[id(self.block)][value] > self.own_uses[value]
 
     @property
     def ops(self) -> list[Op]:
         """The operations."""
         return self.block.ops[self.first : self.last + 1]
 
-    @property
+    @cached_property
     def size(self) -> int:
         """How many operations they are, those in blocks counted."""
         return sum(1 for _ in all_ops(Block((), self.ops)))
 
     @property
-    def weak(self) -> int:
-        """How many Python numbers come in: what takes NumPy's takes them, too."""
-        return sum(value.type.weak for value in self.site.names)
+    def rank(self) -> tuple[int, bool, int]:
+        """Which come first: large ones, checkpoints before what is in them, few Python numbers.
+
+        What takes NumPy's numbers takes Python's, too.
+        """
+        weak = sum(value.type.weak for value in self.inner.names)
+        return -self.size, not self.site.checkpoint, weak
 
     @property
     def inner(self) -> CallSite:
@@ -98,7 +128,7 @@ def outline(fn: Function) -> Function:
 
 def _call(group: list[Region]) -> Function:
     """Put calls in the place of operations that are all the same; the function."""
-    made = [Outlined(region) for region in group]
+    made = [region.outlined for region in group]
     site = group[0].site
     callee = function_of(
         made[0].function, checkpoint=site.checkpoint, comments=group[0].inner.comments
@@ -139,11 +169,12 @@ def _regions(body: Block, own: frozenset[CallSite]) -> list[Region]:
 
     visit(body, own)
     regions = []
+    uses: dict[int, Counter[Operand]] = {}
     for site, found in places.items():
         block, first = found[0]
         together = [(block, first + k) for k in range(len(found))]
         if all(one[0] is block for one in found) and found == together:
-            regions.append(Region(block, site, first, first + len(found) - 1))
+            regions.append(Region(block, site, first, first + len(found) - 1, uses))
     return regions
 
 
@@ -156,19 +187,21 @@ def _next_group(regions: list[Region]) -> list[Region]:
         region for region in regions
         if region.site.checkpoint or (counts[region.site.function] >= OFTEN and region.size > LARGE)
     ]  # fmt: skip
-    for region in sorted(large, key=lambda one: (-one.size, one.weak)):
-        outlined = Outlined(region)
-        if not outlined.results:
+    for region in sorted(large, key=lambda one: one.rank):
+        if not region.outlined.results:
             continue
-        alike = [
-            other for other in regions
-            if other.site.function is region.site.function
-            and other.site.checkpoint == region.site.checkpoint
-            and (other is region or same_as(outlined.function, Outlined(other).function))
-        ]  # fmt: skip
+        alike = [other for other in regions if other is region or _does_same(region, other)]
         if region.site.checkpoint or (len(alike) >= OFTEN and not any(map(_stays, alike))):
             return [region, *[other for other in alike if other is not region]]
     return []
+
+
+def _does_same(one: Region, other: Region) -> bool:
+    """Whether the function of one call does for another."""
+    calls = one.site, other.site
+    if calls[0].function is not calls[1].function or calls[0].checkpoint != calls[1].checkpoint:
+        return False
+    return one.size == other.size and one.pattern.serves(other.pattern)
 
 
 def _stays(region: Region) -> bool:
@@ -186,10 +219,8 @@ class Outlined:
         read = dict.fromkeys(v for op in ops for v in reads(op) if v not in inside)
         given = [value for value in self.site.names if value in read]
         self.operands = tuple(dict.fromkeys([*given, *read]))
-        rest = [*region.block.ops[: region.first], *region.block.ops[region.last + 1 :]]
-        outside = set(all_reads(Block((), rest, region.block.yields)))
         returned = [value for value in self.site.results if value in inside]
-        others = [value for op in ops for value in op.results if value in outside]
+        others = [value for op in ops for value in op.results if region.is_read_outside(value)]
         self.results = tuple(dict.fromkeys([*returned, *others]))
         self.atoms: dict[str, Size] = {}
         self.function = self.build(ops)

@@ -1,6 +1,6 @@
 """Whether two functions do the same: equal operations in equal order, whatever things are called.
 
-    func layer(%x: float64[N]) ...      same_as      func layer(%h: float64[M]) ...
+    func layer(%x: float64[N]) ...      is      func layer(%h: float64[M]) ...
 """
 
 from __future__ import annotations
@@ -16,23 +16,28 @@ from flatgrad.transform.clone import all_ops
 from flatgrad.transform.cse import frozen
 
 
-def same_as(one: Function, other: Function) -> bool:
-    """Whether calls of `other` may be calls of `one`.
+class Pattern:
+    """What a function does: `one.serves(other)` if calls of `other` may be calls of `one`.
 
     A Python number may come for a NumPy number where all is in double precision: they differ in
     what they make of smaller types only.
     """
-    exact = _narrow(one) or _narrow(other)
-    strong = [not param.type.weak for param in one.params]
-    if not exact and any(strong) and len(one.params) == len(other.params):
-        exact = any(
-            not mine and not param.type.weak
-            for mine, param in zip(strong, other.params, strict=True)
-        )
-    try:
-        return _Numbered(exact).function(one) == _Numbered(exact).function(other)
-    except TypeError:  # a static argument that cannot be compared
-        return False
+
+    def __init__(self, fn: Function) -> None:
+        self.weak = tuple([param.type.weak for param in fn.params])
+        self.narrow = _narrow(fn)
+        try:
+            self.key = _Numbered(self.narrow).function(fn)
+            hash(self.key)
+        except TypeError:  # a static argument that cannot be compared
+            self.key = id(self)
+
+    def serves(self, other: Pattern) -> bool:
+        """Whether one function does for both."""
+        if self.key != other.key or self.narrow != other.narrow:
+            return False
+        pairs = zip(self.weak, other.weak, strict=True)
+        return all(theirs or not mine for mine, theirs in pairs)
 
 
 def _narrow(fn: Function) -> bool:

@@ -678,6 +678,19 @@ def test_printing_happens_once(calls, capsys):
     assert capsys.readouterr().out == "noisy\n" * 2
 
 
+def test_printing_in_a_called_function_happens_once(calls, capsys):
+    def noisy(x):
+        print("noisy")
+        return np.sin(x) * x
+
+    @flatgrad.checkpoint
+    def twice_noisy(x):
+        return noisy(noisy(x)) * x
+
+    grad(lambda x: twice_noisy(x) + x)(0.3)
+    assert capsys.readouterr().out == "noisy\n" * 2
+
+
 def test_checkpoint_is_the_function_itself():
     assert block(0.3, 0.5) == block.__wrapped__(0.3, 0.5)
     assert block.__name__ == "block"

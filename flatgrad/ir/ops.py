@@ -81,8 +81,9 @@ class CallSite:
     """One call of a Python function that was lowered in place, inside the call `outer`, if any.
 
     `names` are the parameters by the values that came in, `results` the values that were returned
-    with the names that they had, `comments` those of the function's text. `checkpoint`: it stays a
-    call, and is run again backwards.
+    with the names that they had, `part` the variable to whose statement the call belongs,
+    `comments` those of the function's text. `checkpoint`: it stays a call, and is run again
+    backwards.
     """
 
     function: Any
@@ -90,6 +91,7 @@ class CallSite:
     span: Span | None = None
     outer: CallSite | None = None
     checkpoint: bool = False
+    part: str | None = None
     names: dict[Value, str] = field(default_factory=dict)
     results: dict[Value, str] = field(default_factory=dict)
     comments: dict[int, str] = field(default_factory=dict)

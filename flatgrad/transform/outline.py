@@ -199,7 +199,7 @@ def _next_group(regions: list[Region]) -> list[Region]:
 def _does_same(one: Region, other: Region) -> bool:
     """Whether the function of one call does for another."""
     calls = one.site, other.site
-    if calls[0].function is not calls[1].function or calls[0].checkpoint != calls[1].checkpoint:
+    if calls[0].function != calls[1].function or calls[0].checkpoint != calls[1].checkpoint:
         return False
     return one.size == other.size and one.pattern.serves(other.pattern)
 
@@ -286,7 +286,12 @@ class Outlined:
     def twin(self, value: Value) -> Value:
         """A copy of a value; the user's variables stay statements of their own."""
         users = value.name is not None and value.part in (None, value.name)
-        made = Value(self.typed(value.type), value.name, kept=value.kept or users, part=value.part)
+        name, part = value.name, value.part
+        if users and name is not None:
+            name = name.removeprefix(f"{self.site.name}_") or name
+        elif part is not None and part == self.site.part:  # of the returned value
+            name, part = f"value{(name or part).removeprefix(part)}", "value"
+        made = Value(self.typed(value.type), name, kept=value.kept or users, part=part)
         made.of = value.of
         return made
 

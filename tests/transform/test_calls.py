@@ -610,7 +610,7 @@ def test_saved_module_runs_alone(calls, tmp_path):
 
 def test_small_functions_stay_inline():
     f, args = PROGRAMS["network"]
-    assert "layer" not in grad(f).source(*args)
+    assert "def layer" not in grad(f).source(*args)
 
 
 def test_large_functions_do_not():
@@ -628,7 +628,7 @@ def test_large_functions_do_not():
     assert text.count("large_backward(") == 4
     check_grads(f, (0.3, 0.5))
     once = grad(lambda x, k: large(x, k))
-    assert "large" not in once.source(0.3, 0.5)
+    assert "def large" not in once.source(0.3, 0.5)
 
 
 def test_lengths_that_differ_in_text_only(calls):

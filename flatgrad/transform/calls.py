@@ -250,8 +250,9 @@ def in_halves(
     facts: dict[str, Any] = {"checkpoint": callee.checkpoint, "comments": callee.comments}
     fn = replace(fn, tree=tuple(Slot(k) for k in range(len(fn.results))))
     early, late = split(fn, waiting, count, sweep)
-    mixed = {value for op in late.body.ops for value in op.results}.intersection(early.results)
-    if callee.checkpoint or mixed:  # mixed: a loop that carries values and tangents
+    there = {*early.params, *[value for op in early.body.ops for value in op.results]}
+    mixed = any(isinstance(item, Value) and item not in there for item in early.results)
+    if callee.checkpoint or mixed:  # mixed: values that are computed together with tangents
         late = function_late(again(fn, count), late_name, waiting)
         order_of = {param: k for k, param in enumerate(fn.params)}
         given = [("param", order_of[one]) for one in late.params[: -len(waiting)]]
@@ -306,7 +307,13 @@ def push_call(push: _Push, op: Apply, forward: Transform, *, halves: bool) -> No
     builder = push.builder
     dots = [push.of(operand) for operand in op.operands]
     wrt = tuple([j for j, dot in enumerate(dots) if dot is not None])
-    outs = tuple([k for k, reach in enumerate(callee.reach) if not reach.isdisjoint(wrt)])
+    outs = tuple(
+        [
+            k
+            for k, (result, reach) in enumerate(zip(op.results, callee.reach, strict=True))
+            if result in push.varied and not reach.isdisjoint(wrt)
+        ]
+    )
     if not outs:
         builder.block.ops.append(op)
         return
@@ -316,11 +323,11 @@ def push_call(push: _Push, op: Apply, forward: Transform, *, halves: bool) -> No
     results = []
     for k, tangent in zip(outs, found.results[-len(outs) :], strict=True):
         value = op.results[k]
-        name = f"dot_{value.name}"
+        name = f"{push.prefix}_{value.name}"
         kind = as_computed(value.type, tangent.type)
         dot = Value(kind, name, kept=value.kept, part=name)
         if value.kept:
-            dot.of = ("dot", value)
+            dot.of = (push.prefix, value)
         push.tangent[value] = Symbol(dot, builder)
         results.append(dot)
     if isinstance(made, Callee):
@@ -337,14 +344,14 @@ def pushed(
     callee: Callee, wrt: tuple[int, ...], outs: tuple[int, ...], forward: Transform, halves: bool
 ) -> Callee | Halves:
     """The function with tangents of the results `outs`, or both halves of it."""
-    key = ("tangent", wrt, halves)
+    key = ("tangent", wrt, outs, halves)
     if key not in callee.known:
         fn = copied(callee.called)
         number = order(fn, "dot")
         before = set(all_ops(fn.body))
         count, results = len(fn.params), fn.results
         inputs = [fn.params[j] for j in wrt]
-        fn, tangents = forward(fn, inputs)
+        fn, tangents = forward(fn, inputs, halves=halves)
         stamp_tangents(fn, before)
         renumber(fn, before, "dot", number)
         dots = fn.params[count:]

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 
 from flatgrad.ir.ops import Function, Op
@@ -18,7 +19,8 @@ def order(fn: Function, prefix: str) -> int:
     values = [*fn.params, *(value for op in all_ops(fn.body) for value in op.results)]
     for value in values:
         if value.of is not None and value.of[0].startswith(prefix):
-            taken.append(int(value.of[0].removeprefix(prefix) or 1))
+            number = re.match(r"\d*", value.of[0].removeprefix(prefix))
+            taken.append(int((number and number[0]) or 1))
     return max(taken) + 1
 
 
@@ -49,8 +51,8 @@ def renumber(fn: Function, before: set[Op], prefix: str, number: int) -> None:
             value.name = new + value.name.removeprefix(old)
         if value.part is not None and value.part.startswith(old):
             value.part = new + value.part.removeprefix(old)
-        if value.of is not None and value.of[0] == prefix:
-            value.of = (prefixed(prefix, number), value.of[1])
+        if value.of is not None and f"{value.of[0]}_".startswith(old):
+            value.of = (f"{new}{value.of[0][len(old):]}".rstrip("_"), value.of[1])
     ops = fn.body.ops
     for k, op in enumerate(ops):
         if op not in before and op.origin.sweep == "backward":

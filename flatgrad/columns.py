@@ -66,9 +66,13 @@ KINDS = ("jacfwd", "value_and_jacfwd")
 def directions(
     kind: str, values: dict[str, Any], wrt: Sequence[str]
 ) -> tuple[Direction, ...] | None:
-    """The inputs by which a Jacobian has tangents of their own; None if they are too many."""
+    """The inputs by which a Jacobian has tangents of their own; None if they are carried as stacks.
+
+    That is so if they are many, or an array among them is empty.
+    """
     shapes = {name: np.shape(values[name]) for name in wrt}
-    if kind not in KINDS or sum(map(math.prod, shapes.values())) > FEW:
+    sizes = [math.prod(shape) for shape in shapes.values()]
+    if kind not in KINDS or sum(sizes) > FEW or 0 in sizes:
         return None
     return tuple(
         (name, (index, shapes[name]) if shapes[name] else None)

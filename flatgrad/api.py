@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any, overload
 
-from flatgrad.derived import derive
+from flatgrad.deriving import derive
 
 Argnums = int | str | Sequence[int | str] | None
 Function = Callable[..., Any]

@@ -200,7 +200,7 @@ def _described(caught: BaseException, path: Path) -> str:
 
 def derivative(function: Any, options: argparse.Namespace) -> Any:
     """The derived function: as the file made it, but for the options that were typed."""
-    from flatgrad.derived import derive, derived_of
+    from flatgrad.deriving import derive, derived_of
 
     kind, argnums, has_aux, backend, primal = "grad", None, False, "numpy", function
     made = derived_of(function)

@@ -2,8 +2,7 @@
 
     f(2.0, x)      types of the arguments -> specialisation -> emitted code -> gradients
 
-The public object is a plain function, generated with the signature of the user's; what it knows
-beyond that (`.source()`, `.lower()`, ...) hangs on it as attributes.
+`deriving.py` makes these, and the public functions before them.
 """
 
 from __future__ import annotations
@@ -12,20 +11,19 @@ import inspect
 import itertools
 from collections import namedtuple
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
 
 import numpy as np
 
 from flatgrad import callers, columns, fast_path, linear_maps
-from flatgrad.compiled_calls import make_compiled_callable
 from flatgrad.derivatives import SPLIT, Request
 from flatgrad.errors import FlatgradError, SourceError, error
 from flatgrad.examples import example_argument, example_tangent
 from flatgrad.exclusive import exclusive
 from flatgrad.frontend.lower import Static
-from flatgrad.frontend.source import Source, read_source, signature_of, unwrap
+from flatgrad.frontend.source import Source, read_source
 from flatgrad.ir.ops import Slot
 from flatgrad.ir.types import Type
 from flatgrad.pipeline import compile_derivative
@@ -39,9 +37,7 @@ from flatgrad.signature import (
 )
 from flatgrad.specialisation import Specialisation, check_requirements, key_of, same_hidden
 from flatgrad.structures import Spread, spread
-from flatgrad.tangents import check_fit, check_rows, stack_type, with_tangents
-
-BACKENDS = ("numpy", "numba")
+from flatgrad.tangents import check_fit, check_rows, stack_type
 
 
 @dataclass(slots=True, eq=False)
@@ -404,85 +400,3 @@ def parameter_name(asked: int | str, names: Sequence[str], function: Any) -> str
         f"`{function.__name__}` has no parameter {asked!r}",
         help=f"its parameters are {', '.join(names)}",
     )
-
-
-def derived_of(function: Any) -> Derived | None:
-    """What is behind the public function of a derivative; None for other functions."""
-    derived = getattr(function, "__flatgrad__", None)
-    return derived if isinstance(derived, Derived) and derived.wrapper is function else None
-
-
-TAKE_TANGENTS = ("jvp", "hvp")
-"""Kinds with a tangent for each parameter."""
-
-
-def derive(
-    function: Callable[..., Any],
-    kind: str,
-    argnums: Any,
-    has_aux: bool,
-    backend: str,
-    limit: int | None = None,
-    stacked: bool = False,
-) -> Callable[..., Any]:
-    """The public function for a derivative of `function`, which may be a derivative itself.
-
-    Raises
-    ------
-    ArgumentError
-        If the backend is unknown or argnums names no parameter.
-    """
-    if backend not in BACKENDS:
-        raise error(
-            "bad-option", f"unknown backend {backend!r}", help=f"one of {', '.join(BACKENDS)}"
-        )
-    inner = derived_of(function)
-    static_params: set[str] = set()
-    integer_params: set[str] = set()
-    if inner is not None:
-        inner = _sharing(inner, static_params, integer_params)
-        plain, signature = inner.primal, inner.signature
-    else:
-        plain = unwrap(function)
-        signature = signature_of(plain)
-    for param in signature.parameters.values():
-        if param.kind in (param.VAR_POSITIONAL, param.VAR_KEYWORD):
-            raise error(
-                "unsupported-argument",
-                f"`{plain.__name__}` takes `{param}`: its parameters are not known",
-                help="name every parameter",
-            )
-    names = list(signature.parameters)
-    if argnums is not None:
-        for one in argnums if isinstance(argnums, tuple | list) else (argnums,):
-            parameter_name(one, names, plain)
-    seeds: dict[str, str] = {}
-    if kind in TAKE_TANGENTS:
-        level = _levels(inner) + 1
-        signature, seeds = with_tangents(signature, "dot" if level == 1 else f"dot{level}")
-    derived = Derived(
-        plain, kind, argnums, has_aux, backend, signature, inner, seeds, limit,
-        stacked=stacked, static_params=static_params, integer_params=integer_params,
-    )  # fmt: skip
-    public = callers.public_function(derived, function)
-    if backend == "numba" and not derived.tangents() and kind not in columns.KINDS:
-        make_compiled_callable(derived, public)
-    return public
-
-
-def _sharing(
-    derived: Derived, static_params: set[str], integer_params: set[str]
-) -> Derived:
-    """A copy that takes the same parameters as static and as ints; it is never called itself."""
-    inner = derived.inner
-    if inner is not None:
-        inner = _sharing(inner, static_params, integer_params)
-    return replace(
-        derived, inner=inner, static_params=static_params, integer_params=integer_params,
-        specialisations={},
-    )  # fmt: skip
-
-
-def _levels(derived: Derived | None) -> int:
-    """How many derivatives on the way take tangents."""
-    return 0 if derived is None else bool(derived.seeds) + _levels(derived.inner)

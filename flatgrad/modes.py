@@ -15,7 +15,8 @@ from collections.abc import Callable, Sequence
 from functools import lru_cache
 from typing import Any
 
-from flatgrad.derived import Derived, derive
+from flatgrad.derived import Derived
+from flatgrad.deriving import derive
 from flatgrad.errors import error
 from flatgrad.jacobians import Jacobian, public
 

@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from flatgrad.checkpointing import checkpoint
 from flatgrad.frontend.refs import Ref
 from flatgrad.frontend.values import kind_of, needs_static, read
 from flatgrad.primitives.effects import PRINT
@@ -194,7 +195,15 @@ def _print(low: Any, node: ast.Call, args: tuple[Any, ...], kwargs: dict[str, An
     apply_function(PRINT, (values,), {}, low.builder)
 
 
+def _checkpoint(low: Any, node: ast.Call, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    raise low.refuse(
+        node, "bad-checkpoint", "`checkpoint` of something that is no loop over a `range`",
+        "write `for i in checkpoint(range(n)):`",
+    )  # fmt: skip
+
+
 BUILTINS: dict[Any, Handler] = {
+    checkpoint: _checkpoint,
     builtins.len: _len,
     builtins.sum: _sum,
     builtins.max: _extreme(max),

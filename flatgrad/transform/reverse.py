@@ -36,6 +36,7 @@ from flatgrad.primitives.symbolic import (
     symbol_of,
 )
 from flatgrad.transform.branches import Branches
+from flatgrad.transform.checkpoint import segmented
 from flatgrad.transform.structured import Context, visit_structured
 
 
@@ -58,6 +59,7 @@ def reverse(
     """
     planted = seeds if seeds is not None else {output: Const(1.0) if seed is None else seed}
     outputs = [(fn.results[k], start) for k, start in planted.items()]
+    fn = segmented(fn, wrt, [one for one, _ in outputs])
     back = Block()
     builder = Builder(back, fn.lengths)
     context = Context(fn, builder, set(wrt), active(fn.body, wrt, [one for one, _ in outputs]))

@@ -33,8 +33,10 @@ from flatgrad.ir.ops import (
 from flatgrad.ir.types import Scalar
 from flatgrad.primitives.symbolic import Symbol, operand_of
 from flatgrad.primitives.typerules import fresh_size
+from flatgrad.transform.checkpoint import rerun, unchanged
 from flatgrad.transform.clone import all_ops, defined_in
 from flatgrad.transform.record import BranchTape, LoopTape
+from flatgrad.transform.revolve import revolved
 from flatgrad.transform.tape import Supply
 
 if TYPE_CHECKING:
@@ -213,19 +215,10 @@ def _visit_loop(sweep: _Sweep, op: For | While) -> None:
         inner.settle_planted()
         inner.run()
         back.yields = tuple([_given(inner.adjoint.get(v), v, builder) for v in targets])
-    forward = context.rebuilt(op.body)
-    tape = LoopTape(context, op, forward, index, inner.visible)
-    given: dict[Value, Operand] = {}
-    if isinstance(op, For):
-        given[op.body.params[0]] = operand_of(tape.index_in_backward())
-    back = Supply(context, forward, back, given, inner.visible, tape).run()
-    context.replaced[op] = tape.rebuilt()
-    results = tuple([context.adjoint_of(value) for value in targets])
-    start, stop, step = tape.bounds()
-    loop = For(
-        start, stop, step, (*inits, *tape.back_inits), back,
-        (*results, *tape.back_results), origin=builder.origin,
-    )  # fmt: skip
+    if isinstance(op, For) and op.checkpoint == "revolve":
+        results, loop = revolved(context, op, back, inner.visible, inits, targets)
+    else:
+        results, loop = _taped(context, op, back, inner.visible, inits, targets)
     builder.block.ops.append(loop)
     for value, result in zip(free, results[len(active) :], strict=True):
         sweep.contributions[value].append(Symbol(result, builder))
@@ -234,3 +227,28 @@ def _visit_loop(sweep: _Sweep, op: For | While) -> None:
         if init in context.active:
             assert isinstance(init, Value)
             sweep.contributions[init].append(Symbol(result, builder))
+
+
+def _taped(
+    context: Context, op: For | While, back: Block, visible: tuple[Value, ...],
+    inits: list[Operand], targets: list[Value],
+) -> tuple[tuple[Value, ...], For]:  # fmt: skip
+    """The backward loop that reads tapes, and what it hands on."""
+    forward, index = context.rebuilt(op.body), back.params[0]
+    again = isinstance(op, For) and op.checkpoint == "trip"
+    if again:
+        back, forward = rerun(forward, back), unchanged(op)
+    tape = LoopTape(context, op, forward, index, visible)
+    given: dict[Value, Operand] = {}
+    if isinstance(op, For):
+        given[op.body.params[0]] = operand_of(tape.index_in_backward())
+    back = Supply(context, forward, back, given, visible, tape).run()
+    context.replaced[op] = tape.rebuilt()
+    results = tuple([context.adjoint_of(value) for value in targets])
+    start, stop, step = tape.bounds()
+    loop = For(
+        start, stop, step, (*inits, *tape.back_inits), back,
+        (*results, *tape.back_results), origin=context.builder.origin,
+        checkpoint="trip" if again else None,
+    )  # fmt: skip
+    return results, loop

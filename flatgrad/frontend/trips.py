@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from flatgrad.checkpointing import is_checkpoint
+from flatgrad.checkpointing import checkpoint
 from flatgrad.frontend.control import ControlLowerer
 from flatgrad.frontend.refs import Ref
 from flatgrad.frontend.values import kind_of, read, same_length
@@ -63,7 +63,7 @@ class TripLowerer(ControlLowerer):
 
     def trips(self, node: ast.expr) -> Trips | list[Any]:
         """A counted loop, or the items of a static sequence."""
-        if isinstance(node, ast.Call) and is_checkpoint(self.callee(node.func)):
+        if isinstance(node, ast.Call) and self.callee(node.func) is checkpoint:
             with self.at(node):
                 return self.over_checkpoint(node)
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):

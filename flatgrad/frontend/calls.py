@@ -20,10 +20,12 @@ from flatgrad.frontend.derived_calls import (
     is_deriving,
 )
 from flatgrad.frontend.expressions import ExpressionLowerer
+from flatgrad.frontend.hooks import call_custom
 from flatgrad.frontend.refs import Ref
 from flatgrad.frontend.resolve import Capture, Reader, is_data, is_sequence
 from flatgrad.frontend.source import read_source, signature_of
 from flatgrad.frontend.values import needs_static, read
+from flatgrad.hooks import custom_vjp
 from flatgrad.primitives.registry import METHODS, lookup
 from flatgrad.primitives.symbolic import Symbol, is_symbolic
 
@@ -69,6 +71,8 @@ class CallLowerer(ExpressionLowerer):
             raise self.refuse(node, "unsupported-call", "a call of something that is no function")
         if isinstance(callee, types.MethodType) and isinstance(callee.__func__, types.FunctionType):
             return self.inline(node, callee.__func__, (callee.__self__, *args), kwargs)
+        if isinstance(callee, custom_vjp):
+            return call_custom(self, node, callee, args, kwargs)
         if derived_behind(callee) is not None:
             return call_derived(self, node, callee, args, kwargs)
         if is_deriving(callee):

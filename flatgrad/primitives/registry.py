@@ -69,6 +69,8 @@ class Primitive:
     `alias` names the operand whose memory the result may share; `fresh_copy` functions never do.
     `creates`: a call on static arguments alone is still an operation (`np.zeros((2, 3))`).
     `opaque`: a function of the user's, which emitted code calls by name as an object.
+    `hook`: it is there for one backward sweep and hands on its first operand; primitives that go
+    together have the same one.
     `derivative` is False where every derivative is zero by definition (`floor`, comparisons).
     """
 
@@ -86,6 +88,7 @@ class Primitive:
     effect: bool = False
     creates: bool = False
     opaque: bool = False
+    hook: object = None
     in_place: str | None = None
     twin_of: Primitive | None = None
     partials: Rule | None = None

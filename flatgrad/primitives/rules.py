@@ -5,6 +5,7 @@ from flatgrad.primitives import (  # noqa: F401
     core,
     create,
     einsum,
+    hooked,
     index,
     join,
     linalg,

@@ -37,6 +37,7 @@ from flatgrad.primitives.symbolic import (
 )
 from flatgrad.transform.branches import Branches
 from flatgrad.transform.checkpoint import segmented
+from flatgrad.transform.clone import picked, rewired_block
 from flatgrad.transform.structured import Context, visit_structured
 
 
@@ -69,7 +70,8 @@ def reverse(
     sweep.run()
     adjoints = [sweep.gradient(value) for value in wrt]
     ops = [*context.rebuilt(fn.body).ops, *back.ops]
-    body = Block(fn.params, ops, fn.body.yields)
+    body = rewired_block(Block(fn.params, ops, fn.body.yields), context.released)
+    adjoints = [picked(adjoint, context.released) for adjoint in adjoints]
     return replace(fn, body=body, requirements=fn.requirements + builder.requirements), adjoints
 
 
@@ -177,6 +179,8 @@ class _Sweep:
     def pull(self, op: Apply, grad_y: Any) -> list[tuple[Value, Any]]:
         """The active operands of `op` with what the reverse rule says for each."""
         primitive: Primitive = op.primitive
+        if primitive.hook is not None:
+            self.context.hooks.add(primitive.hook)
         y = Symbol(op.result, self.builder)
         args, static = rule_arguments(op, self.builder)
         first = self.active_operands(op)[0] if self.active_operands(op) else None

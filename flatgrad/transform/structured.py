@@ -34,7 +34,8 @@ from flatgrad.ir.types import Scalar
 from flatgrad.primitives.symbolic import Symbol, operand_of
 from flatgrad.primitives.typerules import fresh_size
 from flatgrad.transform.checkpoint import rerun, unchanged
-from flatgrad.transform.clone import all_ops, defined_in
+from flatgrad.transform.clone import all_ops, defined_in, rewired_block
+from flatgrad.transform.plain import released
 from flatgrad.transform.record import BranchTape, LoopTape
 from flatgrad.transform.revolve import revolved
 from flatgrad.transform.tape import Supply
@@ -62,11 +63,14 @@ class Context:
         self.awaited: dict[Op, list[Value]] = {}
         self.carried: set[Value] = set()
         self.trips: dict[Size, tuple[Operand, ...]] = {}
+        self.hooks: set[object] = set()
+        self.released: dict[Value, Operand] = {}
 
     def rebuilt(self, block: Block) -> Block:
         """The block with the operations that record for the backward sweep."""
         ops = [new for op in block.ops for new in self.replaced.get(op, [op])]
-        return Block(block.params, ops, block.yields)
+        new = Block(block.params, ops, block.yields)
+        return released(new, self.hooks, self.released)
 
     def awaiting(self, op: Op) -> list[Value]:
         """The active values that get adjoints from `op`, once each."""
@@ -175,6 +179,7 @@ def _visit_if(sweep: _Sweep, op: If) -> None:
     tape = BranchTape(context, op, forwards, tapes[0])
     for k, (forward, visible) in enumerate(zip(forwards, tapes, strict=True)):
         tape.side = k
+        backs[k] = rewired_block(backs[k], context.released)
         backs[k] = Supply(context, forward, backs[k], {}, visible, tape).run()
     new = tape.rebuilt()
     context.replaced[op] = [new]
@@ -215,6 +220,8 @@ def _visit_loop(sweep: _Sweep, op: For | While) -> None:
         inner.settle_planted()
         inner.run()
         back.yields = tuple([_given(inner.adjoint.get(v), v, builder) for v in targets])
+    context.rebuilt(op.body)  # so that hooks are out of the way
+    back = rewired_block(back, context.released)
     if isinstance(op, For) and op.checkpoint == "revolve":
         results, loop = revolved(context, op, back, inner.visible, inits, targets)
     else:

@@ -28,8 +28,8 @@ from flatgrad.codegen.numba_shapes import (
     tile,
     triangle,
 )
-from flatgrad.codegen.numpy_dialect import plain_function
 from flatgrad.codegen.numba_site import Site, Writer, fit, fitted, unsupported
+from flatgrad.codegen.numpy_dialect import plain_function
 from flatgrad.ir.ops import Slot
 from flatgrad.primitives.revolve import revolve_next, revolve_places
 from flatgrad.primitives.typerules import normalize_axes

@@ -13,6 +13,7 @@ from functools import partial
 from typing import Any
 
 from flatgrad.frontend.builtin_calls import BUILTINS, is_pure
+from flatgrad.frontend.custom_calls import call_custom
 from flatgrad.frontend.derived_calls import (
     call_derived,
     call_deriving,
@@ -20,7 +21,6 @@ from flatgrad.frontend.derived_calls import (
     is_deriving,
 )
 from flatgrad.frontend.expressions import ExpressionLowerer
-from flatgrad.frontend.hooks import call_custom
 from flatgrad.frontend.refs import Ref
 from flatgrad.frontend.resolve import Capture, Reader, is_data, is_sequence
 from flatgrad.frontend.source import read_source, signature_of

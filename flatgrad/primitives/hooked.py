@@ -15,21 +15,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from flatgrad.errors import error
-from flatgrad.hooks import stop_gradient
 from flatgrad.ir.builder import Builder
 from flatgrad.ir.copies import copied_ops, twin
 from flatgrad.ir.ops import Apply, Block, Operand, Value, blocks_of, operands_of
 from flatgrad.primitives.custom import _check_fit
-from flatgrad.primitives.registry import Param, Primitive, call, primitive
-from flatgrad.primitives.samples import A
+from flatgrad.primitives.registry import Param, Primitive
 from flatgrad.primitives.symbolic import operand_of, symbol_of
-
-
-@primitive(
-    stop_gradient, alias="x", derivative=False, samples=lambda: [call(A()), call(A(2, 3))]
-)
-def _(x, /):
-    return x
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,9 +72,8 @@ def _reads(block: Block, defined: set[Value]) -> list[Value]:
         for inner in blocks_of(op):
             found.update(dict.fromkeys(_reads(inner, known)))
         known.update(op.results)
-    found.update(
-        dict.fromkeys(item for item in block.yields if isinstance(item, Value) and item not in known)
-    )
+    yields = [item for item in block.yields if isinstance(item, Value) and item not in known]
+    found.update(dict.fromkeys(yields))
     return list(found)
 
 

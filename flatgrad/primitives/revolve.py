@@ -1,7 +1,7 @@
 """Where snapshots are taken so that the fewest trips are run again: the binomial schedule.
 
-    revolve_places(10, 3)        # [0, 4, 7, 10]: the forward sweep keeps the states before these trips
-    revolve_next(0, 3, 3)        # 1: to go back over trips 0 to 3, keep the state before trip 1 next
+    revolve_places(10, 3)     # [0, 4, 7, 10]: the forward sweep keeps the states before these
+    revolve_next(0, 3, 3)     # 1: to go back over trips 0 to 3, keep the state before trip 1 next
 
 With s snapshots, of a chain of l steps whose last one is what follows the loop, the steps forward
 are r * l - C(s + r, r - 1) in all, where r is the least number with l <= C(s + r, s): no schedule
@@ -28,13 +28,14 @@ def revolve_next(first: int, last: int, slots: int) -> int:
     """
     length = last - first + 1
     if slots == 1 or length == 1:
-        return last
+        return int(last)
     repeats, earlier, before, reach = 0, 0, 0, 1
     while reach < length:
         repeats += 1
         earlier, before = before, reach
         reach = reach * (slots + repeats) // repeats
-    return first + max(1, earlier, length - reach * slots // (slots + repeats))
+    rest = length - reach * slots // (slots + repeats)
+    return int(first + max(1, earlier, rest))
 
 
 def revolve_places(trips: int, slots: int) -> np.ndarray:

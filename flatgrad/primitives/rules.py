@@ -5,7 +5,6 @@ from flatgrad.primitives import (  # noqa: F401
     core,
     create,
     einsum,
-    hooked,
     index,
     join,
     linalg,

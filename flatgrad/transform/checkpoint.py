@@ -28,9 +28,8 @@ from flatgrad.primitives.symbolic import Symbol, apply_function, operand_of, sym
 from flatgrad.primitives.typerules import fresh_size
 from flatgrad.transform.clone import all_ops, rewired_block, with_blocks
 
-def segmented(
-    fn: Function, wrt: Sequence[Value], outputs: Sequence[Operand]
-) -> Function:
+
+def segmented(fn: Function, wrt: Sequence[Value], outputs: Sequence[Operand]) -> Function:
     """The function with its active checkpointed loops as the backward sweep takes them.
 
     A loop that keeps sqrt(n) states is cut into segments; one with snapshots counts from 0.
@@ -87,11 +86,10 @@ def _from_zero(op: For, builder: Builder) -> For:
 def _cut(op: For, builder: Builder) -> For:
     """A loop over segments of about sqrt(n) trips, with the loop over the trips of one inside."""
     trips = symbol_of(op.stop, builder)
-    if isinstance(trips, Symbol):
+    size: Any = int(math.sqrt(trips)) + 1 if isinstance(trips, int) else None
+    if size is None:
         root = apply_function(math.sqrt, (trips,), {}, builder)
         size = named(apply_function(int, (root,), {}, builder) + 1, "size")
-    else:
-        size = int(math.sqrt(trips)) + 1
     count = apply_function(TRIPS, (0, trips, size), {}, builder)
     if isinstance(count, Symbol):
         named(count, "segments")

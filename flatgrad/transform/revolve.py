@@ -45,7 +45,7 @@ def revolved(
     again = rerun(context.rebuilt(op.body), back)
     states = _States(context, op, visible)
     given: dict[Value, Operand] = {op.body.params[0]: index}
-    trip = Supply(context, forward, again, given, visible, states).run()
+    trip = Supply(context, forward, again, given, visible, states).run()  # type: ignore[arg-type]
     return _Schedule(context, op, states).loops(trip, inits, targets)
 
 

@@ -242,8 +242,9 @@ def _taped(
 ) -> tuple[tuple[Value, ...], For]:  # fmt: skip
     """The backward loop that reads tapes, and what it hands on."""
     forward, index = context.rebuilt(op.body), back.params[0]
-    again = isinstance(op, For) and op.checkpoint == "trip"
-    if again:
+    again = False
+    if isinstance(op, For) and op.checkpoint == "trip":
+        again = True
         back, forward = rerun(forward, back), unchanged(op)
     tape = LoopTape(context, op, forward, index, visible)
     given: dict[Value, Operand] = {}

@@ -20,6 +20,7 @@ from flatgrad.ir.dims import Size
 from flatgrad.ir.ops import (
     Apply,
     Block,
+    Const,
     For,
     Function,
     If,
@@ -31,7 +32,8 @@ from flatgrad.ir.ops import (
     blocks_of,
 )
 from flatgrad.ir.types import Scalar
-from flatgrad.primitives.symbolic import Symbol, operand_of
+from flatgrad.primitives.core import ASTYPE
+from flatgrad.primitives.symbolic import Symbol, apply_function, operand_of
 from flatgrad.primitives.typerules import fresh_size
 from flatgrad.transform.checkpoint import rerun, unchanged
 from flatgrad.transform.clone import all_ops, defined_in, rewired_block
@@ -191,7 +193,13 @@ def _visit_if(sweep: _Sweep, op: If) -> None:
 
 
 def _given(found: Any, value: Value, builder: Builder) -> Operand:
-    return operand_of(found if found is not None else zero(value, builder))
+    operand = operand_of(found if found is not None else zero(value, builder))
+    if value.type.ndim or operand.type.dtype == value.type.dtype:
+        return operand
+    kind = np.dtype(value.type.dtype).type
+    if isinstance(operand, Const):  # the 1.0 that a float32 result starts from
+        return Const(kind(operand.value))
+    return operand_of(apply_function(ASTYPE, (Symbol(operand, builder), kind), {}, builder))
 
 
 def _visit_loop(sweep: _Sweep, op: For | While) -> None:

@@ -122,6 +122,7 @@ def custom_rule(
             return dots[0]
         raise error(
             "no-derivative", f"`{name}` has a custom_vjp, and so no forward rule",
+            y.builder.origin.span,
             help="use reverse mode, or give it rules by flatgrad.defvjp and flatgrad.defjvp",
         )  # fmt: skip
 

@@ -18,6 +18,7 @@ import numpy as np
 from flatgrad.ir.ops import Apply, Block, Function, Op, Slot, Value, blocks_of, operands_of
 from flatgrad.primitives.core import IDENTITY
 from flatgrad.primitives.symbolic import DIM, SIZE
+from flatgrad.transform.dce import has_effect
 
 CHEAP = (np.transpose, np.broadcast_to, np.expand_dims, np.swapaxes, IDENTITY)
 """Views of all of an array: it is kept itself, not the view."""
@@ -65,11 +66,12 @@ def reads(op: Op) -> Iterator[Value]:
 
 
 def _late(fn: Function, waiting: Sequence[Value]) -> set[Op]:
-    """The operations that depend on `waiting`."""
+    """The operations that depend on `waiting`, and what the backward sweep does besides."""
     found: set[Op] = set()
     values = set(waiting)
     for op in fn.body.ops:
-        if any(value in values for value in reads(op)):
+        hook = op.origin.sweep.endswith("backward") and has_effect(op)
+        if hook or any(value in values for value in reads(op)):
             found.add(op)
             values.update(op.results)
     return found

@@ -202,6 +202,8 @@ class _Sweep:
                     op.origin.span,
                     help="register one with flatgrad.defvjp",
                 )
+        if primitive.hook is not None:
+            self.same_name(grad_y, cotangents[0])
         self.require_operands(op)
         trees = [op.arguments[name] for name in primitive.operand_names if name in op.arguments]
         return [
@@ -210,6 +212,12 @@ class _Sweep:
             for operand, cotangent in _leaves(op, tree, cotangents_of)
             if operand in self.active and cotangent is not None
         ]
+
+    def same_name(self, grad_y: Any, cotangent: Any) -> None:
+        """An adjoint that a hook only looked at goes on under the name that it has."""
+        both = isinstance(grad_y, Symbol) and isinstance(cotangent, Symbol)
+        if both and grad_y.value is cotangent.value:
+            self.context.carried.add(grad_y.value)
 
     def require_operands(self, op: Apply) -> None:
         """An active value may only stand where the rule has a cotangent for it."""

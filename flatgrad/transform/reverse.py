@@ -214,10 +214,12 @@ class _Sweep:
         ]
 
     def same_name(self, grad_y: Any, cotangent: Any) -> None:
-        """An adjoint that a hook only looked at goes on under the name that it has."""
-        both = isinstance(grad_y, Symbol) and isinstance(cotangent, Symbol)
-        if both and grad_y.value is cotangent.value:
-            self.context.carried.add(grad_y.value)
+        """What a hook only looked at, or a branch of it made, goes on under the name that it has."""
+        if not isinstance(cotangent, Symbol):
+            return
+        same = isinstance(grad_y, Symbol) and grad_y.value is cotangent.value
+        if same or cotangent.value not in self.builder.made:
+            self.context.carried.add(cotangent.value)
 
     def require_operands(self, op: Apply) -> None:
         """An active value may only stand where the rule has a cotangent for it."""

@@ -214,7 +214,7 @@ class _Sweep:
         ]
 
     def same_name(self, grad_y: Any, cotangent: Any) -> None:
-        """What a hook only looked at, or a branch of it made, goes on under the name that it has."""
+        """What a hook only looked at, or a branch of it made, keeps the name that it has."""
         if not isinstance(cotangent, Symbol):
             return
         same = isinstance(grad_y, Symbol) and grad_y.value is cotangent.value

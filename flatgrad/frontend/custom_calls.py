@@ -13,7 +13,7 @@ from typing import Any
 from flatgrad.frontend.refs import Buffer, Ref
 from flatgrad.frontend.values import flattened, kind_of, read, wrap
 from flatgrad.hooks import custom_vjp
-from flatgrad.ir.ops import Block, Operand, Value, substitute
+from flatgrad.ir.ops import Block, Operand, Slot, Value, substitute
 from flatgrad.primitives.hooked import custom_rule, template
 from flatgrad.primitives.symbolic import Symbol, apply_primitive, symbol_of
 
@@ -85,6 +85,8 @@ class _CustomCall:
             raise self.refuse(
                 f"`{self.name}` returns {kind_of(found[0])}", "return one number or array"
             )
+        if isinstance(found[0], Ref) and found[0].buffer in buffers:
+            raise self.refuse(f"`{self.name}` returns its argument", "return a copy of it")
         lines, outside, chosen = self.backward(given, trees, static, y, kept, len(leaves))
         if any(buffer.writes for buffer in buffers):
             raise self.refuse(f"`{self.name}` writes to its argument", "let it make a copy first")
@@ -127,16 +129,21 @@ class _CustomCall:
         self, tree: Any, cotangent: Any, chosen: list[int | None], yields: list[Operand]
     ) -> None:
         """Pair the leaves of an argument with those of its cotangent."""
-        slots = _slots(tree)
-        if cotangent is None or not slots:
+        if cotangent is None or not _slots(tree):
             return
-        leaves: list[Operand] = []
-        shape = flattened(cotangent, leaves)
-        if _outline(shape) != _outline(tree):
+        if isinstance(tree, Slot):
+            leaves: list[Operand] = []
+            if not isinstance(flattened(cotangent, leaves), Slot):
+                raise self.refuse(f"a cotangent of `{self.name}` is {kind_of(cotangent)}")
+            chosen[tree.index] = len(yields)
+            yields += leaves
+            return
+        if type(cotangent) is not type(tree) or len(cotangent) != len(tree):
             raise self.refuse(f"a cotangent of `{self.name}` is not built like its argument")
-        for slot, leaf in zip(slots, _slots(shape), strict=True):
-            chosen[slot] = len(yields)
-            yields.append(leaves[leaf])
+        keys = list(tree) if isinstance(tree, dict) else range(len(tree))
+        for key in keys:
+            part = cotangent.get(key) if isinstance(tree, dict) else cotangent[key]
+            self.match(tree[key], part, chosen, yields)
 
 
 class _Group:
@@ -163,10 +170,6 @@ def _slots(tree: Any) -> list[int]:
     found: list[int] = []
     substitute(tree, found.append)
     return found
-
-
-def _outline(tree: Any) -> str:
-    return repr(substitute(tree, lambda k: "leaf"))
 
 
 def _buffers(tree: Any) -> list[Buffer]:

@@ -252,6 +252,8 @@ def _lowered(
         shared.frames.pop()
     name = inner.source.function.__name__
     _check_writes(lowerer, node, buffers, name)
+    for parameter, value in inputs.items():
+        value.name = parameter  # `h = x` has given it another
     leaves: list[Operand] = []
     tree = flattened(read(result), leaves)
     block = Block(tuple(inputs.values()), builder.block.ops[start:], tuple(leaves))

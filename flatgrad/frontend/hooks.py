@@ -121,7 +121,7 @@ def _new_names(low: Any, node: ast.With, before: State, name: str | None) -> lis
         keys = range(len(content)) if isinstance(content, list) else content
         changed = [
             key for key in keys
-            if not (container is low.env and key == name)
+            if not (container is low.env and (key == name or isinstance(content[key], Poison)))
             and (len(container) < len(content) or container[key] is not content[key])
         ]  # fmt: skip
         grown = container is not low.env and len(container) != len(content)
@@ -132,7 +132,8 @@ def _new_names(low: Any, node: ast.With, before: State, name: str | None) -> lis
         if buffer.current.value is not before.of(buffer)["current"].value:
             raise _outer(low, node, f"`{buffer.current.value.name}` is written in the body of "
                                     "`adjoint`")  # fmt: skip
-    return [key for key in low.env if key not in before.content(low.env) and key != name]
+    earlier = before.content(low.env)
+    return [key for key in low.env if key != name and low.env[key] is not earlier.get(key)]
 
 
 def _outer(low: Any, node: ast.With, message: str) -> Exception:

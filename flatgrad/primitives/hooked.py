@@ -23,6 +23,15 @@ from flatgrad.primitives.registry import Param, Primitive
 from flatgrad.primitives.symbolic import operand_of, symbol_of
 
 
+class Place:
+    """A `with adjoint(h) as g:` in the user's program.
+
+    `repeated`: a checkpointed loop runs it again, so that a further sweep would come by twice.
+    """
+
+    repeated = False
+
+
 @dataclass(frozen=True, slots=True)
 class Template:
     """Operations over parameters, to be put into a backward sweep."""
@@ -95,7 +104,7 @@ def adjoint_hook(lines: Template) -> Primitive:
 
     return Primitive(
         name="adjoint", function=_first, text="adjoint", type_rule=_first,
-        params=(_param("x"), _param("values")), alias="x", hook=object(), vjp=vjp,
+        params=(_param("x"), _param("values")), alias="x", hook=Place(), vjp=vjp,
         jvp=lambda dots, y, x, values: dots[0],
     )  # fmt: skip
 
@@ -139,4 +148,4 @@ def custom_rule(
 
 
 
-__all__ = ["Template", "adjoint_hook", "custom_rule", "template"]
+__all__ = ["Place", "Template", "adjoint_hook", "custom_rule", "template"]

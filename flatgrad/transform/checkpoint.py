@@ -24,6 +24,7 @@ from flatgrad.ir.copies import copied_ops, twin
 from flatgrad.ir.ops import Apply, Block, Const, For, Function, Op, Operand, Origin, Value
 from flatgrad.ir.types import Array, Scalar, Type
 from flatgrad.primitives.core import TRIPS
+from flatgrad.primitives.hooked import Place
 from flatgrad.primitives.symbolic import Symbol, apply_function, operand_of, symbol_of
 from flatgrad.primitives.typerules import fresh_size
 from flatgrad.transform.clone import all_ops, rewired_block, with_blocks
@@ -130,7 +131,11 @@ def rerun(forward: Block, back: Block) -> Block:
     Nothing but what is carried into the trip then remains to be kept.
     """
     mapping: dict[Value, Operand] = {}
-    ops = copied_ops(silent(forward).ops, mapping, "backward")
+    quiet = silent(forward)
+    for op in all_ops(quiet):
+        if isinstance(op, Apply) and isinstance(op.primitive.hook, Place):
+            op.primitive.hook.repeated = True
+    ops = copied_ops(quiet.ops, mapping, "backward")
     block = rewired_block(back, mapping)
     return Block(back.params, [*ops, *block.ops], block.yields)
 

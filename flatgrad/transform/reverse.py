@@ -26,6 +26,7 @@ from flatgrad.ir.builder import Builder
 from flatgrad.ir.ops import Apply, Block, Const, Function, Op, Operand, Origin, Slot, Value
 from flatgrad.ir.types import Scalar, Type
 from flatgrad.primitives.core import ASTYPE, IDENTITY
+from flatgrad.primitives.hooked import Place
 from flatgrad.primitives.index import ADD_ITEM
 from flatgrad.primitives.registry import PRIMITIVES, Primitive
 from flatgrad.primitives.symbolic import (
@@ -180,7 +181,7 @@ class _Sweep:
         """The active operands of `op` with what the reverse rule says for each."""
         primitive: Primitive = op.primitive
         if primitive.hook is not None:
-            self.context.hooks.add(primitive.hook)
+            self.consume(op)
         y = Symbol(op.result, self.builder)
         args, static = rule_arguments(op, self.builder)
         first = self.active_operands(op)[0] if self.active_operands(op) else None
@@ -212,6 +213,16 @@ class _Sweep:
             for operand, cotangent in _leaves(op, tree, cotangents_of)
             if operand in self.active and cotangent is not None
         ]
+
+    def consume(self, op: Apply) -> None:
+        """Take a hook out of the program, after this sweep."""
+        hook = op.primitive.hook
+        if isinstance(hook, Place) and hook.repeated:
+            raise error(
+                "bad-hook", "a second sweep would run this twice, as the loop is checkpointed",
+                op.origin.span, help="leave out `checkpoint`",
+            )  # fmt: skip
+        self.context.hooks.add(hook)
 
     def same_name(self, grad_y: Any, cotangent: Any) -> None:
         """What a hook only looked at, or a branch of it made, keeps the name that it has."""

@@ -270,6 +270,88 @@ def test_second_order_differentiates_the_backward_code():
     np.testing.assert_allclose(hvp(scaled, (X,), (np.ones(5),)), 20 * X**4, rtol=1e-12)
 
 
+def overwritten(x):
+    h = x * x
+    with adjoint(h) as g:
+        g = g * h
+    h[0] = 5.0
+    h *= 2.0
+    return np.sum(h * x)
+
+
+@pytest.mark.parametrize("backend", ["numpy", "numba"])
+def test_the_body_reads_the_values_of_its_place(backend):
+    expected = 2 * X * X * X * 2 * X + 2 * X * X
+    expected[0] = 10.0
+    np.testing.assert_allclose(grad(overwritten, backend=backend)(X), expected, rtol=1e-13)
+
+
+def halving(x):
+    h, k = x, 0
+    while np.sum(h * h) > 0.5 and k < 9:
+        h = np.sin(h) * h
+        k += 1
+        with adjoint(h) as g:
+            for i in range(len(g)):
+                g[i] = g[i] * k if g[i] > 0.0 else 0.0
+    return np.sum(h)
+
+
+def test_in_a_while_with_a_loop_in_the_body():
+    states, h = [], X
+    while np.sum(h * h) > 0.5 and len(states) < 9:
+        states.append(h)
+        h = np.sin(h) * h
+    assert len(states) > 2
+    g = np.ones(5)
+    for k in range(len(states), 0, -1):
+        g = np.where(g > 0, g * k, 0.0)
+        s = states[k - 1]
+        g = g * (np.cos(s) * s + np.sin(s))
+    np.testing.assert_allclose(grad(halving)(X), g, rtol=1e-12)
+
+
+def twice(x):
+    h = x * x
+    for w in (3.0, 0.5):
+        h = h * w
+        with adjoint(h) as g:
+            size = np.sum(g * g)
+            g = g / size
+    with adjoint(h) as g:
+        size = 2.0
+        g = g * size
+    return np.sum(h)
+
+
+def test_names_of_one_body_in_the_next():
+    g = np.full(5, 2.0)
+    for w in (0.5, 3.0):
+        g = g / np.sum(g * g) * w
+    found = grad(twice)(X)
+    np.testing.assert_allclose(found, g * 2 * X, rtol=1e-13)
+
+
+def passed_by_later(x, w):
+    h, k = x, w
+    for _ in checkpoint(range(3)):
+        with adjoint(k) as g:
+            g = np.minimum(g, 1.0)
+        h = np.sin(h) * k
+        k = k * 1.5
+    return h
+
+
+def test_a_hook_that_would_run_twice():
+    def slope(x, w):
+        return grad(passed_by_later, "x")(x, w)
+
+    assert isinstance(slope(0.3, 2.0), float)
+    with pytest.raises(fg.UnsupportedError) as caught:
+        grad(slope, "w")(0.3, 2.0)
+    assert caught.value.code == "bad-hook"
+
+
 def binds(x):
     h, c = x * x, 1.0
     with adjoint(h) as g:
@@ -537,6 +619,61 @@ def test_nondiff_argnums():
 
 
 @custom_vjp
+def product(pair, c=1.0):
+    a, b = pair
+    return a * b * c
+
+
+def product_backward(kept, grad_y):
+    (a, _), c = kept
+    return (None, grad_y * a * c * 5), None
+
+
+product.defvjp(lambda pair, c: (pair[0] * pair[1] * c, (pair, c)), product_backward)
+
+
+def test_arguments_in_tuples_and_by_keyword():
+    def f(a, b):
+        return np.sum(product((a, b), c=2.0))
+
+    grad_a, grad_b = grad(f)(X, X + 1.0)
+    np.testing.assert_array_equal(grad_a, np.zeros(5))
+    np.testing.assert_allclose(grad_b, X * 10)
+
+
+@custom_vjp
+def summed(x, y=2.0):
+    return product((x, x)) * y
+
+
+def summed_forward(x, y):
+    z = x * 0.0
+    for _ in range(3):
+        z = z + product((x, x)) * y / 3.0
+    return z, x
+
+
+def summed_backward(x, grad_y):
+    for _ in range(2):
+        grad_y = grad_y * x
+    return grad_y, None
+
+
+summed.defvjp(summed_forward, summed_backward)
+
+
+def test_rules_that_call_rules_and_loop():
+    def f(x):
+        return np.sum(summed(x))
+
+    def slope(x):
+        return np.sum(grad(f)(x))
+
+    np.testing.assert_allclose(grad(f)(X), X * X)
+    np.testing.assert_allclose(grad(slope)(X), 2 * X)
+
+
+@custom_vjp
 def unfinished(x):
     return x
 
@@ -558,6 +695,14 @@ one_cotangent.defvjp(lambda x, y: (x * y, x), lambda kept, g: (g,))
 
 
 @custom_vjp
+def same_array(x):
+    return x
+
+
+same_array.defvjp(lambda x: (x, None), lambda kept, g: (g,))
+
+
+@custom_vjp
 def wrong_shape(x):
     return x * 2
 
@@ -569,7 +714,7 @@ wrong_shape.defvjp(lambda x: (x * 2, x), lambda kept, g: (np.outer(g, g),))
     "f",
     [
         lambda x: unfinished(x), lambda x: one_result(x, x), lambda x: one_cotangent(x, x),
-        lambda x: np.sum(wrong_shape(np.stack([x, x]))),
+        lambda x: np.sum(same_array(np.stack([x, x]))), lambda x: np.sum(wrong_shape(np.stack([x, x]))),
     ],
 )  # fmt: skip
 def test_rules_that_do_not_fit(f):

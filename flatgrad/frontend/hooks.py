@@ -262,8 +262,9 @@ def _raw_callee(low: Any, node: ast.expr) -> Any:
     if not isinstance(node, ast.Attribute) or not isinstance(node.value, ast.Name):
         return None
     name = node.value.id
-    if name in low.env or name in low.local_names:
-        base = low.env.get(name)
+    owner = low.owner(name)
+    if owner is not None:
+        base = owner.env.get(name)
         if base is None or isinstance(base, Symbol | Ref | Poison | tuple | list | dict):
             return None
         return getattr(base, node.attr, None)

@@ -510,8 +510,8 @@ def test_checkpointed(name, how):
     try:
         found, adjoints = reverse(fn, [fn.params[k] for k in wrt])
     except FlatgradError as caught:
-        assert caught.code == "bad-checkpoint"
-        assert how
+        if not how or caught.code != "bad-checkpoint":
+            raise
         return
     found = replace(found, body=Block(found.params, found.body.ops, (*fn.results, *adjoints)))
     verify(found)

@@ -146,11 +146,15 @@ def described(found: Any) -> str:
 
 @dataclass(slots=True)
 class Side:
-    """One path: its block, the state at its end, what it handed out, and its arrays as read."""
+    """One path: its block, the state at its end, what it handed out, and its arrays as read.
+
+    `raised` tells that it ends in `raise`, so that nothing follows it.
+    """
 
     block: Block
     state: State
     outcome: Any
+    raised: Any = None
     read: dict[int, Any] = field(default_factory=dict)
 
 

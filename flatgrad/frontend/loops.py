@@ -14,6 +14,7 @@ from typing import Any
 
 from flatgrad.frontend.carried import Carrying
 from flatgrad.frontend.control import Break, Continue, Returned, Unrolled
+from flatgrad.frontend.raising import Raised
 from flatgrad.frontend.state import State
 from flatgrad.frontend.trips import TripLowerer, Trips
 from flatgrad.frontend.values import RETURNED, VALUE, Loop, Poison, Unroll
@@ -120,6 +121,8 @@ class LoopLowerer(TripLowerer):
         self.in_loop = True
         try:
             return self.to_end(partial(self.body, node.body), [])
+        except Raised as caught:
+            raise caught.refusal from None
         finally:
             self.in_loop = saved
 

@@ -22,6 +22,7 @@ from flatgrad.frontend.control import Returned
 from flatgrad.frontend.expressions import BINARY
 from flatgrad.frontend.loops import LoopLowerer
 from flatgrad.frontend.names import Shared
+from flatgrad.frontend.raising import Raised
 from flatgrad.frontend.refs import Ref
 from flatgrad.frontend.resolve import Captures
 from flatgrad.frontend.source import FunctionNode, Source
@@ -80,6 +81,8 @@ def lower(
     lowerer.depends_on_code()
     try:
         result = lowerer.run()
+    except Raised as caught:
+        raise caught.refusal from None
     except RecursionError:
         raise error(
             "too-deep", f"`{source.function.__name__}` is nested too deeply",

@@ -105,7 +105,7 @@ class NameLowerer:
 
     def needs_value(self, needed: NeedStatic, span: Any) -> None:
         """Compile again with an int parameter static, or refuse."""
-        refusal = error(
+        refusal = needed.refusal or error(
             "data-dependent-static",
             f"{needed.reason} must be known while compiling, but depends on run-time data",
             span,

@@ -175,7 +175,7 @@ SUPPORTED_MORE = [
 
 REFUSED_MORE = [
     # data-dependent control flow
-    "assert x[0] > 0  # E: [data-dependent-static] x[0] > 0\nreturn x[0]",
+    "assert x > 0  # E: [operand-type] x > 0\nreturn x[0]",
     "y = [x][int(x[0])]  # E: [data-dependent-static] [x][int(x[0])]\nreturn y[0]",
     "y = x[0] in (1, 2)  # E: [data-dependent-static] x[0] in (1, 2)\nreturn x[0]",
     "y = {x[0]: 1}  # E: [data-dependent-static] {x[0]: 1}\nreturn x[0]",

@@ -56,10 +56,10 @@ def error_of(f, *args):
 def test_same_error_in_the_derivative(x, n):
     x = np.array(x)
     expected = error_of(told, x, n)
-    derived = [
-        grad(told, "x"), value_and_grad(told, "x"), lambda x, n: vjp(lambda x: told(x, n), x),
-        lambda x, n: hvp(told, "x")(x, n, dot_x=x),
-    ]  # fmt: skip
+    derived = [grad(told, "x"), value_and_grad(told, "x")]
+    if n >= 0:  # a captured int is known while compiling
+        derived.append(lambda x, n: vjp(lambda x: told(x, n), x))
+        derived.append(lambda x, n: hvp(lambda x: told(x, n), (x,), (x,)))
     for f in derived:
         found = error_of(f, x, n)
         assert type(found) is type(expected)

@@ -17,6 +17,7 @@ import numpy as np
 
 from flatgrad.frontend.refs import Ref
 from flatgrad.frontend.values import kind_of, needs_static, read
+from flatgrad.frontend.write_calls import WRITING_CALLS
 from flatgrad.primitives.effects import PRINT
 from flatgrad.primitives.symbolic import Symbol, apply_function, is_number, is_symbolic
 
@@ -121,13 +122,6 @@ def _isinstance(low: Any, node: ast.Call, args: tuple[Any, ...], kwargs: dict[st
     return low.static(node, isinstance, found, kinds, structural=True)
 
 
-def _add_at(low: Any, node: ast.Call, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    base, index, value = _counted(low, node, args, kwargs, 3)
-    if not isinstance(base, Ref):
-        raise low.refuse(node, "unsupported-write", "`np.add.at` into something that is no array")
-    low.add_at(node, base, read(index), read(value))
-
-
 def _zip(low: Any, node: ast.Call, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     columns = [low.items(node, arg) for arg in args]
     return low.static(node, lambda: list(zip(*columns, **kwargs)), structural=True)  # noqa: B905
@@ -210,6 +204,6 @@ BUILTINS: dict[Any, Handler] = {
     builtins.list: _container(list),
     builtins.tuple: _container(tuple),
     builtins.range: _range,
-    np.add.at: _add_at,
+    **WRITING_CALLS,
     math.isclose: lambda low, node, args, kwargs: low.static(node, math.isclose, *args, **kwargs),
 }

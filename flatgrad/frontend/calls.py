@@ -24,6 +24,7 @@ from flatgrad.frontend.refs import Ref
 from flatgrad.frontend.resolve import Capture, Reader, is_data, is_sequence
 from flatgrad.frontend.source import read_source, signature_of
 from flatgrad.frontend.values import needs_static, read
+from flatgrad.frontend.write_calls import WRITING_METHODS, name_of, write_out, written_with_out
 from flatgrad.primitives.registry import METHODS, lookup
 from flatgrad.primitives.symbolic import Symbol, is_symbolic
 
@@ -77,6 +78,12 @@ class CallLowerer(ExpressionLowerer):
         if builtin is not None:
             return builtin(self, node, args, kwargs)
         if lookup(callee) is not None:
+            target, args, kwargs = written_with_out(self, node, callee, args, kwargs)
+            if target is not None:
+                names = self.argument_names(node, callee)
+                with self.at(node, name_of(target)):
+                    found = self.apply(node, callee, args, kwargs, names)
+                    return write_out(self, node, callee, target, found)
             return self.apply(node, callee, args, kwargs, self.argument_names(node, callee))
         if not is_symbolic(read((args, kwargs))) and is_pure(callee):
             return self.static(node, callee, *args, **kwargs)
@@ -123,12 +130,18 @@ class CallLowerer(ExpressionLowerer):
             return None
         if name in ("reshape", "transpose") and len(args) > 1:
             args = (tuple(args),)
-        target = METHODS.get(name)
-        if target is None:
+        if name in WRITING_METHODS and isinstance(base, Ref):
+            WRITING_METHODS[name](self, node, base, args, kwargs)
+            return None
+        function = METHODS.get(name)
+        if function is None:
             raise self.refuse(
                 node, "unsupported-attribute", f"the method `.{name}` of an array is not supported"
             )
-        return self.apply(node, target, (base, *args), kwargs, spelling="method")
+        target, args, kwargs = written_with_out(self, node, function, args, kwargs)
+        with self.at(node, name_of(target)):
+            found = self.apply(node, function, (base, *args), kwargs, spelling="method")
+            return found if target is None else write_out(self, node, function, target, found)
 
     def container_method(self, node: ast.Call, name: str, base: Any) -> Any:
         """A method of a list or dict."""

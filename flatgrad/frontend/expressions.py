@@ -159,7 +159,10 @@ class ExpressionLowerer(NameLowerer):
         if isinstance(node.op, ast.Not):
             return self.negation(node)
         inner = self.value(node.operand)
-        function = UNARY[type(node.op)]
+        return self.unary(node, UNARY[type(node.op)], inner)
+
+    def unary(self, node: ast.AST, function: Callable[..., Any], inner: Any) -> Any:
+        """An operator on one array or number."""
         if is_numeric(inner):
             return self.apply(node, function, (inner,), {})
         return self.static(node, function, inner)

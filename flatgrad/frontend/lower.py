@@ -28,6 +28,7 @@ from flatgrad.frontend.resolve import Captures
 from flatgrad.frontend.source import FunctionNode, Source
 from flatgrad.frontend.values import flattened, kind_of, occurrences, read, wrap
 from flatgrad.ir.builder import Builder
+from flatgrad.ir.dims import Dim, Size
 from flatgrad.ir.ops import Block, Function, Operand, Value
 from flatgrad.ir.types import Scalar, Type
 from flatgrad.primitives.core import ASTYPE
@@ -244,8 +245,14 @@ class Lowerer(LoopLowerer):
             )  # fmt: skip
 
     def same_type(self, node: ast.AST, new: Symbol, old: Symbol) -> Symbol:
-        """What an in-place operation stores: the array keeps its shape and dtype."""
-        if new.type.shape != old.type.shape:
+        """What an in-place operation stores: the array keeps its shape and dtype.
+
+        Lengths that may be equal are checked by the operation that broadcasts or stores them.
+        """
+        made = self.builder.made.get(new.value)
+        product = made is not None and made.primitive.function is operator.matmul
+        shapes = new.type.shape, old.type.shape
+        if not _may_be_same(*shapes) or (product and shapes[0] != shapes[1]):
             raise self.refuse(
                 node, "shape-mismatch",
                 f"an in-place operation cannot change the shape {_shape(old)} to {_shape(new)}",
@@ -336,6 +343,15 @@ def _part(target: ast.expr) -> str | None:
     if isinstance(target, ast.Tuple | ast.List) and target.elts:
         return _part(target.elts[0])
     return target.id if isinstance(target, ast.Name) else None
+
+
+def _may_be_same(one: tuple[Size, ...], other: tuple[Size, ...]) -> bool:
+    """Whether two shapes are equal, as far as it is known while compiling."""
+    return len(one) == len(other) and all(
+        left == right
+        or (1 not in (left, right) and (isinstance(left, Dim) or isinstance(right, Dim)))
+        for left, right in zip(one, other, strict=True)
+    )
 
 
 def _shape(symbol: Symbol) -> str:

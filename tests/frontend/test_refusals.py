@@ -206,7 +206,7 @@ REFUSED_MORE = [
     "return np.sum(x.real)  # E: [unsupported-attribute] x.real",
     "return x.flat[0]  # E: [unsupported-attribute] x.flat",
     "return np.sum(x.view())  # E: [unsupported-attribute] x.view()",
-    "x.sort()  # E: [unsupported-attribute] x.sort()\nreturn x[0]",
+    "x.partition(1)  # E: [unsupported-attribute] x.partition(1)\nreturn x[0]",
     "s = x.sum  # E: [unsupported-attribute] x.sum\nreturn s()",
     "return x[0] * NAME.upper()  # E: [unsupported-attribute] NAME.upper",
     "return x[0] * POINT.missing  # E: [unsupported-attribute] POINT.missing",
@@ -220,7 +220,7 @@ REFUSED_MORE = [
         "  # E: [unsupported-call] np.random.default_rng(0)"
     ),
     "return np.add.reduce(x)  # E: [unsupported-call] np.add.reduce(x)",
-    "np.copyto(x, 1.0)  # E: [unsupported-call] np.copyto(x, 1.0)\nreturn x[0]",
+    "np.place(x, x > 0, 1.0)  # E: [unsupported-call] np.place(x, x > 0, 1.0)\nreturn x[0]",
     "np.fill_diagonal(W, 1.0)  # E: [unsupported-call] np.fill_diagonal(W, 1.0)\nreturn x[0]",
     "return x[0] * float(np.load('x.npy'))  # E: [unsupported-call] np.load('x.npy')",
     "return OPEN(x)[0]  # E: [unsupported-call] OPEN(x)",

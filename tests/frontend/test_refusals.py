@@ -258,18 +258,18 @@ REFUSED_MORE = [
 ]
 
 KEYWORDS = [
-    "return np.sum(np.tanh(x, out=x))  # E: [unsupported-keyword] np.tanh(x, out=x)",
+    "return np.sum(np.tanh(x, out=x[0]))  # E: [unsupported-write] np.tanh(x, out=x[0])",
     "return np.sum(np.tanh(x, where=x > 0))  # E: [unsupported-keyword] np.tanh(x, where=x > 0)",
     (
         "return np.sum(np.tanh(x, dtype=np.float32))"
         "  # E: [unsupported-keyword] np.tanh(x, dtype=np.float32)"
     ),
     "return np.sum(np.tanh(x, casting='no'))  # E: [unsupported-keyword] np.tanh(x, casting='no')",
-    "return np.sum(np.add(x, x, out=x))  # E: [unsupported-keyword] np.add(x, x, out=x)",
+    "return np.sum(np.add(x, x, out=2.0))  # E: [unsupported-write] np.add(x, x, out=2.0)",
     "return np.sum(x, initial=1.0)  # E: [unsupported-keyword] np.sum(x, initial=1.0)",
     "return np.sum(x, where=x > 0)  # E: [unsupported-keyword] np.sum(x, where=x > 0)",
-    "return np.sum(x, out=x)  # E: [unsupported-keyword] np.sum(x, out=x)",
-    "return x.sum(out=x)  # E: [unsupported-keyword] x.sum(out=x)",
+    "return np.sum(x, out=x)  # E: [shape-mismatch] np.sum(x, out=x)",
+    "return x.sum(out=x)  # E: [shape-mismatch] x.sum(out=x)",
     "return np.sum(np.zeros(3, order='F') * x)  # E: [unsupported-keyword] np.zeros(3, order='F')",
     (
         "return np.sum(np.reshape(x, 3, order='F'))"
@@ -279,7 +279,7 @@ KEYWORDS = [
         "return np.sum(x.astype(float, casting='no'))"
         "  # E: [unsupported-keyword] x.astype(float, casting='no')"
     ),
-    "return np.sum(np.matmul(x, x, out=x))  # E: [unsupported-keyword] np.matmul(x, x, out=x)",
+    "return np.sum(np.matmul(x, x, out=x))  # E: [shape-mismatch] np.matmul(x, x, out=x)",
 ]
 
 

@@ -20,6 +20,8 @@ from flatgrad.frontend.derived_calls import (
     is_deriving,
 )
 from flatgrad.frontend.expressions import ExpressionLowerer
+from flatgrad.frontend.list_calls import LIST_CALLS, list_method
+from flatgrad.frontend.listed import Rows
 from flatgrad.frontend.refs import Ref
 from flatgrad.frontend.resolve import Capture, Reader, is_data, is_sequence
 from flatgrad.frontend.source import read_source, signature_of
@@ -52,6 +54,8 @@ class CallLowerer(ExpressionLowerer):
             base = self.value(node.func.value)
             if isinstance(base, Ref | Symbol):
                 return self.call_method(node, node.func.attr, base)
+            if isinstance(base, Rows):
+                return list_method(self, node, node.func.attr, base)
             if type(base) in READERS:
                 return self.container_method(node, node.func.attr, base)
             with self.at(node.func):
@@ -74,6 +78,8 @@ class CallLowerer(ExpressionLowerer):
             return call_derived(self, node, callee, args, kwargs)
         if is_deriving(callee):
             return call_deriving(self, node, callee, args, kwargs)
+        if args and isinstance(args[0], Rows) and _hashable(callee) and callee in LIST_CALLS:
+            return LIST_CALLS[callee](self, node, args, kwargs)
         builtin = BUILTINS.get(callee) if _hashable(callee) else None
         if builtin is not None:
             return builtin(self, node, args, kwargs)

@@ -32,6 +32,7 @@ from flatgrad.frontend.leaves import (
     zeros,
 )
 from flatgrad.frontend.refs import Ref
+from flatgrad.frontend.rows import Grow
 from flatgrad.frontend.trial import Trial, keys_of
 from flatgrad.frontend.values import VALUE, Poison, Unroll, occurrences
 from flatgrad.ir.ops import Block
@@ -53,7 +54,7 @@ class Carrying(Trial):
             self.block = Block()
             with builder.inside(self.block):
                 self.install(self.block)
-                left = trip(self.block)
+                left = self.left = self.one_trip(trip)
                 wanted, stable = self._compare()
             if stable and not wanted and not self._drop():
                 return self.block, left
@@ -63,6 +64,18 @@ class Carrying(Trial):
         raise self.low.refuse(
             self.node, "loop-carried-type", "the variables of this loop change without end"
         )
+
+    def one_trip(self, trip: Callable[[Block], Any]) -> Any:
+        """Lower one trip, known as a loop on the way to what is lowered in it."""
+        growing = self.low.shared.growing
+        for rows in growing.rows:
+            if rows.node is self.node:
+                rows.appended = 0
+        growing.loops.append(self)
+        try:
+            return trip(self.block)
+        finally:
+            growing.loops.pop()
 
     def changes(self) -> bool:
         """Whether anything is not as at the start of the trip."""
@@ -83,12 +96,15 @@ class Carrying(Trial):
         stable = True
         for container, content in self.before.containers.values():
             if type(container) is list and len(container) != len(content):
-                if self.loop.unrollable:
-                    raise Unroll(self.loop)
-                raise self.low.refuse(
-                    self.node, "loop-carried-type", "a list changes its length inside the loop",
-                    "write to an array that is made before the loop",
-                )  # fmt: skip
+                if len(container) < len(content) or container[: len(content)] != content:
+                    if self.loop.unrollable:
+                        raise Unroll(self.loop)
+                    raise self.low.refuse(
+                        self.node, "loop-carried-type", "a list becomes shorter inside the loop",
+                        "keep the length of the list, or use an array and an index",
+                    )  # fmt: skip
+                more = container[len(content) :]
+                raise Grow(container, more, len(more), always=self.left is False)
             for key in keys_of(content):
                 if container is self.low.env and key in self.targets:
                     continue
@@ -133,6 +149,15 @@ class Carrying(Trial):
         return stable
 
     def _compare_pairs(self) -> bool:
+        known = self.before.buffers
+        links = {
+            (key, id(other))
+            for key, (buffer, _) in known.items()
+            for other in buffer.shares
+            if id(other) in known and other not in self.before.of(buffer)["shares"]
+        }
+        fresh = links - self.links
+        self.links |= links
         arrays = [leaf for leaf in self.leaves() if leaf.end_buffer is not None]
         found = {
             frozenset((one, other))
@@ -140,7 +165,7 @@ class Carrying(Trial):
             for other in arrays[:k]
             if _may_be_same(one.end_buffer, other.end_buffer)
         }
-        stable = found <= self.pairs
+        stable = found <= self.pairs and not fresh
         self.pairs |= found
         return stable
 

@@ -17,6 +17,7 @@ import numpy as np
 
 from flatgrad.errors import FlatgradError
 from flatgrad.frontend.join import Join, Side
+from flatgrad.frontend.listed import Rows
 from flatgrad.frontend.raising import Raised, RaiseLowerer
 from flatgrad.frontend.refs import Ref
 from flatgrad.frontend.state import State
@@ -289,6 +290,8 @@ class ControlLowerer(RaiseLowerer):
             raise self.refuse(
                 node, "operand-type", "the truth of an array", "use np.any or np.all of it"
             )
+        if isinstance(found, Rows):
+            found = found.count
         if isinstance(found, Symbol):
             if found.type.dtype == "bool":
                 return found

@@ -242,6 +242,7 @@ class Join:
         one, other = (side.state.content(container) for side in self.sides)
         if isinstance(container, list):
             if len(one) != len(other):
+                self.low.grow_in_loop(container, one, other)
                 raise error(
                     "branch-type", "a list has other lengths on the one path than on the other",
                     self.low.builder.origin.span, help="append on both paths, or on none",

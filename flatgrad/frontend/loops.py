@@ -14,9 +14,10 @@ from typing import Any
 
 from flatgrad.frontend.carried import Carrying
 from flatgrad.frontend.control import Break, Continue, Returned, Unrolled
+from flatgrad.frontend.growing import GrowingLowerer
 from flatgrad.frontend.raising import Raised
 from flatgrad.frontend.state import State
-from flatgrad.frontend.trips import TripLowerer, Trips
+from flatgrad.frontend.trips import Trips
 from flatgrad.frontend.values import RETURNED, VALUE, Loop, Poison, Unroll
 from flatgrad.ir.dims import Dim
 from flatgrad.ir.ops import Block, Const, For, Operand, Value, While
@@ -28,12 +29,18 @@ from flatgrad.primitives.typerules import fresh_size
 MOST_UNROLLED = 1000
 
 
-class LoopLowerer(TripLowerer):
+class LoopLowerer(GrowingLowerer):
     """Evaluates loops."""
 
     def exec_For(self, node: ast.For) -> None:
+        self.with_lists(node, partial(self.for_loop, node))
+
+    def for_loop(self, node: ast.For) -> None:
+        """One `for`, lists that it appends to being known."""
         with self.at(node.iter):
             found = self.trips(node.iter)
+        if isinstance(found, Trips) and id(node) in self.shared.growing.unrolled:
+            found = found.items()
         if isinstance(found, list):
             self.unrolled(node, found)
             return
@@ -63,6 +70,9 @@ class LoopLowerer(TripLowerer):
         if left is None:
             self.unrolled(node, found.items())
             return
+        for rows in self.shared.growing.rows:
+            if rows.node is node and rows.by_index:
+                rows.fields["count"] = rows.total
         name = _index_name(node) if found.plain and left is False else None
         if known is not None and name is not None:
             self.env[name] = known[-1]
@@ -101,10 +111,15 @@ class LoopLowerer(TripLowerer):
             index = Value(kind, name or "k", kept=name is not None and self.shared.depth == 0)
             self.shared.loops[index] = loop
             made["index"] = index
+            if _is_zero(trips.start) and _is_one(trips.step):
+                self.shared.counting.add(kind.size.name)  # type: ignore[union-attr]
+            counted = self.counted_lists(node, trips, Symbol(index, self.builder))
             with self.at(node.iter):
                 item = trips.item(Symbol(index, self.builder))
             self.assign(node.target, item)
-            return self.trip(node)
+            left = self.trip(node)
+            self.check_counts(counted, left)
+            return left
 
         block, left = carrying.settle(trip)
         inits, results = self.finish(carrying, block, left, bool(node.orelse))
@@ -184,6 +199,10 @@ class LoopLowerer(TripLowerer):
         self.branch(node, condition, node.orelse, [])
 
     def exec_While(self, node: ast.While) -> None:
+        self.with_lists(node, partial(self.while_loop, node))
+
+    def while_loop(self, node: ast.While) -> None:
+        """One `while`, lists that it appends to being known."""
         outer = self.env.get(RETURNED)
         self.env[RETURNED] = False
         carrying = Carrying(self, node, set(), Loop(False))
@@ -221,6 +240,14 @@ class LoopLowerer(TripLowerer):
         carrying.install(carrying.block)
         block.yields = (operand_of(found),)
         return block, found
+
+
+def _is_zero(found: Any) -> bool:
+    return type(found) is int and found == 0
+
+
+def _is_one(found: Any) -> bool:
+    return type(found) is int and found == 1
 
 
 def _index_name(node: ast.For) -> str | None:

@@ -20,11 +20,14 @@ import numpy as np
 from flatgrad.errors import error
 from flatgrad.frontend.control import Returned
 from flatgrad.frontend.expressions import BINARY
-from flatgrad.frontend.loops import LoopLowerer
+from flatgrad.frontend.comprehensions import ComprehensionLowerer
+from flatgrad.frontend.list_calls import item_of, refuse_lists
+from flatgrad.frontend.listed import Rows
 from flatgrad.frontend.names import Shared
 from flatgrad.frontend.raising import Raised
 from flatgrad.frontend.refs import Ref
 from flatgrad.frontend.resolve import Captures
+from flatgrad.frontend.rows import append, replaced
 from flatgrad.frontend.source import FunctionNode, Source
 from flatgrad.frontend.values import flattened, kind_of, occurrences, read, wrap
 from flatgrad.ir.builder import Builder
@@ -92,6 +95,7 @@ def lower(
     shared.captures.written |= {name for name, buffer in buffers.items() if buffer.writes}
     leaves: list[Operand] = []
     with lowerer.at(lowerer.statement):
+        refuse_lists(result)
         tree = flattened(read(result), leaves)
     block.yields = tuple(leaves)
     name = "f" if source.function.__name__ == "<lambda>" else source.function.__name__
@@ -103,7 +107,7 @@ def lower(
     return fn, shared.captures
 
 
-class Lowerer(LoopLowerer):
+class Lowerer(ComprehensionLowerer):
     """Runs the statements of one function symbolically."""
 
     def run(self) -> Any:
@@ -218,6 +222,12 @@ class Lowerer(LoopLowerer):
             self.name_value(symbol.value, _part(node.target) or "a")
             left.write(symbol)
             return left
+        if isinstance(left, Rows) and function is operator.add:
+            if not isinstance(right, list | tuple):
+                right = self.items(node.value, right)
+            for item in right:
+                append(self, left, item)
+            return left
         if isinstance(left, list):
             if function is not operator.add:
                 raise self.refuse(node, "unsupported-statement", "this operation on a list")
@@ -285,6 +295,11 @@ class Lowerer(LoopLowerer):
                 new = self.same_type(node, read(new), old.latest)
             self.store(node, base, index, read(new))
             return
+        if isinstance(base, Rows):
+            old = item_of(self, target, base, index)
+            new = self.augmented(node, old, function, self.value(node.value))
+            replaced(self, base, index, new)
+            return
         self.check_container(target, base)
         old = self.static(target, operator.getitem, base, index, structural=True)
         base[index] = self.augmented(node, old, function, self.value(node.value))
@@ -301,6 +316,9 @@ class Lowerer(LoopLowerer):
                     "take a `.copy()` of the value",
                 )  # fmt: skip
             self.store(target, base, index, read(found))
+            return
+        if isinstance(base, Rows):
+            replaced(self, base, index, found)
             return
         self.check_container(target, base)
         self.static(target, operator.setitem, base, index, found, structural=True)

@@ -32,6 +32,7 @@ from flatgrad.frontend.resolve import (
     item_reader,
     structure,
 )
+from flatgrad.frontend.rows import Growing
 from flatgrad.frontend.source import Source
 from flatgrad.frontend.values import ControlFlow, Loop, Poison, Unroll, like, number_in, read, wrap
 from flatgrad.ir.builder import Builder
@@ -52,7 +53,8 @@ class Shared:
     on the way to the present call. `loops` tells which loop an index or carried int belongs to.
     `plain` are the results of loops and branches that are numbers, never arrays of no axes;
     `aliased` those which may be an array of no axes that another name holds; `differentiate` makes
-    the derivatives that are called.
+    the derivatives that are called. `growing` are lists in loops; `counting` the symbolic values of
+    indices that count from 0.
     """
 
     builder: Builder
@@ -69,6 +71,8 @@ class Shared:
     plain: set[Value] = field(default_factory=set)
     aliased: set[Value] = field(default_factory=set)
     differentiate: Callable[..., Any] | None = None
+    growing: Growing = field(default_factory=Growing)
+    counting: set[str] = field(default_factory=set)
 
 
 class NameLowerer:

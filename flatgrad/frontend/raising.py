@@ -16,6 +16,7 @@ import builtins
 from collections.abc import Callable
 from typing import Any
 
+from flatgrad.errors import error
 from flatgrad.frontend.calls import CallLowerer
 from flatgrad.frontend.refs import Ref
 from flatgrad.frontend.values import ControlFlow, read
@@ -107,6 +108,21 @@ class RaiseLowerer(CallLowerer):
         if condition is False:
             fail()
         self.fork(condition, lambda: None, fail)
+
+    def check_index(self, wrong: Any, *, sure: bool = False) -> None:
+        """Raise an IndexError where a list has fewer items, unless it surely has enough."""
+        if sure or wrong is False:
+            return
+
+        def fail() -> None:
+            values = {"kind": IndexError, "message": "list index out of range"}
+            apply_function(RAISE, ([],), values, self.builder)
+            span = self.builder.origin.span
+            raise Raised(error("static-evaluation", "IndexError: list index out of range", span))
+
+        if wrong is True:
+            fail()
+        self.fork(wrong, fail, lambda: None)
 
     def test(self, node: ast.expr) -> Any:
         """The truth of a condition: a bool, or a Symbol of one."""

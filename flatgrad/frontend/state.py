@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from flatgrad.frontend.listed import Rows
 from flatgrad.frontend.refs import Buffer, Ref
 
 _BUFFER = ("current", "writes", "fixed", "lost", "shares")
@@ -44,6 +45,8 @@ class State:
                 self.buffers[id(found)] = found, tuple(content)
                 for other in found.shares:
                     self._visit(other)
+            case Rows():
+                self._visit(found.fields)
             case tuple():
                 for item in found:
                     self._visit(item)

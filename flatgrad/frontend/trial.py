@@ -57,6 +57,8 @@ class Trial:
         self.start: dict[tuple[int, Any], Any] = {}
         self.started: dict[int, Symbol] = {}
         self.new_names: list[str] = []
+        self.left: Any = None
+        self.links: set[tuple[int, int]] = set()
         self.block = Block()
         for name in sorted(_stored(node)):
             if name in low.env and _has_number(low.env[name]):
@@ -89,6 +91,8 @@ class Trial:
 
     def _relate(self) -> None:
         """Note which of the carried arrays, and of those outside, may be the same memory."""
+        for one, other in self.links:
+            self.before.buffers[one][0].shares.add(self.before.buffers[other][0])
         for place in self.places.values():
             for leaf in place.leaves():
                 if leaf.buffer is None:

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from flatgrad.errors import error
+from flatgrad.frontend.listed import Rows
 from flatgrad.frontend.refs import Buffer, Ref, is_view_without_axes, located
 from flatgrad.ir.ops import Const, Operand, Slot, Value
 from flatgrad.ir.types import Scalar
@@ -97,6 +98,8 @@ def kind_of(found: Any) -> str:
             return "an array"
         case Symbol():
             return "a number"
+        case Rows():
+            return "a list that is built in a loop"
     return f"a value of type {type(found).__name__}"
 
 
@@ -144,6 +147,8 @@ def read(found: Any) -> Any:
     match found:
         case Ref():
             return found.read()
+        case Rows():
+            return found.whole()
         case tuple():
             return like(found, [read(item) for item in found])
         case list():

@@ -9,15 +9,45 @@
 from __future__ import annotations
 
 import ast
+import builtins
 from typing import Any
 
+from flatgrad.errors import FlatgradError
 from flatgrad.frontend.loops import LoopLowerer
+from flatgrad.frontend.state import State
+from flatgrad.frontend.values import Poison
 
 MISSING = object()
 
 
 class ComprehensionLowerer(LoopLowerer):
     """Evaluates comprehensions and generator expressions."""
+
+    def eval_Call(self, node: ast.Call) -> Any:
+        """`sum(f(i) for i in range(n))` needs no list; other calls as always."""
+        match node:
+            case ast.Call(ast.Name("sum"), [ast.GeneratorExp() | ast.ListComp() as items], []):
+                if self.value(node.func) is builtins.sum:
+                    found = self.summed(items)
+                    if found is not None:
+                        return found
+        return super().eval_Call(node)
+
+    def summed(self, node: ast.GeneratorExp | ast.ListComp) -> Any:
+        """The sum of numbers in a loop; None for a static sequence, or if it is one of arrays."""
+        ops, requirements = len(self.builder.block.ops), len(self.builder.requirements)
+        before = State(self.roots())
+        name = self.hidden_name()
+        more = ast.BinOp(_name(name), ast.Add(), node.elt)
+        try:
+            with self.at(node.generators[0].iter):
+                if not isinstance(self.trips(node.generators[0].iter), list):
+                    return self.comprehended(node, ast.Assign([_name(name)], more), 0)
+        except FlatgradError:
+            pass
+        before.restore()
+        del self.builder.block.ops[ops:], self.builder.requirements[requirements:]
+        return None
 
     def eval_ListComp(self, node: ast.ListComp) -> Any:
         target = ast.Attribute(_name(self.hidden_name()), "append", ast.Load())
@@ -61,6 +91,8 @@ class ComprehensionLowerer(LoopLowerer):
         assert isinstance(statement, ast.For)
         self.exec_For(statement)
         made = self.env.pop(name)
+        if isinstance(made, Poison):
+            raise self.refuse(node, made.code, made.message, made.help)
         for key, value in saved.items():
             if value is MISSING:
                 self.env.pop(key, None)

@@ -12,6 +12,7 @@ makes the list refuse to be read.
 
 from __future__ import annotations
 
+import operator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -23,8 +24,9 @@ from flatgrad.frontend.listed import FIXED, Rows
 from flatgrad.frontend.refs import Buffer, Ref
 from flatgrad.frontend.values import ControlFlow, read
 from flatgrad.ir.dims import Dim, Size, SliceLength
+from flatgrad.ir.ops import Const, Value
 from flatgrad.ir.types import Array, Scalar, Type
-from flatgrad.primitives.core import ASTYPE, PUSH
+from flatgrad.primitives.core import ASTYPE, FILL, PUSH
 from flatgrad.primitives.index import SET_ITEM
 from flatgrad.primitives.symbolic import DIM, Symbol, apply_function, is_number
 
@@ -148,7 +150,7 @@ def put(low: Any, rows: Rows, item: Any, *, grow: bool = False) -> None:
     found = fitted(low, rows, item)
     position = rows.count
     old = rows.array.read()
-    made = apply_function(PUSH if grow else SET_ITEM, (old, found, position), {}, low.builder)
+    made = apply_function(PUSH if grow else FILL, (old, found, position), {}, low.builder)
     made.value.name, made.value.kept = rows.name, low.shared.depth == 0
     buffer = rows.array.buffer
     if grow:
@@ -161,7 +163,22 @@ def put(low: Any, rows: Rows, item: Any, *, grow: bool = False) -> None:
     if isinstance(item, Ref):
         rows.array.buffer.may_share({item.buffer})
     with low.builder.at(low.builder.origin, "count"):
-        rows.fields["count"] = position + 1
+        rows.fields["count"] = shifted(position, 1)
+
+
+def shifted(number: Any, by: int) -> Any:
+    """`number + by`; of `i + 1` it is written `i + 2`."""
+    if not isinstance(number, Symbol):
+        return number + by
+    op = number.builder.made.get(number.value)
+    plus = op is not None and op.primitive.function is operator.add
+    if op is not None and plus and isinstance(op.operands[1], Const):
+        left, more = op.operands[0], op.operands[1].value
+        if isinstance(left, Value) and isinstance(more, int):
+            number, by = Symbol(left, number.builder), by + more
+    if by == 0:
+        return number
+    return number + by if by > 0 else number - (-by)
 
 
 def append(low: Any, rows: Rows, item: Any) -> None:
@@ -204,7 +221,7 @@ def place(low: Any, rows: Rows, index: Any) -> Any:
     known = at_least(low, size)
     if type(index) is int and index < 0:
         low.check_index(count < -index, sure=known >= -index)
-        return count + index
+        return shifted(count, index)
     if type(index) is int:
         low.check_index(count <= index, sure=known > index)
         return index

@@ -302,7 +302,7 @@ def _scattered():
     ]  # fmt: skip
 
 
-def _checked_write(x, value, index):
+def checked_write(x, value, index):
     shape = indexed_shape(x, index)
     target = broadcast(value.shape, shape, names=("value", "x"))
     if len(target) > len(shape) or any(
@@ -318,7 +318,7 @@ def _checked_write(x, value, index):
     samples=lambda: [*_writes(), *_scattered()],
 )  # fmt: skip
 def _(x, value, /, index):
-    return _checked_write(x, value, index)
+    return checked_write(x, value, index)
 
 
 linear(SET_ITEM)
@@ -343,7 +343,7 @@ def _is_last(item, like, index):
     samples=lambda: [*_writes(), *_scattered()],
 )  # fmt: skip
 def _(x, value, /, index):
-    return _checked_write(x, value, index)
+    return checked_write(x, value, index)
 
 
 linear(ADD_ITEM)

@@ -235,8 +235,14 @@ class ExpressionLowerer(NameLowerer):
             return item_of(self, node, base, index)
         if not isinstance(base, tuple | str | range) and type(base) not in (list, dict):
             raise self.refuse(node, "operand-type", f"an index into {kind_of(base)}")
+        if type(base) is list and isinstance(index, Symbol):
+            self.grow_indexed(base)
         needs_static(index, "an index into a Python sequence")
         return self.static(node, operator.getitem, base, index, structural=True)
+
+    def grow_indexed(self, container: list[Any]) -> None:
+        """A list that a loop appends to, and indexes, becomes an array."""
+        raise NotImplementedError
 
     def index(self, node: ast.expr) -> Any:
         """An index expression with slices as `slice` objects."""

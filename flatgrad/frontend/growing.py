@@ -12,7 +12,7 @@ from flatgrad.frontend.state import State
 from flatgrad.frontend.trips import TripLowerer, Trips
 from flatgrad.frontend.values import is_numeric
 from flatgrad.primitives.core import TRIPS
-from flatgrad.primitives.symbolic import Symbol, apply_function, is_symbolic
+from flatgrad.primitives.symbolic import Symbol, apply_function
 
 
 class GrowingLowerer(TripLowerer):
@@ -98,6 +98,14 @@ class GrowingLowerer(TripLowerer):
         if all(a is b for a, b in zip(longer, shorter, strict=False)):
             raise Grow(container, longer[len(shorter) :], 1)
 
+    def grow_indexed(self, container: list[Any]) -> None:
+        """A list that a loop on the way here appends to, and that is indexed, becomes an array."""
+        for loop in self.shared.growing.loops:
+            if id(container) in loop.before.containers and container and any(
+                self.env.get(name) is container for name in _appended(loop.node)
+            ):
+                raise Grow(container, [], 1, always=True)
+
     def counted_lists(self, node: ast.For, trips: Trips, index: Symbol) -> list[tuple[Rows, Any]]:
         """At the start of a trip, the index tells how many items there are."""
         found = []
@@ -117,4 +125,13 @@ class GrowingLowerer(TripLowerer):
             rows.fields["count"] = start
 
 
-__all__ = ["GrowingLowerer", "is_symbolic"]
+def _appended(node: ast.For | ast.While) -> set[str]:
+    """The names of lists that a loop appends to."""
+    found = set()
+    for part in ast.walk(node):
+        match part:
+            case ast.Call(ast.Attribute(ast.Name(name), "append")):
+                found.add(name)
+            case ast.AugAssign(ast.Name(name), ast.Add()):
+                found.add(name)
+    return found

@@ -15,6 +15,10 @@ from flatgrad.primitives.core import TRIPS
 from flatgrad.primitives.symbolic import Symbol, apply_function
 
 
+FIRST = 16
+"""Places of an array that grows, to begin with."""
+
+
 class GrowingLowerer(TripLowerer):
     """Evaluates loops that build lists; the loops themselves come with the subclass."""
 
@@ -50,7 +54,7 @@ class GrowingLowerer(TripLowerer):
         total = self.capacity(wanted, found) if counted else None
         if not isinstance(wanted.container, Rows):
             start = len(wanted.container)
-            rows = grown(self, wanted, start if total is None else total)
+            rows = grown(self, wanted, max(start, FIRST) if total is None else total)
             if rows is None:
                 self.unroll_instead(node, found)
                 return

@@ -19,7 +19,7 @@ from flatgrad.frontend.listed import FIXED, Rows
 from flatgrad.frontend.refs import Buffer, Ref
 from flatgrad.frontend.rows import append, place
 from flatgrad.frontend.values import read
-from flatgrad.ir.types import Scalar
+from flatgrad.ir.types import Array, Scalar
 from flatgrad.primitives.symbolic import Symbol, apply_function
 
 Handler = Callable[..., Any]
@@ -38,6 +38,12 @@ def item_of(low: Any, node: ast.AST, rows: Rows, index: Any, *, checked: bool = 
         raise low.refuse(node, "operand-type", "an index into a list that is no int")
     where = place(low, rows, int(index) if isinstance(index, np.integer) else index)
     found = low.apply(node, operator.getitem, (rows.array, where if checked else index), {})
+    if rows.nested:
+        inner = rows.kind.shape[1:]
+        kind = Array(rows.kind.dtype, inner) if inner else Scalar(rows.kind.dtype)
+        return Rows(
+            rows.name, kind, {"items": found, "count": read(found).shape[0]}, frozen=True
+        )
     if isinstance(rows.kind, Scalar) and rows.kind.weak:
         number = {"float64": float, "int64": int, "bool": bool}[rows.kind.dtype]
         return low.apply(node, number, (found,), {})

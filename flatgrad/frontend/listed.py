@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from flatgrad.errors import error
 from flatgrad.frontend.refs import Buffer, Ref
 from flatgrad.ir.types import Type
 from flatgrad.primitives.symbolic import Symbol
@@ -18,6 +19,7 @@ class Rows:
 
     Where `most` is known, a trip of the loop at `node` finds room for so many appended items.
     `by_index`: the index of the loop counts them. `appended` counts as the body is lowered.
+    `nested`: the items are lists themselves; `frozen`: it is an item of a list, and stays as it is.
     """
 
     name: str
@@ -29,11 +31,15 @@ class Rows:
     by_index: bool = False
     appended: int = 0
     total: Any = None
+    nested: bool = False
+    frozen: bool = False
 
     @property
     def array(self) -> Ref:
         """The array; only its first `count` items belong to the list."""
-        found: Ref = self.fields["items"]
+        found = self.fields["items"]
+        if not isinstance(found, Ref):
+            raise error(found.code, found.message, help=found.help)
         return found
 
     @property

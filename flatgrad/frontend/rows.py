@@ -26,7 +26,7 @@ from flatgrad.frontend.values import ControlFlow, read
 from flatgrad.ir.dims import Dim, Size, SliceLength
 from flatgrad.ir.ops import Const, Value
 from flatgrad.ir.types import Array, Scalar, Type
-from flatgrad.primitives.core import ASTYPE, FILL, PUSH
+from flatgrad.primitives.core import ASTYPE, FILL, PUSH, TRIPS
 from flatgrad.primitives.index import SET_ITEM
 from flatgrad.primitives.symbolic import DIM, Symbol, apply_function, is_number
 
@@ -62,8 +62,14 @@ class Growing:
 def item_type(items: list[Any]) -> Type | None:
     """The one type of the items; None where they do not fit into an array."""
     kinds: list[Type] = []
+    if not items:
+        return None
+    if len({isinstance(item, Rows) for item in items}) > 1:
+        return None
     for item in items:
-        if isinstance(item, Ref):
+        if isinstance(item, Rows):
+            kinds.append(item.whole().type)
+        elif isinstance(item, Ref):
             kinds.append(item.latest.type)
         elif isinstance(item, Symbol) or is_number(item):
             kinds.append(type_of(item))
@@ -99,12 +105,12 @@ def length_of(low: Any, size: Size) -> Any:
         if isinstance(found, Symbol) and isinstance(found.type, Scalar) and found.type.size == size:
             return found
     if size.is_atom:
-        return None
+        return _of_slice(low, size.name) if isinstance(size.name, SliceLength) else None
     total: Any = 0
     for monomial, factor in size.terms:
         term: Any = factor
         for atom in monomial:
-            part = None if isinstance(atom, SliceLength) else length_of(low, Dim.atom(atom))
+            part = length_of(low, Dim.atom(atom))
             if part is None:
                 return None
             term = part if same_number(term, 1) else part * term
@@ -112,7 +118,27 @@ def length_of(low: Any, size: Size) -> Any:
     return total
 
 
-def made_rows(low: Any, name: str, items: list[Any], kind: Type, capacity: Any) -> Rows | None:
+def _of_slice(low: Any, atom: SliceLength) -> Any:
+    """The length of `[a:b]` with bounds that are known; None for others."""
+    start, stop, step = atom.bounds
+    whole = length_of(low, atom.size)
+    if step is not None or whole is None or isinstance(start, Dim) or isinstance(stop, Dim):
+        return None
+
+    def trips(first: Any, last: Any) -> Any:
+        return apply_function(TRIPS, (first, last, 1), {}, low.builder)
+
+    if start is not None and start < 0:
+        return whole - trips(-start, whole) if stop is None else None
+    if stop is None:
+        return trips(start, whole) if start else whole
+    end = trips(-stop, whole) if stop < 0 else whole - trips(stop, whole)
+    return trips(start, end) if start else end
+
+
+def made_rows(
+    low: Any, name: str, items: list[Any], kind: Type, capacity: Any, *, nested: bool
+) -> Rows | None:
     """The list of `items` as an array with `capacity` places; None if it cannot be made here."""
     lengths = [length_of(low, size) for size in kind.shape]
     if any(length is None for length in lengths):
@@ -122,7 +148,7 @@ def made_rows(low: Any, name: str, items: list[Any], kind: Type, capacity: Any) 
     symbol = apply_function(np.empty, (shape,), options, low.builder)
     symbol.value.name, symbol.value.kept = name, low.shared.depth == 0
     array = Ref(Buffer(symbol, fixed=FIXED))
-    rows = Rows(name, kind, {"items": array, "count": 0})
+    rows = Rows(name, kind, {"items": array, "count": 0}, nested=nested)
     for item in items:
         put(low, rows, item)
     return rows
@@ -131,7 +157,9 @@ def made_rows(low: Any, name: str, items: list[Any], kind: Type, capacity: Any) 
 def fitted(low: Any, rows: Rows, item: Any) -> Any:
     """An item in the type of the others."""
     kind = item_type([item])
-    if kind is not None:
+    if isinstance(item, Rows):
+        item.frozen = True
+    if kind is not None and isinstance(item, Rows) == rows.nested:
         same = kind == rows.kind if isinstance(rows.kind, Array) else isinstance(kind, Scalar)
         joined = same and (isinstance(kind, Array) or join_types(kind, rows.kind) is not None)
         if joined and kind.dtype in (rows.kind.dtype, "int64"):
@@ -189,6 +217,11 @@ def append(low: Any, rows: Rows, item: Any) -> None:
     Grow
         If the array was made for fewer items than the loop now turns out to append.
     """
+    if rows.frozen:
+        raise error(
+            "unsupported-write", f"`{rows.name}` is an item of a list, and changes afterwards",
+            low.builder.origin.span, help="append it when it is complete",
+        )  # fmt: skip
     loops = low.shared.growing.loops
     inside = any(loop.node is rows.node for loop in loops)
     rows.appended += 1
@@ -202,6 +235,11 @@ def append(low: Any, rows: Rows, item: Any) -> None:
 def replaced(low: Any, rows: Rows, index: Any, item: Any) -> None:
     """`xs[index] = item`: another array, so that the item that was there stays as it is."""
     found = fitted(low, rows, item)
+    if rows.frozen:
+        raise error(
+            "unsupported-write", f"`{rows.name}` is an item of a list, and changes afterwards",
+            low.builder.origin.span, help="append it when it is complete",
+        )  # fmt: skip
     symbol = rows.array.read()
     made = apply_function(
         SET_ITEM, (symbol, found, place(low, rows, index)), {}, low.builder
@@ -260,7 +298,9 @@ def grown(low: Any, wanted: Grow, capacity: Any) -> Rows | None:
     name = name.strip("<>")
     with low.builder.at(low.builder.origin, name):
         try:
-            return made_rows(low, name if name.isidentifier() else "items", container, kind, capacity)
+            nested = any(isinstance(item, Rows) for item in wanted.samples)
+            name = name if name.isidentifier() else "items"
+            return made_rows(low, name, container, kind, capacity, nested=nested)
         except FlatgradError:
             return None
 

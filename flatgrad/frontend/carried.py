@@ -27,6 +27,7 @@ from flatgrad.frontend.leaves import (
     Mismatch,
     Place,
     Written,
+    leaves_of,
     mismatch,
     widened_type,
     zeros,
@@ -61,6 +62,8 @@ class Carrying(Trial):
             self.before.restore()
             for container, key in wanted:
                 self._add(container, key)
+            with builder.inside(self.outer):
+                self._add_new()
         raise self.low.refuse(
             self.node, "loop-carried-type", "the variables of this loop change without end"
         )
@@ -119,19 +122,28 @@ class Carrying(Trial):
         return wanted, self._compare_pairs() and stable
 
     def _compare_new(self) -> bool:
-        """Numbers that the body is the first to assign can be had after a loop that surely runs."""
+        """What the body is the first to assign can be had after the loop, if it has run."""
         env, stable = self.low.env, True
         self.new_names = [name for name in env if name not in self.before.content(env)]
         for name in self.new_names:
             place = self.places.get((id(env), name))
             if place is not None:
                 stable = self._matches(place, env[name]) and stable
-            elif (self.runs or name == VALUE) and name not in self.targets:
-                tree = zeros(env[name], name)
-                if not isinstance(tree, Poison):
-                    self.places[id(env), name] = Place(env, name, tree, first=True)
-                    stable = False
+            elif name in self.read_after and name not in self.hopeless:
+                self.first[name] = env[name]
+                stable = False
         return stable
+
+    def _add_new(self) -> None:
+        """Carry what the body is the first to assign; called with everything as before the loop."""
+        env = self.low.env
+        for name, value in self.first.items():
+            tree = zeros(self.low, value, name)
+            if isinstance(tree, Poison) or not any(True for _ in leaves_of(tree)):
+                self.hopeless.add(name)
+            else:
+                self.places[id(env), name] = Place(env, name, tree, first=name != VALUE)
+        self.first.clear()
 
     def _compare_buffers(self) -> bool:
         stable = True

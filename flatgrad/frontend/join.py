@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from flatgrad.errors import FlatgradError, error
+from flatgrad.frontend.lengths import undefined
 from flatgrad.frontend.refs import Buffer, Ref
 from flatgrad.frontend.state import State
 from flatgrad.frontend.values import RETURNED, VALUE, Poison, like
@@ -168,6 +169,7 @@ class Join:
         self.results: list[Value] = []
         self.seen: set[tuple[int, int]] = set()
         self.memo: dict[Hashable, Any] = {}
+        self.arrays: list[tuple[Buffer, Buffer, Buffer]] = []
 
     def finish(self, condition: Symbol, dead: Any, what: str) -> Any:
         """Append the If, make the joined state the present one; what both handed out, joined."""
@@ -275,7 +277,7 @@ class Join:
             return other
         if one is MISSING or other is MISSING:
             if name == VALUE:  # read only where the loop was left by `return`
-                return self.value(*_filled(one, other), name)
+                return self.value(*self._filled(one, other), name)
             return Poison(
                 "undefined-name", f"`{name}` is not assigned on every path to here",
                 "give it a value before the branch",
@@ -290,6 +292,28 @@ class Join:
         else:
             found = one if same_static(one, other) else None
         return _mismatch(one, other, name) if found is None else found
+
+    def _filled(self, one: Any, other: Any) -> tuple[Any, Any]:
+        """The two, with something like the other for the one that is missing."""
+        k = 0 if one is MISSING else 1
+        with self.low.builder.inside(self.sides[k].block):
+            instead = self._instead(other if one is MISSING else one, self.sides[k])
+        return (instead, other) if k == 0 else (one, instead)
+
+    def _instead(self, found: Any, side: Side) -> Any:
+        """What stands for a value that is never read."""
+        if isinstance(found, tuple):
+            return like(found, [self._instead(item, side) for item in found])
+        if isinstance(found, Symbol) or is_number(found):
+            return {"bool": False, "int64": 0}.get(type_of(found).dtype, 0.0)
+        if isinstance(found, Ref):
+            made = undefined(self.low, found.latest.type)
+            result = Ref(Buffer(made))
+            side.read[id(result)] = made
+            read = self.sides[1 - self.sides.index(side)].read
+            read.setdefault(id(found), found.read())
+            return result
+        return found
 
     def _container(self, one: Any, other: Any, name: Any) -> Any:
         if len(one) != len(other):
@@ -348,29 +372,26 @@ class Join:
             result = self._result(kind, name, (read[0].value, read[1].value))
             joined = Ref(Buffer(result))
             joined.buffer.fixed = left.fixed or right.fixed
-            joined.buffer.may_share({left, right})
+            self._relate(joined.buffer, left, right)
             self.memo[key] = joined
         return self.memo[key]
 
-
-def _filled(one: Any, other: Any) -> tuple[Any, Any]:
-    """The two, with zeros like the other for the one that is missing."""
-    if one is MISSING:
-        return _zeros_like(other), other
-    return one, _zeros_like(one)
-
-
-def _zeros_like(found: Any) -> Any:
-    if isinstance(found, tuple):
-        return like(found, [_zeros_like(item) for item in found])
-    if isinstance(found, Symbol) or is_number(found):
-        return {"bool": False, "int64": 0}.get(type_of(found).dtype, 0.0)
-    if isinstance(found, Ref):
-        return Poison(
-            "unsupported-statement", "an array is returned inside a loop",
-            "assign it to a variable, leave the loop with `break`, and return it after the loop",
-        )  # fmt: skip
-    return found
+    def _relate(self, joined: Buffer, left: Buffer, right: Buffer) -> None:
+        """A joined array may be either; of two of them, what they are on the same path counts."""
+        near = [
+            {buffer, *(side.state.of(buffer)["shares"] if id(buffer) in side.state.buffers
+                       else buffer.shares)}
+            for side, buffer in zip(self.sides, (left, right), strict=True)
+        ]  # fmt: skip
+        found = near[0] | near[1]
+        for other, one, two in self.arrays:
+            found.discard(other)
+            if one in near[0] or two in near[1]:
+                found.add(other)
+        joined.shares |= found
+        for buffer in found:
+            buffer.shares.add(joined)
+        self.arrays.append((joined, left, right))
 
 
 def _mismatch(one: Any, other: Any, name: Any) -> Poison:

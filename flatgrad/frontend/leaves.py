@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from flatgrad.frontend.join import cast, same_number, type_of
+from flatgrad.frontend.lengths import undefined
 from flatgrad.frontend.refs import Buffer, Ref
 from flatgrad.frontend.values import Poison, like
 from flatgrad.ir.dims import Dim
@@ -99,10 +100,10 @@ def mismatch(name: Any, tree: Any, end: Any, line: int) -> Poison:
     )  # fmt: skip
 
 
-def zeros(value: Any, name: str) -> Any:
+def zeros(low: Any, value: Any, name: str) -> Any:
     """A template for what is never read before the first trip has assigned it."""
     if isinstance(value, tuple):
-        items = [zeros(item, name) for item in value]
+        items = [zeros(low, item, name) for item in value]
         bad = [item for item in items if isinstance(item, Poison)]
         return bad[0] if bad else like(value, items)
     if isinstance(value, Symbol) or is_number(value):
@@ -110,9 +111,28 @@ def zeros(value: Any, name: str) -> Any:
         size = fresh_size() if kind.dtype == "int64" else None
         zero = {"bool": False, "int64": 0}.get(kind.dtype, 0.0)
         return Leaf(name if name.isidentifier() else "value", replace(kind, size=size), zero)
+    if isinstance(value, Ref):
+        return _undefined(low, value.latest.type, name)
     if value is None or isinstance(value, str):
         return value
     return Poison("undefined-name", f"`{name}` is assigned in the loop first")
+
+
+def _undefined(low: Any, kind: Type, name: str) -> Any:
+    """A leaf that starts as an array which nobody reads."""
+    with low.builder.at(low.builder.origin, name if name.isidentifier() else "value"):
+        made = undefined(low, kind)
+    if any((one == 1) != (other == 1) for one, other in zip(kind.shape, made.type.shape, strict=True)):
+        return Poison("undefined-name", f"`{name}` is assigned in the loop first")
+    leaf = Leaf(name if name.isidentifier() else "value", made.type, made)
+    shape = []
+    for one, other in zip(kind.shape, made.type.shape, strict=True):
+        size = one if one == other else fresh_size()
+        if one != other:
+            leaf.widened.add(size)
+        shape.append(size)
+    leaf.type = Array(kind.dtype, tuple(shape))
+    return leaf
 
 
 def leaves_of(tree: Any) -> Iterator[Leaf]:

@@ -19,7 +19,8 @@ from typing import Any
 import numpy as np
 
 from flatgrad.errors import FlatgradError, error
-from flatgrad.frontend.join import join_types, same_number, type_of
+from flatgrad.frontend.join import join_types, type_of
+from flatgrad.frontend.lengths import empty, length_of
 from flatgrad.frontend.listed import FIXED, Rows
 from flatgrad.frontend.refs import Buffer, Ref
 from flatgrad.frontend.values import ControlFlow, read
@@ -90,52 +91,6 @@ def item_type(items: list[Any]) -> Type | None:
     return found
 
 
-def length_of(low: Any, size: Size) -> Any:
-    """A length as a number or Symbol, from what is known here; None if it cannot be computed."""
-    builder = low.builder
-    if isinstance(size, int):
-        return size
-    if size.is_atom and size.name in builder.lengths:
-        param, axis = builder.lengths[size.name]
-        return apply_function(DIM, (Symbol(param, builder), axis), {}, builder)
-    for found in [item for root in low.roots() for item in root.values()]:
-        if isinstance(found, Ref) and size in found.latest.type.shape:
-            axis = found.latest.type.shape.index(size)
-            return apply_function(DIM, (found.latest, axis), {}, builder)
-        if isinstance(found, Symbol) and isinstance(found.type, Scalar) and found.type.size == size:
-            return found
-    if size.is_atom:
-        return _of_slice(low, size.name) if isinstance(size.name, SliceLength) else None
-    total: Any = 0
-    for monomial, factor in size.terms:
-        term: Any = factor
-        for atom in monomial:
-            part = length_of(low, Dim.atom(atom))
-            if part is None:
-                return None
-            term = part if same_number(term, 1) else part * term
-        total = term if same_number(total, 0) else total + term
-    return total
-
-
-def _of_slice(low: Any, atom: SliceLength) -> Any:
-    """The length of `[a:b]` with bounds that are known; None for others."""
-    start, stop, step = atom.bounds
-    whole = length_of(low, atom.size)
-    if step is not None or whole is None or isinstance(start, Dim) or isinstance(stop, Dim):
-        return None
-
-    def trips(first: Any, last: Any) -> Any:
-        return apply_function(TRIPS, (first, last, 1), {}, low.builder)
-
-    if start is not None and start < 0:
-        return whole - trips(-start, whole) if stop is None else None
-    if stop is None:
-        return trips(start, whole) if start else whole
-    end = trips(-stop, whole) if stop < 0 else whole - trips(stop, whole)
-    return trips(start, end) if start else end
-
-
 def made_rows(
     low: Any, name: str, items: list[Any], kind: Type, capacity: Any, *, nested: bool
 ) -> Rows | None:
@@ -144,8 +99,7 @@ def made_rows(
     if any(length is None for length in lengths):
         return None
     shape = (capacity, *lengths) if lengths else capacity
-    options = {} if kind.dtype == "float64" else {"dtype": np.dtype(kind.dtype).type}
-    symbol = apply_function(np.empty, (shape,), options, low.builder)
+    symbol = empty(low, kind, shape)
     symbol.value.name, symbol.value.kept = name, low.shared.depth == 0
     array = Ref(Buffer(symbol, fixed=FIXED))
     rows = Rows(name, kind, {"items": array, "count": 0}, nested=nested)

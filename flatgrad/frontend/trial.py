@@ -58,6 +58,10 @@ class Trial:
         self.started: dict[int, Symbol] = {}
         self.new_names: list[str] = []
         self.left: Any = None
+        self.outer = low.builder.block
+        self.first: dict[str, Any] = {}
+        self.hopeless: set[str] = set()
+        self.read_after = _read_outside(low.source.node, node) | {VALUE}
         self.links: set[tuple[int, int]] = set()
         self.block = Block()
         for name in sorted(_stored(node)):
@@ -270,6 +274,20 @@ def _stored(node: Any) -> set[str]:
         item.id for item in inside if isinstance(item, ast.Name) and isinstance(item.ctx, ast.Store)
     }
     return names | ({RETURNED} if any(isinstance(item, ast.Return) for item in inside) else set())
+
+
+def _read_outside(function: Any, loop: Any) -> set[str]:
+    """The names that a function reads outside of one of its loops."""
+    found: set[str] = set()
+    pending = [function]
+    while pending:
+        part = pending.pop()
+        if part is loop:
+            continue
+        if isinstance(part, ast.Name) and isinstance(part.ctx, ast.Load):
+            found.add(part.id)
+        pending.extend(ast.iter_child_nodes(part))
+    return found
 
 
 def _has_number(value: Any) -> bool:

@@ -83,7 +83,7 @@ class Carrying(Trial):
     def changes(self) -> bool:
         """Whether anything is not as at the start of the trip."""
         for container, content in self.before.containers.values():
-            if len(container) != len(content):
+            if len(container) != len(content) + self.added(container, content):
                 return True
             for key in keys_of(content):
                 if not self._same(self.start[id(container), key], container[key]):
@@ -91,6 +91,14 @@ class Carrying(Trial):
         return any(
             buffer.current.value is not self.started[key].value
             for key, (buffer, _) in self.before.buffers.items()
+        )
+
+    def added(self, container: Any, content: Any) -> int:
+        """How many variables are in a trip, from its start, that were not before the loop."""
+        return sum(
+            place.container is container and not place.first and place.key not in content
+            for place in self.places.values()
+            if isinstance(container, dict)
         )
 
     def _compare(self) -> tuple[list[tuple[Any, Any]], bool]:
@@ -129,7 +137,9 @@ class Carrying(Trial):
             place = self.places.get((id(env), name))
             if place is not None:
                 stable = self._matches(place, env[name]) and stable
-            elif name in self.read_after and name not in self.hopeless:
+            elif name in self.read_after and name not in self.hopeless and (
+                name == VALUE or self.runs or self.bounds is not None
+            ):
                 self.first[name] = env[name]
                 stable = False
         return stable

@@ -14,7 +14,6 @@ from flatgrad.frontend.values import is_numeric
 from flatgrad.primitives.core import TRIPS
 from flatgrad.primitives.symbolic import Symbol, apply_function
 
-
 FIRST = 16
 """Places of an array that grows, to begin with."""
 
@@ -51,7 +50,7 @@ class GrowingLowerer(TripLowerer):
                 found = self.trips(node.iter)
         assert not isinstance(found, list)
         counted = found is not None and wanted.most is not None
-        total = self.capacity(wanted, found) if counted else None
+        total = self.capacity(wanted, found) if counted and found is not None else None
         if not isinstance(wanted.container, Rows):
             start = len(wanted.container)
             rows = grown(self, wanted, max(start, FIRST) if total is None else total)

@@ -19,7 +19,7 @@ from flatgrad.errors import FlatgradError, error
 from flatgrad.frontend.lengths import undefined
 from flatgrad.frontend.refs import Buffer, Ref
 from flatgrad.frontend.state import State
-from flatgrad.frontend.values import RETURNED, VALUE, Poison, like
+from flatgrad.frontend.values import RETURNED, VALUE, Maybe, Poison, like
 from flatgrad.ir.ops import Block, If, Operand, Value
 from flatgrad.ir.types import Array, Scalar, Type
 from flatgrad.primitives.core import ASTYPE
@@ -281,6 +281,15 @@ class Join:
             return Poison(
                 "undefined-name", f"`{name}` is not assigned on every path to here",
                 "give it a value before the branch",
+            )  # fmt: skip
+        if isinstance(one, Maybe) or isinstance(other, Maybe):
+            if getattr(one, "value", None) is other:
+                return one
+            if getattr(other, "value", None) is one:
+                return other
+            return Poison(
+                "undefined-name", f"`{name}` is assigned in a loop, which may have had no trips",
+                "give it a value before the loop",
             )  # fmt: skip
         numbers = [isinstance(item, Symbol) or is_number(item) for item in (one, other)]
         if all(numbers):

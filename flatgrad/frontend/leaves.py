@@ -29,7 +29,7 @@ class Leaf:
     init: Any
     plain: bool = True
     aliased: bool = False
-    entry: set[Buffer] = field(default_factory=set)
+    base: Buffer | None = None
     outer: set[Buffer] = field(default_factory=set)
     widened: set[Dim] = field(default_factory=set)
     param: Value | None = None
@@ -122,15 +122,16 @@ def _undefined(low: Any, kind: Type, name: str) -> Any:
     """A leaf that starts as an array which nobody reads."""
     with low.builder.at(low.builder.origin, name if name.isidentifier() else "value"):
         made = undefined(low, kind)
-    if any((one == 1) != (other == 1) for one, other in zip(kind.shape, made.type.shape, strict=True)):
+    pairs = list(zip(kind.shape, made.type.shape, strict=True))
+    if any((one == 1) != (other == 1) for one, other in pairs):
         return Poison("undefined-name", f"`{name}` is assigned in the loop first")
     leaf = Leaf(name if name.isidentifier() else "value", made.type, made)
     shape = []
-    for one, other in zip(kind.shape, made.type.shape, strict=True):
-        size = one if one == other else fresh_size()
+    for one, other in pairs:
         if one != other:
-            leaf.widened.add(size)
-        shape.append(size)
+            one = fresh_size()
+            leaf.widened.add(one)
+        shape.append(one)
     leaf.type = Array(kind.dtype, tuple(shape))
     return leaf
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from flatgrad.frontend.refs import Ref
 from flatgrad.ir.dims import Dim, Size, SliceLength
-from flatgrad.ir.types import Array, Scalar, Type
+from flatgrad.ir.types import Scalar, Type
 from flatgrad.primitives.core import TRIPS
 from flatgrad.primitives.symbolic import DIM, Symbol, apply_function
 

@@ -7,10 +7,17 @@ from typing import Any
 
 from flatgrad.errors import error
 from flatgrad.frontend.refs import Buffer, Ref
-from flatgrad.ir.types import Type
+from flatgrad.ir.types import Scalar, Type
 from flatgrad.primitives.symbolic import Symbol
 
 FIXED = "an item of a list that is built in a loop is written to"
+
+
+def size_of(number: Any) -> Any:
+    """The symbolic value of an int; None if nothing is known of it."""
+    if not isinstance(number, Symbol):
+        return number
+    return number.type.size if isinstance(number.type, Scalar) else None
 
 
 @dataclass(eq=False, slots=True)
@@ -50,8 +57,7 @@ class Rows:
     def whole(self) -> Symbol:
         """The items, stacked."""
         symbol = self.array.read()
-        size = self.count.type.size if isinstance(self.count, Symbol) else self.count
-        if size == symbol.type.shape[0]:
+        if size_of(self.count) == symbol.type.shape[0]:
             return symbol
         found: Symbol = symbol[: self.count]
         return found

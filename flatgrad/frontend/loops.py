@@ -102,7 +102,8 @@ class LoopLowerer(GrowingLowerer):
         """Append a For; whether it was left by `break`: a bool or a Symbol."""
         targets = {item.id for item in ast.walk(node.target) if isinstance(item, ast.Name)}
         runs = trips.static is not None and len(trips.static) > 0
-        carrying = Carrying(self, node, targets, loop, runs=runs)
+        bounds = (trips.start, trips.stop, trips.step)
+        carrying = Carrying(self, node, targets, loop, runs=runs, bounds=bounds)
         name = node.target.id if isinstance(node.target, ast.Name) and trips.plain else None
         made: dict[str, Any] = {}
 
@@ -173,6 +174,8 @@ class LoopLowerer(GrowingLowerer):
         returned, value = self.env.pop(RETURNED), self.env.pop(VALUE, None)
         if outer is not None:
             self.env[RETURNED] = outer
+        if _only_returns(node):
+            returned = True
         rest = partial(self.loop_else, node, left)
         if not isinstance(returned, Symbol):
             if returned:
@@ -205,7 +208,8 @@ class LoopLowerer(GrowingLowerer):
         """One `while`, lists that it appends to being known."""
         outer = self.env.get(RETURNED)
         self.env[RETURNED] = False
-        carrying = Carrying(self, node, set(), Loop(False))
+        endless = isinstance(node.test, ast.Constant) and bool(node.test.value)
+        carrying = Carrying(self, node, set(), Loop(False), runs=endless)
         tests: dict[str, Any] = {}
 
         def trip(block: Block) -> Any:
@@ -240,6 +244,26 @@ class LoopLowerer(GrowingLowerer):
         carrying.install(carrying.block)
         block.yields = (operand_of(found),)
         return block, found
+
+
+def _only_returns(node: ast.For | ast.While) -> bool:
+    """Whether this is `while True:` without `break`, which only a `return` can end."""
+    if not isinstance(node, ast.While) or not isinstance(node.test, ast.Constant):
+        return False
+    pending: list[ast.AST] = list(node.body)
+    returns = False
+    while pending:
+        part = pending.pop()
+        if isinstance(part, ast.Break):
+            return False
+        returns = returns or isinstance(part, ast.Return)
+        if isinstance(part, ast.For | ast.While):
+            inner = [item for one in part.body for item in ast.walk(one)]
+            returns = returns or any(isinstance(item, ast.Return) for item in inner)
+            pending.extend(part.orelse)
+        else:
+            pending.extend(ast.iter_child_nodes(part))
+    return returns and bool(node.test.value)
 
 
 def _is_zero(found: Any) -> bool:

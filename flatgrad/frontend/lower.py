@@ -18,9 +18,9 @@ from typing import Any
 import numpy as np
 
 from flatgrad.errors import error
+from flatgrad.frontend.comprehensions import ComprehensionLowerer
 from flatgrad.frontend.control import Returned
 from flatgrad.frontend.expressions import BINARY
-from flatgrad.frontend.comprehensions import ComprehensionLowerer
 from flatgrad.frontend.list_calls import item_of, refuse_lists
 from flatgrad.frontend.listed import Rows
 from flatgrad.frontend.names import Shared

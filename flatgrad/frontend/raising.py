@@ -19,7 +19,8 @@ from typing import Any
 from flatgrad.errors import error
 from flatgrad.frontend.calls import CallLowerer
 from flatgrad.frontend.refs import Ref
-from flatgrad.frontend.values import ControlFlow, read
+from flatgrad.frontend.values import ControlFlow, Maybe, read
+from flatgrad.primitives.core import TRIPS
 from flatgrad.primitives.effects import RAISE
 from flatgrad.primitives.symbolic import Symbol, apply_function
 
@@ -108,6 +109,30 @@ class RaiseLowerer(CallLowerer):
         if condition is False:
             fail()
         self.fork(condition, lambda: None, fail)
+
+    def surely(self, name: str, found: Maybe) -> Any:
+        """What a loop has assigned; an error where it has had no trip."""
+        start, stop, step = found.bounds
+        if (type(start), start, type(step), step) == (int, 0, int, 1):
+            trips = stop
+        else:
+            trips = apply_function(TRIPS, found.bounds, {}, self.builder)
+
+        def fail() -> None:
+            where = "where it is not associated with a value"
+            message = f"cannot access local variable '{name}' {where}"
+            values = {"kind": UnboundLocalError, "message": message}
+            apply_function(RAISE, ([],), values, self.builder)
+            raise Raised(error("undefined-name", f"`{name}` is not assigned"))
+
+        self.fork(trips < 1, fail, lambda: None)
+        if not self.shared.growing.loops:
+            self.env[name] = found.value
+        return found.value
+
+    def eval_Name(self, node: ast.Name) -> Any:
+        found = super().eval_Name(node)
+        return self.surely(node.id, found) if isinstance(found, Maybe) else found
 
     def check_index(self, wrong: Any, *, sure: bool = False) -> None:
         """Raise an IndexError where a list has fewer items, unless it surely has enough."""

@@ -21,15 +21,16 @@ import numpy as np
 from flatgrad.errors import FlatgradError, error
 from flatgrad.frontend.join import join_types, type_of
 from flatgrad.frontend.lengths import empty, length_of
-from flatgrad.frontend.listed import FIXED, Rows
+from flatgrad.frontend.listed import FIXED, Rows, size_of
 from flatgrad.frontend.refs import Buffer, Ref
 from flatgrad.frontend.values import ControlFlow, read
-from flatgrad.ir.dims import Dim, Size, SliceLength
+from flatgrad.ir.dims import Dim
 from flatgrad.ir.ops import Const, Value
 from flatgrad.ir.types import Array, Scalar, Type
-from flatgrad.primitives.core import ASTYPE, FILL, PUSH, TRIPS
+from flatgrad.primitives.core import ASTYPE, FILL, PUSH
 from flatgrad.primitives.index import SET_ITEM
-from flatgrad.primitives.symbolic import DIM, Symbol, apply_function, is_number
+from flatgrad.primitives.symbolic import Symbol, apply_function, is_number
+
 
 class Grow(ControlFlow):
     """A loop appends to `container`; `samples` are items, `most` what one trip appends at most.
@@ -207,7 +208,7 @@ def replaced(low: Any, rows: Rows, index: Any, item: Any) -> None:
 def place(low: Any, rows: Rows, index: Any) -> Any:
     """Where an item stands in the array; checked, where the array may be longer than the list."""
     count = rows.count
-    size = count.type.size if isinstance(count, Symbol) else count
+    size = size_of(count)
     if size == rows.array.latest.type.shape[0]:
         return index
     known = at_least(low, size)
@@ -217,7 +218,7 @@ def place(low: Any, rows: Rows, index: Any) -> Any:
     if type(index) is int:
         low.check_index(count <= index, sure=known > index)
         return index
-    where = index.type.size if isinstance(index, Symbol) else None
+    where = size_of(index)
     distance = size - where if isinstance(where, Dim) and size is not None else None
     if isinstance(distance, int) and distance > 0:
         low.check_index(index < 0, sure=known >= distance)

@@ -15,6 +15,7 @@ from typing import Any
 
 from flatgrad.frontend.listed import Rows
 from flatgrad.frontend.refs import Buffer, Ref
+from flatgrad.frontend.values import Maybe
 
 _BUFFER = ("current", "writes", "fixed", "lost", "shares")
 _REF = ("buffer", "steps", "cached", "seen")
@@ -47,6 +48,8 @@ class State:
                     self._visit(other)
             case Rows():
                 self._visit(found.fields)
+            case Maybe():
+                self._visit(found.value)
             case tuple():
                 for item in found:
                     self._visit(item)

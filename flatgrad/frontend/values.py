@@ -42,6 +42,14 @@ class Poison:
     help: str | None = None
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Maybe:
+    """A variable that a loop has assigned, if it had a trip: checked where it is read."""
+
+    value: Any
+    bounds: tuple[Any, Any, Any]
+
+
 @dataclass(eq=False, slots=True)
 class Loop:
     """A loop under construction: whether it may be unrolled instead, and its symbolic bounds."""

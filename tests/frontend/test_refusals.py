@@ -90,6 +90,9 @@ SUPPORTED = {
     ast.Name: "y = W * x\nreturn np.sum(y * y)",
     ast.List: "parts = [x, x * x]\nparts[0] = 2.0 * x\nreturn np.sum(parts[0] * parts[1])",
     ast.Tuple: "a, (b, *c) = x[0], (x[1], x[2], x[0])\nreturn a * b * c[0] * c[1]",
+    ast.ListComp: "parts = [x * k for k in range(4) if k > 1]\nreturn np.sum(parts[0] * parts[1])",
+    ast.DictComp: "d = {k: x[i] for i, k in enumerate('ab')}\nreturn d['a'] * d['b']",
+    ast.GeneratorExp: "return sum(v * v for v in x)",
     ast.Slice: "return np.sum(x[1:] * x[:-1]) + np.sum(x[::-1] * x)",
 }
 
@@ -128,20 +131,8 @@ REFUSED = {
     # expressions
     ast.Lambda: "g = lambda v: v  # E: [unsupported-expression] lambda v: v\nreturn g(x)[0]",
     ast.Set: "s = {K}  # E: [unsupported-expression] {K}\nreturn x[0]",
-    ast.ListComp: (
-        "s = [v for v in LAYERS]  # E: [unsupported-expression] [v for v in LAYERS]\n"
-        "return x[0]"
-    ),
     ast.SetComp: (
         "s = {v for v in 'ab'}  # E: [unsupported-expression] {v for v in 'ab'}\n"
-        "return x[0]"
-    ),
-    ast.DictComp: (
-        "s = {v: v for v in 'a'}  # E: [unsupported-expression] {v: v for v in 'a'}\n"
-        "return x[0]"
-    ),
-    ast.GeneratorExp: (
-        "s = sum(v for v in LAYERS)  # E: [unsupported-expression] (v for v in LAYERS)\n"
         "return x[0]"
     ),
 }

@@ -250,6 +250,8 @@ def _lowered(
     finally:
         shared.depth -= 1
         shared.frames.pop()
+    for name, made in inputs.items():
+        made.name = name  # whatever variables it went by
     name = inner.source.function.__name__
     _check_writes(lowerer, node, buffers, name)
     leaves: list[Operand] = []

@@ -1,10 +1,10 @@
-"""A parameter of an inner gradient that was bound to another name was not found by its own."""
-
-from __future__ import annotations
+"""A parameter of an inner gradient that is bound to another name is found by its own."""
 
 import numpy as np
 
 from flatgrad import grad
+
+ARGUMENTS = {"x": np.array([1.0, 2.0])}
 
 
 def inner(x):
@@ -14,9 +14,5 @@ def inner(x):
     return np.sum(h)
 
 
-def outer(x):
+def f(x):
     return np.sum(grad(inner)(x))
-
-
-x = np.array([1.0, 2.0])
-np.testing.assert_allclose(grad(outer)(x), 6 * x)

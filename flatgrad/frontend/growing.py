@@ -7,12 +7,15 @@ from collections.abc import Callable
 from typing import Any
 
 from flatgrad.frontend.listed import Rows
-from flatgrad.frontend.rows import Grow, exchange, grown
+from flatgrad.frontend.rows import Grow, as_item, exchange, grown
 from flatgrad.frontend.state import State
 from flatgrad.frontend.trips import TripLowerer, Trips
 from flatgrad.frontend.values import is_numeric
 from flatgrad.primitives.core import TRIPS
 from flatgrad.primitives.symbolic import Symbol, apply_function
+
+MOST_TRIALS = 30
+"""How often a loop is lowered to find the lists that it builds."""
 
 FIRST = 16
 """Places of an array that grows, to begin with."""
@@ -24,11 +27,14 @@ class GrowingLowerer(TripLowerer):
     def with_lists(self, node: ast.For | ast.While, run: Callable[[], None]) -> None:
         """Lower a loop, again and again until each list that it appends to is an array."""
         growing = self.shared.growing
-        while True:
+        for _ in range(MOST_TRIALS):
             before, depth = State(self.roots()), len(self.rest)
             ops, requirements = len(self.builder.block.ops), len(self.builder.requirements)
             try:
                 run()
+                for rows in growing.rows:
+                    if rows.node is node:  # whoever appends later finds no room made for it
+                        rows.node, rows.most, rows.by_index = None, None, False
                 return
             except Grow as wanted:
                 container = wanted.container
@@ -41,9 +47,14 @@ class GrowingLowerer(TripLowerer):
                 del self.builder.block.ops[ops:], self.builder.requirements[requirements:]
                 del self.rest[depth:]
                 self.grow(node, wanted)
+        raise self.refuse(
+            node, "loop-carried-type", "a list inside an object grows in this loop",
+            "append to a list that is a variable of its own",
+        )  # fmt: skip
 
     def grow(self, node: ast.For | ast.While, wanted: Grow) -> None:
         """Put an array in the place of a list; or unroll the loop, if the list cannot be one."""
+        wanted.samples = [as_item(self, item) for item in wanted.samples]
         found = None
         if isinstance(node, ast.For):
             with self.at(node.iter):
@@ -107,7 +118,8 @@ class GrowingLowerer(TripLowerer):
             if id(container) in loop.before.containers and container and any(
                 self.env.get(name) is container for name in _appended(loop.node)
             ):
-                raise Grow(container, [], 1, always=True)
+                more = container[len(loop.before.content(container)) :]
+                raise Grow(container, more, 1, always=True)
 
     def counted_lists(self, node: ast.For, trips: Trips, index: Symbol) -> list[tuple[Rows, Any]]:
         """At the start of a trip, the index tells how many items there are."""

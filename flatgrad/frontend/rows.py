@@ -109,8 +109,26 @@ def made_rows(
     return rows
 
 
+def as_item(low: Any, item: Any) -> Any:
+    """A tuple or list of numbers of one type as a list in an array; it may not change any more."""
+    if type(item) not in (list, tuple) or not item:
+        return item
+    numbers = all(is_number(one) or (isinstance(one, Symbol) and not one.ndim) for one in item)
+    kind = item_type(list(item)) if numbers else None
+    if kind is None or {type_of(one).dtype for one in item} != {kind.dtype}:
+        return item
+    if type(item) is list:
+        low.foreign(item)
+    made = apply_function(np.array, (list(item),), {}, low.builder)
+    if not isinstance(made, Symbol):
+        return item
+    number = Scalar(kind.dtype)
+    return Rows("items", number, {"items": Ref(Buffer(made)), "count": len(item)}, frozen=True)
+
+
 def fitted(low: Any, rows: Rows, item: Any) -> Any:
     """An item in the type of the others."""
+    item = as_item(low, item)
     kind = item_type([item])
     if isinstance(item, Rows):
         item.frozen = True
@@ -244,11 +262,13 @@ def grown(low: Any, wanted: Grow, capacity: Any) -> Rows | None:
     if isinstance(container, Rows):
         container.most, container.by_index = wanted.most, False
         return container
+    container = [as_item(low, item) for item in wanted.container]
     kind = item_type([*container, *wanted.samples])
     if kind is None:
         return None
     name = next(
-        (key for root in low.roots() for key, value in root.items() if value is container), "items"
+        (key for root in low.roots() for key, value in root.items() if value is wanted.container),
+        "items",
     )
     name = name.strip("<>")
     with low.builder.at(low.builder.origin, name):

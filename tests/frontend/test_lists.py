@@ -234,6 +234,42 @@ def steps(x, n):
     return np.sum(np.array(xs) ** 2)
 
 
+@case
+def appended_by_one_loop_twice(x, n):
+    return np.sum(np.array([f(v) for f in (np.sin, np.cos) for v in x]) ** 2)
+
+
+@case
+def pairs_of_numbers(x, n):
+    rows = []
+    for i in range(n):
+        rows.append([x[i], x[i] ** 2])
+    s = 0.0
+    for a, b in rows:
+        s += a * b
+    return np.sum(np.array(rows) ** 2) * s
+
+
+@case
+def items_replaced_while_appending(x, n):
+    xs = []
+    for i in range(n):
+        xs.append(x[i])
+        for j in range(len(xs)):
+            xs[j] = xs[j] * 1.1
+    return sum(xs)
+
+
+@case
+def returned_from_the_loop(x, n):
+    xs = []
+    for i in range(n):
+        xs.append(x[i])
+        if x[i] < 0:
+            return np.sum(np.array(xs) ** 2)
+    return sum(xs)
+
+
 @pytest.mark.parametrize("name", CASES)
 def test_gradients(name):
     check(CASES[name], X, 3)

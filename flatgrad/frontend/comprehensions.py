@@ -14,10 +14,14 @@ from typing import Any
 
 from flatgrad.errors import FlatgradError
 from flatgrad.frontend.loops import LoopLowerer
+from flatgrad.frontend.scopes import targets_of
 from flatgrad.frontend.state import State
+from flatgrad.frontend.trees import Held
+from flatgrad.frontend.trips import Trips
 from flatgrad.frontend.values import Poison
 
-MISSING = object()
+MOST_WRITTEN_OUT = 16
+"""So many items of a known number are written out one by one."""
 
 
 class ComprehensionLowerer(LoopLowerer):
@@ -27,7 +31,7 @@ class ComprehensionLowerer(LoopLowerer):
         """`sum(f(i) for i in range(n))` needs no list; other calls as always."""
         match node:
             case ast.Call(ast.Name("sum"), [ast.GeneratorExp() | ast.ListComp() as items], []):
-                if self.value(node.func) is builtins.sum:
+                if self.value(node.func) is builtins.sum and self.is_loop(items):
                     found = self.summed(items)
                     if found is not None:
                         return found
@@ -42,7 +46,7 @@ class ComprehensionLowerer(LoopLowerer):
         try:
             with self.at(node.generators[0].iter):
                 if not isinstance(self.trips(node.generators[0].iter), list):
-                    return self.comprehended(node, ast.Assign([_name(name)], more), 0)
+                    return self.looped(node, ast.Assign([_name(name)], more), 0)
         except FlatgradError:
             pass
         before.restore()
@@ -50,16 +54,48 @@ class ComprehensionLowerer(LoopLowerer):
         return None
 
     def eval_ListComp(self, node: ast.ListComp) -> Any:
+        if not self.is_loop(node):
+            return super().eval_ListComp(node)
         target = ast.Attribute(_name(self.hidden_name()), "append", ast.Load())
-        return self.comprehended(node, ast.Expr(ast.Call(target, [node.elt], [])), [])
+        return self.looped(node, ast.Expr(ast.Call(target, [node.elt], [])), [])
 
     def eval_GeneratorExp(self, node: ast.GeneratorExp) -> Any:
+        if not self.is_loop(node):
+            return super().eval_GeneratorExp(node)
         target = ast.Attribute(_name(self.hidden_name()), "append", ast.Load())
-        return self.comprehended(node, ast.Expr(ast.Call(target, [node.elt], [])), [])
+        return self.looped(node, ast.Expr(ast.Call(target, [node.elt], [])), [])
 
-    def eval_DictComp(self, node: ast.DictComp) -> Any:
-        place = ast.Subscript(_name(self.hidden_name()), node.key, ast.Store())
-        return self.comprehended(node, ast.Assign([place], node.value), {})
+    def is_loop(self, node: ast.ListComp | ast.GeneratorExp) -> bool:
+        """Whether this runs over an array or a range of a length that is not known, or is long."""
+        targets, parts = targets_of(node), [part.iter for part in node.generators]
+        return self.runs_over(parts[0], frozenset()) or any(
+            self.runs_over(part, targets) for part in parts[1:]
+        )
+
+    def runs_over(self, part: ast.expr, targets: frozenset[str]) -> bool:
+        """Whether this is such an array or range, and does not depend on other targets."""
+        names = [item.id for item in ast.walk(part) if isinstance(item, ast.Name)]
+        if any(isinstance(self.env.get(name), Held) or name in targets for name in names):
+            return False
+        match part:
+            case ast.Name() | ast.Attribute() | ast.Subscript():
+                pass
+            case ast.Call(ast.Name("range" | "enumerate" | "zip" | "reversed")):
+                pass
+            case _:
+                return False
+        ops, requirements = len(self.builder.block.ops), len(self.builder.requirements)
+        before = State(self.roots())
+        try:
+            found = self.trips(part)
+        except FlatgradError:
+            return False
+        finally:
+            before.restore()
+            del self.builder.block.ops[ops:], self.builder.requirements[requirements:]
+        if not isinstance(found, Trips):
+            return False
+        return found.static is None or len(found.static) > MOST_WRITTEN_OUT
 
     def hidden_name(self) -> str:
         """The variable that a comprehension fills, named after the statement that it is part of."""
@@ -68,7 +104,7 @@ class ComprehensionLowerer(LoopLowerer):
             name = f"<{name}>"
         return name
 
-    def comprehended(self, node: Any, innermost: ast.stmt, made: Any) -> Any:
+    def looped(self, node: Any, innermost: ast.stmt, made: Any) -> Any:
         """Run the loops with the innermost statement; what was made."""
         name, statement = self.hidden_name(), innermost
         for part in reversed(node.generators):
@@ -80,24 +116,14 @@ class ComprehensionLowerer(LoopLowerer):
         for item in ast.walk(statement):
             if not hasattr(item, "lineno"):
                 ast.copy_location(item, node)
-        targets = {
-            item.id
-            for part in node.generators
-            for item in ast.walk(part.target)
-            if isinstance(item, ast.Name)
-        }
-        saved = {key: self.env.get(key, MISSING) for key in targets}
-        self.env[name] = made
+        inner = type(self)(self.source, self.shared, self, targets_of(node) | {name})
+        inner.env[name] = made
         assert isinstance(statement, ast.For)
-        self.exec_For(statement)
-        made = self.env.pop(name)
+        with self.visiting(inner, deeper=False):
+            inner.exec_For(statement)
+        made = inner.env[name]
         if isinstance(made, Poison):
             raise self.refuse(node, made.code, made.message, made.help)
-        for key, value in saved.items():
-            if value is MISSING:
-                self.env.pop(key, None)
-            else:
-                self.env[key] = value
         return made
 
 

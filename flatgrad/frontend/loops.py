@@ -16,8 +16,9 @@ from flatgrad.frontend.carried import Carrying
 from flatgrad.frontend.control import Break, Continue, Returned, Unrolled
 from flatgrad.frontend.growing import GrowingLowerer
 from flatgrad.frontend.raising import Raised
+from flatgrad.frontend.scopes import Delayed, Watched
 from flatgrad.frontend.state import State
-from flatgrad.frontend.trips import Trips
+from flatgrad.frontend.trips import Items, Trips
 from flatgrad.frontend.values import RETURNED, VALUE, Loop, Poison, Unroll
 from flatgrad.ir.dims import Dim
 from flatgrad.ir.ops import Block, Const, For, Operand, Value, While
@@ -38,11 +39,15 @@ class LoopLowerer(GrowingLowerer):
     def for_loop(self, node: ast.For) -> None:
         """One `for`, lists that it appends to being known."""
         with self.at(node.iter):
-            found = self.trips(node.iter)
+            watched: list[Watched] = []
+            self.watched = watched
+            found = self.trips(node.iter, lazily=True)
         if isinstance(found, Trips) and id(node) in self.shared.growing.unrolled:
-            found = found.items()
+            assert found.static is not None
+            self.unrolled(node, [Delayed(found.item, k) for k in found.static])
+            return
         if isinstance(found, list):
-            self.unrolled(node, found)
+            self.unrolled(node, Items(found, watched))
             return
         if found.static is not None and not len(found.static):
             self.body(node.orelse)
@@ -54,7 +59,7 @@ class LoopLowerer(GrowingLowerer):
         before, depth = State(self.roots()), len(self.rest)
         outer = self.env.get(RETURNED)
         self.env[RETURNED] = False
-        mark = len(self.builder.requirements)
+        mark, doubts = len(self.builder.requirements), dict(self.shared.ambiguous)
         self.shared.frames.insert(0, {f"<{k}>": ref for k, ref in enumerate(found.arrays)})
         try:
             left = self.counted_loop(node, found, loop)
@@ -62,13 +67,15 @@ class LoopLowerer(GrowingLowerer):
             if wanted.loop is not loop:
                 raise
             before.restore()
+            self.shared.ambiguous = doubts
             del self.builder.requirements[mark:]
             del self.rest[depth:]
             left = None
         finally:
             self.shared.frames.pop(0)
         if left is None:
-            self.unrolled(node, found.items())
+            assert known is not None
+            self.unrolled(node, [Delayed(found.item, k) for k in known])
             return
         for rows in self.shared.growing.rows:
             if rows.node is node and rows.by_index:
@@ -82,8 +89,14 @@ class LoopLowerer(GrowingLowerer):
         """The trips of a loop one by one."""
         depth = len(self.rest)
         for k, item in enumerate(items):
-            self.assign(node.target, item)
-            self.rest.append(Unrolled(node, items[k + 1 :]))
+            if isinstance(items, Items) and items.changed(k):
+                raise self.refuse(
+                    node.iter, "unsupported-statement", "what this loop runs over changes in it",
+                    "loop over a copy of it",
+                )  # fmt: skip
+            self.assign(node.target, item() if isinstance(item, Delayed) else item)
+            more = items.after(k + 1) if isinstance(items, Items) else items[k + 1 :]
+            self.rest.append(Unrolled(node, more))
             try:
                 self.body(node.body)
             except Continue:
@@ -109,7 +122,8 @@ class LoopLowerer(GrowingLowerer):
 
         def trip(block: Block) -> Any:
             kind = Scalar("int64", weak=True, size=index_size())
-            index = Value(kind, name or "k", kept=name is not None and self.shared.depth == 0)
+            shown = self.spelled(name) if name is not None else "k"
+            index = Value(kind, shown, kept=name is not None and self.shared.depth == 0)
             self.shared.loops[index] = loop
             made["index"] = index
             if _is_zero(trips.start) and _is_one(trips.step):

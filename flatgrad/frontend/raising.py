@@ -127,7 +127,9 @@ class RaiseLowerer(CallLowerer):
 
         self.fork(trips < 1, fail, lambda: None)
         if not self.shared.growing.loops:
-            self.env[name] = found.value
+            owner = self.owner(name)
+            assert owner is not None
+            owner.env[name] = found.value
         return found.value
 
     def eval_Name(self, node: ast.Name) -> Any:

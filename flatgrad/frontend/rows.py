@@ -23,6 +23,7 @@ from flatgrad.frontend.join import join_types, type_of
 from flatgrad.frontend.lengths import empty, length_of
 from flatgrad.frontend.listed import FIXED, Rows, size_of
 from flatgrad.frontend.refs import Buffer, Ref
+from flatgrad.frontend.trees import Record
 from flatgrad.frontend.values import ControlFlow, read
 from flatgrad.ir.dims import Dim
 from flatgrad.ir.ops import Const, Value
@@ -291,4 +292,6 @@ def exchange(tree: Any, old: Any, new: Any) -> Any:
     elif type(tree) is dict:
         for key, item in tree.items():
             tree[key] = exchange(item, old, new)
+    elif isinstance(tree, Record):
+        exchange(tree.fields, old, new)
     return tree

@@ -151,7 +151,7 @@ def _at(sign: int) -> Handler:
         target, index, value = _bound(low, node, "a indices b", args, kwargs)
         target = _arrays(low, node, target)
         if sign < 0:
-            value = low.unary(node, operator.neg, value)
+            value = low.binary(node, operator.mul, value, -1)
         low.add_at(node, target, read(index), read(value))
 
     return call

@@ -86,6 +86,7 @@ class ComprehensionLowerer(LoopLowerer):
                 return False
         ops, requirements = len(self.builder.block.ops), len(self.builder.requirements)
         before = State(self.roots())
+        self.watched = []
         try:
             found = self.trips(part)
         except FlatgradError:

@@ -57,6 +57,7 @@ class GrowingLowerer(TripLowerer):
         wanted.samples = [as_item(self, item) for item in wanted.samples]
         found = None
         if isinstance(node, ast.For):
+            self.watched = []
             with self.at(node.iter):
                 found = self.trips(node.iter)
         assert not isinstance(found, list)

@@ -214,7 +214,16 @@ def test_numba(call):
     check(*call, backend="numba")
 
 
-@pytest.mark.parametrize("call", [CALLS[0], CALLS[5], CALLS[14]], ids=lambda call: call[0].__name__)
+SECOND = [
+    CALLS[0], CALLS[5], CALLS[15],
+    pytest.param(
+        CALLS[14],
+        marks=pytest.mark.xfail(reason="an adjoint that starts as a broadcast array is written to"),
+    ),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("call", SECOND, ids=lambda call: call[0].__name__)
 def test_second_order(call):
     gradient = grad(call[0], "x")
 

@@ -215,7 +215,7 @@ def test_numba(call):
 
 
 SECOND = [
-    CALLS[0], CALLS[5], CALLS[15],
+    CALLS[0], CALLS[5],
     pytest.param(
         CALLS[14],
         marks=pytest.mark.xfail(reason="an adjoint that starts as a broadcast array is written to"),

@@ -21,6 +21,7 @@ from flatgrad.frontend.functional import FUNCTIONAL
 from flatgrad.frontend.refs import Ref
 from flatgrad.frontend.trees import Held, Record
 from flatgrad.frontend.values import kind_of, like, needs_static, read, refs_in
+from flatgrad.frontend.write_calls import WRITING_CALLS
 from flatgrad.hooks import adjoint, stop_gradient
 from flatgrad.primitives.effects import PRINT
 from flatgrad.primitives.symbolic import Symbol, apply_function, is_number, is_symbolic
@@ -141,11 +142,6 @@ def _isinstance(low: Any, node: ast.Call, args: tuple[Any, ...], kwargs: dict[st
     return low.static(node, isinstance, found, kinds, structural=True)
 
 
-def _add_at(low: Any, node: ast.Call, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    base, index, value = _counted(low, node, args, kwargs, 3)
-    if not isinstance(base, Ref):
-        raise low.refuse(node, "unsupported-write", "`np.add.at` into something that is no array")
-    low.add_at(node, base, read(index), read(value))
 
 
 def _container(kind: Any) -> Handler:
@@ -245,7 +241,7 @@ BUILTINS: dict[Any, Handler] = {
     builtins.list: _container(list),
     builtins.tuple: _container(tuple),
     builtins.range: _range,
-    np.add.at: _add_at,
+    **WRITING_CALLS,
     **FUNCTIONAL,
     math.isclose: lambda low, node, args, kwargs: low.static(node, math.isclose, *args, **kwargs),
 }

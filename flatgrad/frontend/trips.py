@@ -20,6 +20,8 @@ import numpy as np
 from flatgrad.checkpointing import checkpoint
 from flatgrad.errors import error
 from flatgrad.frontend.control import ControlLowerer
+from flatgrad.frontend.list_calls import item_of
+from flatgrad.frontend.listed import Rows
 from flatgrad.frontend.refs import Ref
 from flatgrad.frontend.scopes import Once, Watched
 from flatgrad.frontend.values import kind_of, read, same_length
@@ -123,6 +125,10 @@ class TripLowerer(ControlLowerer):
             item = lambda k: self.apply(node, operator.getitem, (found, k), {})  # noqa: E731
             static = range(length) if isinstance(length, int) else None
             return Trips(0, length, 1, item, static, (found,))
+        if isinstance(found, Rows):
+            pick = lambda k: item_of(self, node, found, k, checked=False)  # noqa: E731
+            known = range(found.count) if type(found.count) is int else None
+            return Trips(0, found.count, 1, pick, known, (found.array,))
         if isinstance(found, range):
             return _of_range(found, lambda k: k, plain=True)
         if isinstance(found, Symbol | Ref):

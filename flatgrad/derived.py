@@ -2,7 +2,7 @@
 
     f(2.0, x)      types of the arguments -> specialisation -> emitted code -> gradients
 
-`deriving.py` makes these, and the public functions before them.
+`deriving.py` makes the function that users call, with a `Derived` behind it.
 """
 
 from __future__ import annotations

@@ -34,11 +34,13 @@ from flatgrad.codegen.growing import push_helper
 from flatgrad.codegen.lines import Line
 from flatgrad.codegen.liveness import Liveness
 from flatgrad.codegen.names import Names
+from flatgrad.codegen.raising import raising, requirement
 from flatgrad.codegen.schedule import schedule
 from flatgrad.ir.ops import Apply, Const, Function, Operand, Origin, Slot, Value, substitute
 from flatgrad.ir.trees import as_tuples, comes_as_tuples
 from flatgrad.ir.types import Array
 from flatgrad.primitives.core import PUSH
+from flatgrad.primitives.effects import RAISE
 from flatgrad.primitives.index import ADD_ITEM, has_duplicates
 from flatgrad.primitives.symbolic import REQUIRE_EQUAL
 
@@ -59,6 +61,7 @@ class Dialect:
     """
 
     backend = "numpy"
+    formats_messages = True
     copies_overlap = True  # NumPy sees when what is written shares memory with where it goes
     decorator: str | None = None
     main_decorator: str | None = None
@@ -220,6 +223,9 @@ class _Emitter(BlockEmitter):
             self.write_in_place(op)
             return
         operands = [self.operand(operand) for operand in op.operands]
+        if op.primitive.function is RAISE:
+            self.line(raising(op, operands, formats=self.dialect.formats_messages), op.origin)
+            return
         node = self.dialect.expression(op, operands, self.overrides(op))
         if len(op.results) > 1:
             targets: list[ast.expr] = [
@@ -314,10 +320,3 @@ def _assigns_itself(node: ast.stmt) -> bool:
         return False
     target = node.targets[0]
     return isinstance(target, ast.Name) and target.id == node.value.id
-
-
-def requirement(operands: list[ast.expr], message: str) -> ast.stmt:
-    """`if left != right: raise ValueError(message)`."""
-    left, right = operands
-    raised = ast.Raise(call(dotted("ValueError"), [literal(message)], {}), None)
-    return ast.If(ast.Compare(left, [ast.NotEq()], [right]), [raised], [])

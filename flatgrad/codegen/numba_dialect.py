@@ -30,6 +30,7 @@ class NumbaDialect(Dialect):
     """NumPy as far as Numba computes it right, helpers for the rest."""
 
     backend = "numba"
+    formats_messages = False
     copies_overlap = False
     decorator = DECORATOR
     main_decorator = MAIN_DECORATOR

@@ -27,11 +27,13 @@ from flatgrad.frontend.leaves import (
     Mismatch,
     Place,
     Written,
+    leaves_of,
     mismatch,
     widened_type,
     zeros,
 )
 from flatgrad.frontend.refs import Ref
+from flatgrad.frontend.rows import Grow
 from flatgrad.frontend.trees import Record, children, same_form
 from flatgrad.frontend.trial import Trial, keys_of
 from flatgrad.frontend.values import VALUE, Poison, Unroll, occurrences
@@ -54,21 +56,35 @@ class Carrying(Trial):
             self.block = Block()
             with builder.inside(self.block):
                 self.install(self.block)
-                left = trip(self.block)
+                left = self.left = self.one_trip(trip)
                 wanted, stable = self._compare()
             if stable and not wanted and not self._drop():
                 return self.block, left
             self.before.restore()
             for container, key in wanted:
                 self._add(container, key)
+            with builder.inside(self.outer):
+                self._add_new()
         raise self.low.refuse(
             self.node, "loop-carried-type", "the variables of this loop change without end"
         )
 
+    def one_trip(self, trip: Callable[[Block], Any]) -> Any:
+        """Lower one trip, known as a loop on the way to what is lowered in it."""
+        growing = self.low.shared.growing
+        for rows in growing.rows:
+            if rows.node is self.node:
+                rows.appended = 0
+        growing.loops.append(self)
+        try:
+            return trip(self.block)
+        finally:
+            growing.loops.pop()
+
     def changes(self) -> bool:
         """Whether anything is not as at the start of the trip."""
         for container, content in self.before.containers.values():
-            if len(container) != len(content):
+            if len(container) != len(content) + self.added(container, content):
                 return True
             for key in keys_of(content):
                 if not self._same(self.start[id(container), key], container[key]):
@@ -78,17 +94,35 @@ class Carrying(Trial):
             for key, (buffer, _) in self.before.buffers.items()
         )
 
+    def added(self, container: Any, content: Any) -> int:
+        """How many variables are in a trip, from its start, that were not before the loop."""
+        return sum(
+            place.container is container and not place.first and place.key not in content
+            for place in self.places.values()
+            if isinstance(container, dict)
+        )
+
     def _compare(self) -> tuple[list[tuple[Any, Any]], bool]:
         """The places that must be carried, too; whether what is carried was right."""
         wanted: list[tuple[Any, Any]] = []
         stable = True
         for container, content in self.before.containers.values():
+            if type(container) is list and len(container) != len(content):
+                if len(container) < len(content) or container[: len(content)] != content:
+                    if self.loop.unrollable:
+                        raise Unroll(self.loop)
+                    raise self.low.refuse(
+                        self.node, "loop-carried-type", "a list becomes shorter inside the loop",
+                        "keep the length of the list, or use an array and an index",
+                    )  # fmt: skip
+                more = container[len(content) :]
+                raise Grow(container, more, len(more), always=self.left is False)
             if self._resized(container, content):
                 if self.loop.unrollable:
                     raise Unroll(self.loop)
-                what = "a list" if isinstance(container, list) else "a dict or object"
                 raise self.low.refuse(
-                    self.node, "loop-carried-type", f"{what} changes its length inside the loop",
+                    self.node, "loop-carried-type",
+                    "a dict or object changes its length inside the loop",
                     "write to an array that is made before the loop",
                 )  # fmt: skip
             for key in keys_of(content):
@@ -112,19 +146,30 @@ class Carrying(Trial):
         return container.keys() != content.keys() and id(container) not in roots
 
     def _compare_new(self) -> bool:
-        """Numbers that the body is the first to assign can be had after a loop that surely runs."""
+        """What the body is the first to assign can be had after the loop, if it has run."""
         env, stable = self.low.env, True
         self.new_names = [name for name in env if name not in self.before.content(env)]
         for name in self.new_names:
             place = self.places.get((id(env), name))
             if place is not None:
                 stable = self._matches(place, env[name]) and stable
-            elif (self.runs or name == VALUE) and name not in self.targets:
-                tree = zeros(env[name], name)
-                if not isinstance(tree, Poison):
-                    self.places[id(env), name] = Place(env, name, tree, first=True)
-                    stable = False
+            elif name in self.read_after and name not in self.hopeless and (
+                name == VALUE or self.runs or self.bounds is not None
+            ):
+                self.first[name] = env[name]
+                stable = False
         return stable
+
+    def _add_new(self) -> None:
+        """Carry what the body is the first to assign; called with everything as before the loop."""
+        env = self.low.env
+        for name, value in self.first.items():
+            tree = zeros(self.low, value, name)
+            if isinstance(tree, Poison) or not any(True for _ in leaves_of(tree)):
+                self.hopeless.add(name)
+            else:
+                self.places[id(env), name] = Place(env, name, tree, first=name != VALUE)
+        self.first.clear()
 
     def _compare_buffers(self) -> bool:
         stable = True
@@ -142,6 +187,15 @@ class Carrying(Trial):
         return stable
 
     def _compare_pairs(self) -> bool:
+        known = self.before.buffers
+        links = {
+            (key, id(other))
+            for key, (buffer, _) in known.items()
+            for other in buffer.shares
+            if id(other) in known and other not in self.before.of(buffer)["shares"]
+        }
+        fresh = links - self.links
+        self.links |= links
         arrays = [leaf for leaf in self.leaves() if leaf.end_buffer is not None]
         found = {
             frozenset((one, other))
@@ -149,7 +203,7 @@ class Carrying(Trial):
             for other in arrays[:k]
             if _may_be_same(one.end_buffer, other.end_buffer)
         }
-        stable = found <= self.pairs
+        stable = found <= self.pairs and not fresh
         self.pairs |= found
         return stable
 

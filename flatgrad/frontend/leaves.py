@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from flatgrad.frontend.join import cast, same_number, type_of
+from flatgrad.frontend.lengths import undefined
 from flatgrad.frontend.refs import Buffer, Ref
 from flatgrad.frontend.trees import Record, children, like
 from flatgrad.frontend.values import Poison
@@ -29,7 +30,7 @@ class Leaf:
     init: Any
     plain: bool = True
     aliased: bool = False
-    entry: set[Buffer] = field(default_factory=set)
+    base: Buffer | None = None
     outer: set[Buffer] = field(default_factory=set)
     widened: set[Dim] = field(default_factory=set)
     param: Value | None = None
@@ -102,10 +103,10 @@ def mismatch(name: Any, tree: Any, end: Any, line: int) -> Poison:
     )  # fmt: skip
 
 
-def zeros(value: Any, name: str) -> Any:
+def zeros(low: Any, value: Any, name: str) -> Any:
     """A template for what is never read before the first trip has assigned it."""
     if isinstance(value, tuple):
-        items = [zeros(item, name) for item in value]
+        items = [zeros(low, item, name) for item in value]
         bad = [item for item in items if isinstance(item, Poison)]
         return bad[0] if bad else like(value, items)
     if isinstance(value, Symbol) or is_number(value):
@@ -113,9 +114,29 @@ def zeros(value: Any, name: str) -> Any:
         size = fresh_size() if kind.dtype == "int64" else None
         zero = {"bool": False, "int64": 0}.get(kind.dtype, 0.0)
         return Leaf(name if name.isidentifier() else "value", replace(kind, size=size), zero)
+    if isinstance(value, Ref):
+        return _undefined(low, value.latest.type, name)
     if value is None or isinstance(value, str):
         return value
     return Poison("undefined-name", f"`{name}` is assigned in the loop first")
+
+
+def _undefined(low: Any, kind: Type, name: str) -> Any:
+    """A leaf that starts as an array which nobody reads."""
+    with low.builder.at(low.builder.origin, name if name.isidentifier() else "value"):
+        made = undefined(low, kind)
+    pairs = list(zip(kind.shape, made.type.shape, strict=True))
+    if any((one == 1) != (other == 1) for one, other in pairs):
+        return Poison("undefined-name", f"`{name}` is assigned in the loop first")
+    leaf = Leaf(name if name.isidentifier() else "value", made.type, made)
+    shape = []
+    for one, other in pairs:
+        if one != other:
+            one = fresh_size()
+            leaf.widened.add(one)
+        shape.append(one)
+    leaf.type = Array(kind.dtype, tuple(shape))
+    return leaf
 
 
 def leaves_of(tree: Any) -> Iterator[Leaf]:

@@ -18,13 +18,18 @@ from typing import Any
 import numpy as np
 
 from flatgrad.errors import error
+from flatgrad.frontend.comprehensions import ComprehensionLowerer
 from flatgrad.frontend.control import Returned
 from flatgrad.frontend.expressions import BINARY
-from flatgrad.frontend.loops import LoopLowerer
+from flatgrad.frontend.hooks import effect_call, lower_with
+from flatgrad.frontend.list_calls import item_of, refuse_lists
+from flatgrad.frontend.listed import Rows
 from flatgrad.frontend.names import Shared
 from flatgrad.frontend.objects import SPECIAL, class_of, special_method
+from flatgrad.frontend.raising import Raised
 from flatgrad.frontend.refs import Ref
 from flatgrad.frontend.resolve import Captures
+from flatgrad.frontend.rows import append, replaced
 from flatgrad.frontend.source import FunctionNode, Source
 from flatgrad.frontend.trees import held_in
 from flatgrad.frontend.values import (
@@ -37,6 +42,7 @@ from flatgrad.frontend.values import (
     wrap,
 )
 from flatgrad.ir.builder import Builder
+from flatgrad.ir.dims import Dim, Size
 from flatgrad.ir.ops import Block, Function, Operand, Value
 from flatgrad.ir.types import Scalar, Type
 from flatgrad.primitives.core import ASTYPE
@@ -96,6 +102,8 @@ def lower(
         result = lowerer.run()
         with lowerer.at(lowerer.statement):
             tree, block.yields = lowerer.returned(result)
+    except Raised as caught:
+        raise caught.refusal from None
     except RecursionError:
         raise error(
             "too-deep", f"`{source.function.__name__}` is nested too deeply",
@@ -111,7 +119,7 @@ def lower(
     return fn, shared.captures
 
 
-class Lowerer(LoopLowerer):
+class Lowerer(ComprehensionLowerer):
     """Runs the statements of one function symbolically."""
 
     def parameter(self, tree: Any, leaves: dict[str, Any]) -> Any:
@@ -124,6 +132,7 @@ class Lowerer(LoopLowerer):
 
     def returned(self, result: Any) -> tuple[Any, tuple[Operand, ...]]:
         """The tree of what the function returns, and its leaves."""
+        refuse_lists(result)
         for held in held_in(result):
             raise self.refuse(
                 self.statement, "unsupported-statement",
@@ -184,7 +193,14 @@ class Lowerer(LoopLowerer):
     def exec_Expr(self, node: ast.Expr) -> None:
         if isinstance(node.value, ast.Constant):
             return
+        if self.shared.hooked and isinstance(node.value, ast.Call) and (
+            effect_call(self, node.value)
+        ):
+            return
         self.value(node.value)
+
+    def exec_With(self, node: ast.With) -> None:
+        lower_with(self, node)
 
     def exec_Assign(self, node: ast.Assign) -> None:
         with self.at(node, _part(node.targets[0])):
@@ -284,6 +300,12 @@ class Lowerer(LoopLowerer):
             self.name_value(symbol.value, _part(node.target) or "a")
             left.write(symbol)
             return left
+        if isinstance(left, Rows) and function is operator.add:
+            if not isinstance(right, list | tuple):
+                right = self.items(node.value, right)
+            for item in right:
+                append(self, left, item)
+            return left
         if isinstance(left, list):
             if function is not operator.add:
                 raise self.refuse(node, "unsupported-statement", "this operation on a list")
@@ -324,8 +346,14 @@ class Lowerer(LoopLowerer):
             )  # fmt: skip
 
     def same_type(self, node: ast.AST, new: Symbol, old: Symbol) -> Symbol:
-        """What an in-place operation stores: the array keeps its shape and dtype."""
-        if new.type.shape != old.type.shape:
+        """What an in-place operation stores: the array keeps its shape and dtype.
+
+        Lengths that may be equal are checked by the operation that broadcasts or stores them.
+        """
+        made = self.builder.made.get(new.value)
+        product = made is not None and made.primitive.function is operator.matmul
+        shapes = new.type.shape, old.type.shape
+        if not _may_be_same(*shapes) or (product and shapes[0] != shapes[1]):
             raise self.refuse(
                 node, "shape-mismatch",
                 f"an in-place operation cannot change the shape {_shape(old)} to {_shape(new)}",
@@ -358,6 +386,11 @@ class Lowerer(LoopLowerer):
                 new = self.same_type(node, read(new), old.latest)
             self.store(node, base, index, read(new))
             return
+        if isinstance(base, Rows):
+            old = item_of(self, target, base, index)
+            new = self.augmented(node, old, function, self.value(node.value))
+            replaced(self, base, index, new)
+            return
         if class_of(base) is not None:
             old = self.subscript(target, base, index)
             new = self.augmented(node, old, function, self.value(node.value))
@@ -386,6 +419,9 @@ class Lowerer(LoopLowerer):
                     "take a `.copy()` of the value",
                 )  # fmt: skip
             self.store(target, base, index, read(found))
+            return
+        if isinstance(base, Rows):
+            replaced(self, base, index, found)
             return
         if class_of(base) is not None:
             self.set_item(target, base, index, found)
@@ -434,6 +470,15 @@ def _part(target: ast.expr) -> str | None:
     if isinstance(target, ast.Tuple | ast.List) and target.elts:
         return _part(target.elts[0])
     return target.id if isinstance(target, ast.Name) else None
+
+
+def _may_be_same(one: tuple[Size, ...], other: tuple[Size, ...]) -> bool:
+    """Whether two shapes are equal, as far as it is known while compiling."""
+    return len(one) == len(other) and all(
+        left == right
+        or (1 not in (left, right) and (isinstance(left, Dim) or isinstance(right, Dim)))
+        for left, right in zip(one, other, strict=True)
+    )
 
 
 def _shape(symbol: Symbol) -> str:

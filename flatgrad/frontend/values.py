@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from flatgrad.errors import error
+from flatgrad.frontend.listed import Rows
 from flatgrad.frontend.refs import Buffer, Ref, is_view_without_axes, located
 from flatgrad.frontend.trees import Held, Record, children, mapped
 from flatgrad.ir.ops import Const, Operand, Slot, Value
@@ -40,6 +41,14 @@ class Poison:
     code: str
     message: str
     help: str | None = None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Maybe:
+    """A variable that a loop has assigned, if it had a trip: checked where it is read."""
+
+    value: Any
+    bounds: tuple[Any, Any, Any]
 
 
 @dataclass(eq=False, slots=True)
@@ -119,6 +128,8 @@ def kind_of(found: Any) -> str:
             return "an array"
         case Symbol():
             return "a number"
+        case Rows():
+            return "a list that is built in a loop"
         case Record():
             return f"an object of {found.kind.__name__}"
         case Held():
@@ -167,6 +178,8 @@ def read(found: Any) -> Any:
     match found:
         case Ref():
             return found.read()
+        case Rows():
+            return found.whole()
         case Poison():
             raise error(found.code, found.message, help=found.help)
     return mapped(found, read)

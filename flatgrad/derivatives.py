@@ -74,6 +74,11 @@ class Request:
         return (*(self.inner.tangents if self.inner is not None else ()), *self.seeds)
 
     @property
+    def in_stacks(self) -> bool:
+        """Whether it carries several tangents at once."""
+        return self.rows > 0 or self.kind in ELSEWHERE
+
+    @property
     def title(self) -> str:
         """`%s` with a function's name in it, in the words of messages."""
         inner = self.inner.title if self.inner is not None else "`%s`"

@@ -17,6 +17,7 @@ import numpy as np
 from flatgrad.columns import BY_STACKS
 from flatgrad.derivatives import mapped, slots
 from flatgrad.derived import Derived
+from flatgrad.errors import FlatgradError
 from flatgrad.ir.trees import finished
 from flatgrad.ir.types import Type
 from flatgrad.linear_maps import Late
@@ -89,7 +90,12 @@ class Jacobian:
         if self.vjp is None:
             inputs = _count(values, derived.chosen(given))
             return "sweep" if 0 < inputs <= BY_STACKS else "linearize"
-        found = derived.specialised(given)
+        try:
+            found = derived.specialised(given)
+        except FlatgradError as caught:
+            if caught.code != "no-derivative":
+                raise
+            return "vjp"
         check_requirements(found, values)
         inputs = _count(values, found.wrt)
         if inputs == 0 or self.outputs(found, values) / inputs < inputs:

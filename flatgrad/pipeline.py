@@ -103,8 +103,14 @@ def compile_derivative(
         If the function is outside the supported subset or has no such derivative.
     """
     stages: dict[str, Callable[[], str]] = {"source": lambda: source.text}
-    fn, captures = lower(source, signature, hidden_type, _differentiated_inside, trees)
-    fn = outline(fn)
+    outlined = _as_it_is if request.in_stacks else outline
+
+    def inside(fn: Function, request: Request, span: Span | None) -> Function:
+        """The derivative of a function that is called, with its own calls as calls."""
+        return differentiate_inside(outlined(fn), request, span)
+
+    fn, captures = lower(source, signature, hidden_type, inside, trees)
+    fn = outlined(fn)
     _keep(stages, "ir", fn)
     if any(not isinstance(op, Apply) for op in fn.body.ops):
         fn = merge_common(fn)  # or what is computed twice would be taped twice
@@ -132,9 +138,9 @@ def compile_derivative(
     return compiled
 
 
-def _differentiated_inside(fn: Function, request: Request, span: Span | None) -> Function:
-    """The derivative of a function that is called, with its own calls as calls."""
-    return differentiate_inside(outline(fn), request, span)
+def _as_it_is(fn: Function) -> Function:
+    """The pass that changes nothing: no stack of tangents goes through a call."""
+    return fn
 
 
 def _late_name(fn: Function, request: Request) -> str:

@@ -195,3 +195,56 @@ def test_wrong_stacks(w, q, code, text):
         fg.jvp(program, (p, x), ({"w": w, "q": q}, None), stacked=True)
     assert caught.value.code == code
     assert text in str(caught.value)
+
+
+@fg.checkpoint
+def layer(p, x):
+    return {"h": np.tanh(p["W"] @ x + p["b"])}
+
+
+def through_layers(ps, x):
+    for p in ps:
+        x = layer(p, x)["h"]
+    return np.sum(x**2)
+
+
+def test_several_tangents_through_checkpointed_calls():
+    rng = np.random.default_rng(2)
+    ps = [{"W": rng.normal(size=(3, 3)), "b": rng.normal(size=3)} for _ in range(2)]
+    x = rng.normal(size=3)
+    gradient = fg.grad(through_layers)(ps, x)
+    columns = fg.jacfwd(through_layers)(ps, x)
+    same(columns, gradient)
+    dots = [{name: np.stack([leaf, -leaf]) for name, leaf in p.items()} for p in ps]
+    found = fg.hvp(through_layers, (ps, x), (dots, None), stacked=True)
+    single = fg.hvp(through_layers, (ps, x), (ps, None))
+    for one, other in zip(found.ps, single.ps, strict=True):
+        for name in one:
+            np.testing.assert_allclose(one[name], np.stack([other[name], -other[name]]))
+
+
+def test_jacobian_goes_backwards_where_there_is_no_forward_rule():
+    @fg.custom_vjp
+    def exp(x):
+        return np.exp(x)
+
+    exp.defvjp(lambda x: (np.exp(x), np.exp(x)), lambda y, grad_y: (grad_y * y,))
+
+    def f(p):
+        return exp(p["x"]) * p["a"]
+
+    p = {"x": np.array([0.1, 0.2]), "a": 3.0}
+    same(fg.jacobian(f)(p), {"x": np.diag(3 * np.exp(p["x"])), "a": np.exp(p["x"])})
+
+
+def test_a_list_of_a_loop_is_not_returned_in_an_object():
+    def f(p, n):
+        xs = []
+        for i in range(n):
+            xs.append(p["a"] * i)
+        return xs[-1], Scaled(xs, 1.0)
+
+    with pytest.raises(FlatgradError) as caught:
+        fg.grad(f, 0, has_aux=True)({"a": 2.0}, 4)
+    assert caught.value.code == "unsupported-statement"
+    assert "the list `xs`, built in a loop, is returned" in str(caught.value)

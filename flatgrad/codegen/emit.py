@@ -41,7 +41,7 @@ from flatgrad.primitives.core import PUSH
 from flatgrad.primitives.index import ADD_ITEM, has_duplicates
 from flatgrad.primitives.symbolic import REQUIRE_EQUAL
 
-WITHIN = {"tangent": "forward", "derived": "forward"}
+WITHIN = {"tangent": "forward", "derived": "forward", "tape": "forward"}
 """Operations whose lines stand between those of a sweep."""
 
 

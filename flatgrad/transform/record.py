@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from flatgrad.ir.dims import never_negative, opaque
 from flatgrad.ir.ops import (
     Block,
     Const,
@@ -26,6 +27,7 @@ from flatgrad.ir.ops import (
     Origin,
     Value,
     While,
+    size_of,
 )
 from flatgrad.ir.types import Array, Scalar, Type
 from flatgrad.primitives.core import PUSH, TRIPS
@@ -38,6 +40,10 @@ from flatgrad.transform.tape import MANY, estimate, length, varies
 if TYPE_CHECKING:
     from flatgrad.transform.structured import Context
     from flatgrad.transform.tape import Supply
+
+
+FEW = 2
+"""So many places of a tape may stay empty, that the others are where the index says."""
 
 
 class LoopTape:
@@ -134,9 +140,16 @@ class LoopTape:
             scaled = mine if _is(self.op.step, 1) else mine * step
             return scaled if _is(self.op.start, 0) else start + scaled
 
+    @property
+    def direct(self) -> bool:
+        """Whether the place on the tape is the index itself: a place or two at most stay empty."""
+        op = self.op
+        known = isinstance(op, For) and isinstance(op.start, Const) and _is(op.step, 1)
+        return not self.counted and known and 0 <= op.start.value <= FEW
+
     def position(self, index: Any) -> Any:
-        """The number of the trip with this index."""
-        if self.counted or self.plain:
+        """The place on the tape for the trip with this index."""
+        if self.counted or self.direct:
             return index
         assert isinstance(self.op, For)
         start = symbol_of(self.op.start, self.builder)
@@ -228,16 +241,22 @@ class LoopTape:
         return read
 
     def trips(self) -> Any:
-        """The number of trips, computed before the loop."""
+        """The number of places on a tape, computed before the loop."""
         if self.total is None:
             op = self.op
             assert isinstance(op, For)
-            bounds = [symbol_of(o, self.builder) for o in (op.start, op.stop, op.step)]
-            self.total = apply_function(TRIPS, bounds, {}, self.builder)
+            bounds = (Const(0) if self.direct else op.start, op.stop, op.step)
+            given = [symbol_of(o, self.builder) for o in bounds]
+            size = size_of(op.stop)
+            if self.direct and size is not None and not opaque(size) and never_negative(size):
+                self.total = given[1]
+                return self.total
+            self.total = apply_function(TRIPS, given, {}, self.builder)
             if isinstance(self.total, Symbol) and isinstance(self.total.type, Scalar):
+                self.total.value.name = "trips"
                 size = self.total.type.size
                 if size is not None:
-                    self.context.trips[size] = (op.start, op.stop, op.step)
+                    self.context.trips[size] = bounds
         return self.total
 
     def insert(self, value: Value, ops: list[Op]) -> None:

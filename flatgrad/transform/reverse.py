@@ -36,6 +36,7 @@ from flatgrad.primitives.symbolic import (
     symbol_of,
 )
 from flatgrad.transform.branches import Branches
+from flatgrad.transform.nest import nest_tapes
 from flatgrad.transform.structured import Context, visit_structured
 
 
@@ -67,7 +68,9 @@ def reverse(
     sweep.run()
     adjoints = [sweep.gradient(value) for value in wrt]
     ops = [*context.rebuilt(fn.body).ops, *back.ops]
-    body = Block(fn.params, ops, fn.body.yields)
+    adjoints_too = (*fn.body.yields, *adjoints)
+    body = nest_tapes(Block(fn.params, ops, adjoints_too), builder)
+    body.yields = fn.body.yields
     return replace(fn, body=body, requirements=fn.requirements + builder.requirements), adjoints
 
 

@@ -268,6 +268,16 @@ def sum_with_negative(s: _Simplifier, op: Apply) -> Any:
     return None
 
 
+def one_offset(s: _Simplifier, op: Apply) -> Any:
+    """`(n - 1) - 1` of ints is `n - 2`."""
+    a, b = s.symbols(op)
+    inner = s.definition(a, operator.sub)
+    if inner is None or not isinstance(b, int) or op.result.type.dtype != "int64":
+        return None
+    x, a = s.symbols(inner)
+    return s.call(operator.sub, x, a + b) if isinstance(a, int) else None
+
+
 def plain_operand(s: _Simplifier, op: Apply) -> Any:
     """An elementwise operation broadcasts by itself: no `broadcast_to` under it."""
     if not (op.primitive.elementwise or op.primitive.function is np.where):
@@ -443,6 +453,7 @@ REWRITES: dict[Any, tuple[Rewrite, ...]] = {
     operator.truediv: (drop_unit, plain_operand, spread_last),
     operator.pow: (drop_unit, plain_operand),
     operator.neg: (double_negation, plain_operand),
+    operator.sub: (plain_operand, spread_last, one_offset),
     operator.add: (plain_operand, doubled, sum_with_negative),
     np.where: (plain_operand, where_once),
     np.sum: (negative_sum,),

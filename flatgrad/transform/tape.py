@@ -116,7 +116,7 @@ def _of_slice(context: Context, atom: SliceLength, scope: tuple[Value, ...]) -> 
         return None
 
     def trips(first: Any, last: Any) -> Any:
-        return apply_function(TRIPS, (first, last, 1), {}, context.builder)
+        return apply_function(TRIPS, (0, last - first, 1), {}, context.builder)
 
     if start is not None and start < 0:
         return whole - trips(-start, whole) if stop is None else None
@@ -142,7 +142,10 @@ def _polynomial(context: Context, size: Dim, scope: tuple[Value, ...]) -> Any:
             if known is None:
                 return None
             term = known if isinstance(term, int) and term == 1 else term * known
-        total = term if isinstance(total, int) and total == 0 else total + term
+        if isinstance(total, int) and total == 0:
+            total = term
+        else:
+            total = total - -term if isinstance(term, int) and term < 0 else total + term
     return total
 
 

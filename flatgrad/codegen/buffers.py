@@ -32,6 +32,7 @@ from flatgrad.primitives.core import IDENTITY
 from flatgrad.primitives.index import is_advanced
 
 Roots = frozenset[Value]
+Inside = dict[For | While, set[Value]]
 NONE: Roots = frozenset()
 
 
@@ -139,26 +140,42 @@ def plan_buffers(fn: Function, live: Liveness) -> Buffers:
             break
         wanted |= more
     hoped = found.buffers.hoped - wanted
+    better = _with_hopes(found, inner, wanted, hoped, outwards=True)
+    better = better or _with_hopes(found, inner, wanted, hoped, outwards=False)
+    return (better or found).buffers
+
+
+def _with_hopes(
+    found: _Walk, inner: Inside, wanted: set[Value], hoped: set[Value], *, outwards: bool
+) -> _Walk | None:
+    """The walk in which loops own what they hope to, as far as that makes no copy necessary.
+
+    With `outwards`, also the loops around them; None if that costs a copy.
+    """
     while hoped:
-        tried = _Walk(Buffers(live), inner, wanted | hoped)
-        tried.function(fn)
+        tried = _Walk(Buffers(found.live), inner, wanted | hoped)
+        tried.function(found.fn)
+        more = tried.buffers.wanted - wanted - hoped
         extra = tried.buffers.copied - found.buffers.copied
-        dear = {_carried(op)[k] for op, k, _ in extra} | (tried.buffers.wanted - wanted - hoped)
-        if not dear:
-            return tried.buffers
-        if not dear & hoped:
-            break
-        hoped -= dear
-    return found.buffers
+        dear = {_carried(op)[k] for op, k, _ in extra}
+        if outwards and more:
+            hoped = hoped | more
+            continue
+        if not dear and not more:
+            return tried
+        if outwards or not (dear | more) & hoped:
+            return None
+        hoped = hoped - dear
+    return None
 
 
 def _carried(op: For | While) -> tuple[Value, ...]:
     return op.body.params[1:] if isinstance(op, For) else op.body.params
 
 
-def _defined_inside(block: Block) -> dict[For | While, set[Value]]:
+def _defined_inside(block: Block) -> Inside:
     """For each loop, the values that are defined in its body or condition."""
-    found: dict[For | While, set[Value]] = {}
+    found: Inside = {}
 
     def visit(block: Block) -> set[Value]:
         values = set(block.params)
@@ -177,9 +194,7 @@ def _defined_inside(block: Block) -> dict[For | While, set[Value]]:
 class _Walk:
     """One walk over the function, for given carried variables that loops are to own."""
 
-    def __init__(
-        self, buffers: Buffers, inner: dict[For | While, set[Value]], wanted: set[Value]
-    ) -> None:
+    def __init__(self, buffers: Buffers, inner: Inside, wanted: set[Value]) -> None:
         self.buffers = buffers
         self.live = buffers.live
         self.inner = inner
@@ -187,6 +202,7 @@ class _Walk:
         self.carried = frozenset(param for op in inner for param in op.body.params)
 
     def function(self, fn: Function) -> None:
+        self.fn = fn
         for param in fn.params:
             self.buffers.give(param, frozenset({param}))
         self.block(fn.body)

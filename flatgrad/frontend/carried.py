@@ -31,6 +31,7 @@ from flatgrad.frontend.leaves import (
     widened_type,
     zeros,
 )
+from flatgrad.frontend.lengths import assume_lengths, lengths_follow, same_lengths
 from flatgrad.frontend.refs import Ref
 from flatgrad.frontend.trial import Trial, keys_of
 from flatgrad.frontend.values import VALUE, Poison, Unroll, occurrences
@@ -55,7 +56,12 @@ class Carrying(Trial):
                 self.install(self.block)
                 left = trip(self.block)
                 wanted, stable = self._compare()
+            stable = self._lengths_hold() and stable
             if stable and not wanted and not self._drop():
+                span = self.low.source.span(self.node)
+                assumed = [leaf for leaf in self.leaves() if leaf.assumed and not leaf.refuted]
+                for leaf in assumed:
+                    builder.requirements += same_lengths(leaf, span)
                 return self.block, left
             self.before.restore()
             for container, key in wanted:
@@ -63,6 +69,16 @@ class Carrying(Trial):
         raise self.low.refuse(
             self.node, "loop-carried-type", "the variables of this loop change without end"
         )
+
+    def _lengths_hold(self) -> bool:
+        """Take back lengths that were assumed and do not follow from what a trip requires."""
+        hold = True
+        for leaf in self.leaves():
+            tried = leaf.assumed and not leaf.refuted and leaf.param.type == leaf.type
+            if tried and not lengths_follow(leaf, self.low.builder.requirements):
+                leaf.refute()
+                hold = False
+        return hold
 
     def changes(self) -> bool:
         """Whether anything is not as at the start of the trip."""
@@ -198,14 +214,18 @@ class Carrying(Trial):
         except FlatgradError as caught:
             known = caught.diagnostic
             raise Mismatch(Poison(known.code, known.message, known.help)) from None
-        kind = widened_type(leaf, symbol.type)
+        if leaf.assumed and not leaf.refuted and symbol.type != leaf.type:
+            leaf.refute()
+            return False
+        assumed = assume_lengths(leaf, symbol.type)
+        kind = leaf.type if assumed else widened_type(leaf, symbol.type)
         if kind is None:
             raise Mismatch(mismatch(name, leaf, end, self.line))
         leaf.end, leaf.end_buffer = symbol, end.buffer
         outer = {
             other for other in (end.buffer, *end.buffer.shares) if id(other) in self.before.buffers
         }
-        stable = kind == leaf.type and outer <= leaf.outer
+        stable = not assumed and kind == leaf.type and outer <= leaf.outer
         leaf.type = kind
         leaf.outer |= outer
         return stable

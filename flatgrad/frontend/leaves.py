@@ -12,7 +12,7 @@ from typing import Any
 from flatgrad.frontend.join import cast, same_number, type_of
 from flatgrad.frontend.refs import Buffer, Ref
 from flatgrad.frontend.values import Poison, like
-from flatgrad.ir.dims import Dim
+from flatgrad.ir.dims import Dim, Size
 from flatgrad.ir.ops import Operand, Value
 from flatgrad.ir.types import Array, Scalar, Type
 from flatgrad.primitives.symbolic import Symbol, is_number, operand_of
@@ -21,7 +21,10 @@ from flatgrad.primitives.typerules import fresh_size
 
 @dataclass(eq=False, slots=True)
 class Leaf:
-    """One carried number or array; `init` is its value on entry, `end` that of the last trial."""
+    """One carried number or array; `init` is its value on entry, `end` that of the last trial.
+
+    `widened`: lengths that change; `assumed`: pairs of lengths taken to be equal, until `refuted`.
+    """
 
     name: str | None
     type: Type
@@ -31,10 +34,17 @@ class Leaf:
     entry: set[Buffer] = field(default_factory=set)
     outer: set[Buffer] = field(default_factory=set)
     widened: set[Dim] = field(default_factory=set)
+    assumed: list[tuple[Size, Size]] = field(default_factory=list)
+    refuted: bool = False
     param: Value | None = None
     buffer: Buffer | None = None
     end: Any = None
     end_buffer: Buffer | None = None
+
+    def refute(self) -> None:
+        """Lengths that were taken to be equal are not: the variable has those on entry again."""
+        self.type = self.init.type
+        self.refuted = True
 
     @property
     def unchanged(self) -> bool:

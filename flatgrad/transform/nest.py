@@ -49,7 +49,7 @@ def _nested(block: Block, builder: Builder, *, in_loop: bool) -> Block:
     return block
 
 
-def _is_tape(op: Op, function: Any) -> bool:
+def _is_tape(op: Op | None, function: Any) -> bool:
     return isinstance(op, Apply) and op.primitive.function is function and (
         op.origin.sweep == "tape"
     )
@@ -72,8 +72,17 @@ class _Move:
         index = static["index"]
         if base not in self.block.params or row is None or isinstance(index, tuple):
             return None
+        last = self.made.get(row)
+        if self.uses[row] != 1 or self.uses[base] != 1:
+            return None
+        if _is_tape(last, SET_ITEM):  # the last row, written after the loop
+            row = last.operands[0]
+            if self.uses[row] != 1:
+                return None
+        else:
+            last = None
         loop = self.made.get(row)
-        if not isinstance(loop, Loop) or self.uses[row] != 1 or self.uses[base] != 1:
+        if not isinstance(loop, Loop):
             return None
         k = loop.results.index(row)
         start = self.made.get(loop.inits[k]) if isinstance(loop.inits[k], Value) else None
@@ -85,14 +94,18 @@ class _Move:
         if early is None:
             return None
         moved = self.widened(loop, k, base, index)
+        end = moved.results[k]
         ops: list[Op] = []
         for op in self.block.ops:
             if op is loop:
                 ops += [*early, moved]
+            elif op is last:
+                ops.append(self.element(op, end, index))
+                end = ops[-1].results[0]
             elif op not in (start, write, *early):
                 ops.append(op)
         done = Block(self.block.params, ops, self.block.yields)
-        return rewired_block(done, {write.result: moved.results[k]})
+        return rewired_block(done, {write.result: end})
 
     def follows(self, loop: Loop, k: int) -> bool:
         """Whether the loop, or one inside it, does nothing with a tape but write an element."""
@@ -180,7 +193,8 @@ def _merged_reads(body: Block, builder: Builder) -> Block:
     }  # fmt: skip
     for op in all_ops(body):
         element = isinstance(op, Apply) and op.primitive.function is operator.getitem
-        for operand in operands_of(op) if not element or op.result.type.ndim else ():
+        whole = not element or not _of_numbers(op.arguments["index"])
+        for operand in operands_of(op) if whole else ():
             rows.pop(operand, None)
     if not rows:
         return body

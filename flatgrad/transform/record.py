@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from flatgrad.analysis.activity import carried_params, carried_yields
 from flatgrad.ir.dims import never_negative, opaque
 from flatgrad.ir.ops import (
     Block,
@@ -60,7 +61,9 @@ class LoopTape:
         self.index = index
         self.scope = scope
         self.counted = isinstance(op, While) or op.exits
-        self.before, self.prelude = Block(), Block()
+        self.before, self.prelude, self.after_loop = Block(), Block(), Block()
+        self.longer: set[Value] = set()
+        self.tapes: dict[Value, Value] = {}
         self.at_start: list[Op] = []
         self.inits: list[Operand] = []
         self.params: list[Value] = []
@@ -162,10 +165,47 @@ class LoopTape:
         """Whether the shape of a value may differ from trip to trip."""
         return varies(self.context, value, self.scope)
 
+    def following(self, kept: set[Any]) -> dict[Value, Value]:
+        """What the carried variables that are kept become in a trip: it is their next row."""
+        pairs = zip(carried_params(self.op), carried_yields(self.op), strict=True)
+        return {
+            item: param
+            for param, item in pairs
+            if param in kept and isinstance(item, Value) and item not in self.forward.params
+            and item.type == param.type and not self.is_ragged(param)
+        }  # fmt: skip
+
+    def lengthen(self, values: set[Value], followed: dict[Value, Value]) -> None:
+        """Give the tapes of which a later row is read one row more, for what the loop ends with."""
+        self.longer |= {followed[value] for value in values}
+
+    def after(self, value: Value, param: Value) -> Operand:
+        """The value of `param` after the trip, read from the row of the next trip."""
+        with self.builder.at(Origin(self.op.origin.span, "tape", "tape"), _tape_name(param)):
+            with self.builder.inside(self.prelude):
+                place = self.position(Symbol(self.index, self.builder)) + 1
+                read = Symbol(self.tapes[param], self.builder)[place]
+            return self.named(read, value)
+
+    def close(self, value: Value, result: Value) -> Value:
+        """The tape with what the loop ends with in its last row."""
+        k = carried_params(self.op).index(value)
+        with self.builder.inside(self.after_loop):
+            end = Symbol(self.op.results[k], self.builder)
+            args = (Symbol(result, self.builder), end, self.trips())
+            done = apply_function(PUSH if self.counted else SET_ITEM, args, {}, self.builder)
+        done.value.name, done.value.kept = result.name, True
+        found: Value = done.value
+        return found
+
     def record(self, value: Value, supply: Supply) -> Operand:
         """Tape a value in every trip; what stands for it in the backward trip."""
         with self.builder.at(Origin(self.op.origin.span, "tape", "tape"), _tape_name(value)):
             read = self.ragged(value, supply) if self.is_ragged(value) else self.row(value)
+        return self.named(read, value)
+
+    def named(self, read: Any, value: Value) -> Value:
+        """A row that is read back, as the value that it holds."""
         made = read.value
         if self.context.narrow and isinstance(value.type, Scalar) and value.type.weak:
             python = {"float64": float, "int64": int, "bool": bool}[value.type.dtype]
@@ -182,6 +222,8 @@ class LoopTape:
         with builder.inside(self.before):
             lengths = [length(self.context, size, self.scope) for size in value.type.shape]
             rows = 0 if self.counted else self.trips()
+            if value in self.longer and not self.counted:
+                rows = rows + 1
             shape = (rows, *lengths) if lengths else rows
             init = apply_function(np.empty, (shape,), _dtype(value.type), builder)
         init.value.name = _tape_name(value)
@@ -197,6 +239,9 @@ class LoopTape:
         self.insert(value, block.ops)
         item.value.name, item.value.kept = param.name, True
         result = self.carry(init.value, param, item.value, self.counted)
+        if value in self.longer:
+            result = self.close(value, result)
+        self.tapes[value] = result
         with builder.inside(self.prelude):
             return Symbol(result, builder)[self.position(Symbol(self.index, builder))]
 
@@ -285,7 +330,7 @@ class LoopTape:
             params = (*op.condition.params, *[twin(param) for param in self.params])
             condition = Block(params, op.condition.ops, op.condition.yields)
             new = replace(op, inits=inits, condition=condition, body=body, results=results)
-        return [*self.before.ops, new]
+        return [*self.before.ops, new, *self.after_loop.ops]
 
 
 def _is(operand: Operand, number: int) -> bool:
@@ -328,6 +373,17 @@ class BranchTape:
     def is_ragged(self, value: Value) -> bool:
         """A branch runs once: a value's shape is what it is."""
         return False
+
+    def following(self, kept: set[Any]) -> dict[Value, Value]:
+        """Nothing follows."""
+        return {}
+
+    def lengthen(self, values: set[Value], followed: dict[Value, Value]) -> None:
+        """Nothing to do."""
+
+    def after(self, value: Value, param: Value) -> Operand:
+        """Never asked for."""
+        raise AssertionError
 
     @property
     def prelude(self) -> Block:

@@ -182,6 +182,7 @@ class Supply:
         self.made: dict[Value, Op | None] = dict.fromkeys(forward.params)
         self.made |= {value: op for op in forward.ops for value in op.results}
         self.sizes: dict[tuple[Value, int], Any] = {}
+        self.followed: dict[Value, Value] = {}
 
     def run(self) -> Block:
         """The backward block with reads, computations and what stood there."""
@@ -189,6 +190,7 @@ class Supply:
         for value in shaped:
             needed |= self.measure(value)
         kept = self.keep(needed)
+        self.tape.lengthen(self.recomputed(needed, kept) & self.followed.keys(), self.followed)
         # Numbers first: the lengths among them are needed to read arrays back.
         for value in sorted([v for v in self.made if v in kept], key=lambda v: v.type.ndim > 0):
             self.mapping[value] = self.tape.record(value, self)
@@ -256,9 +258,16 @@ class Supply:
     def keep(self, needed: set[Value]) -> set[Value]:
         """The values to record, with the lengths of those whose shape differs from trip to trip."""
         while True:
+            self.followed = {}
             kept = cheapest_cut(
                 [v for v in self.made if v in needed], self.made_from, self.cost
             )
+            self.followed = self.tape.following(kept)
+            if self.followed:
+                before = set(self.followed.values())
+                kept = before | cheapest_cut(
+                    [v for v in self.made if v in needed], self.made_from, self.cost
+                )
             mine = {value for value in kept if value in self.made}
             more: set[Value] = set()
             for value in [v for v in self.made if v in mine]:
@@ -274,7 +283,7 @@ class Supply:
 
     def made_from(self, value: Any) -> list[Value] | None:
         """What a value can be computed from again; None if it must be recorded."""
-        if value in self.mapping:
+        if value in self.mapping or value in self.followed:
             return []
         op = self.made.get(value)
         if not isinstance(op, Apply) or len(op.results) != 1 or op.primitive.effect:
@@ -292,6 +301,18 @@ class Supply:
                 found.append(operand)
         return found
 
+    def recomputed(self, needed: set[Value], kept: set[Value]) -> set[Value]:
+        """The values that are computed again, or read from a later row."""
+        found: set[Value] = set()
+        waiting: list[Any] = [value for value in self.made if value in needed]
+        while waiting:
+            value = waiting.pop()
+            if value in found or value in kept or value not in self.made:
+                continue
+            found.add(value)
+            waiting += self.made_from(value) or ()
+        return found
+
     def is_volatile(self, value: Value) -> bool:
         """Whether a value differs from trip to trip, of this loop or one around it."""
         return value in self.made or value not in self.context.stable
@@ -299,6 +320,9 @@ class Supply:
     def recompute(self, value: Value) -> None:
         """Compute a value again from what is available."""
         if value in self.mapping or value not in self.made:
+            return
+        if value in self.followed:
+            self.mapping[value] = self.tape.after(value, self.followed[value])
             return
         op = self.made[value]
         assert isinstance(op, Apply)

@@ -87,6 +87,12 @@ class Dialect:
         target.ctx = ast.Store()  # type: ignore[attr-defined]
         return ast.AugAssign(target, ast.Add(), value)  # type: ignore[arg-type]
 
+    def augmented(
+        self, op: Apply, target: ast.Name, sign: ast.operator, value: ast.expr, inner: Apply | None
+    ) -> ast.stmt:
+        """`y += value`; `inner` is the call that `value` is the text of, if it is one."""
+        return ast.AugAssign(target, sign, value)
+
     def set_in_place(self, op: Apply, base: str, index: Any, value: ast.expr) -> ast.stmt:
         """`base[index] = value`."""
         target = subscript(name(base), index)
@@ -134,6 +140,7 @@ class _Emitter(BlockEmitter):
         self.names = Names(taken)
         self.identifiers: dict[Variable, str] = {}
         self.written: dict[Value, ast.expr] = {}
+        self.within: dict[Operand, Apply] = {}
         self.visible: list[Value] = []
         self.lines: list[Line] = []
         self.depth = 1
@@ -210,12 +217,15 @@ class _Emitter(BlockEmitter):
             return
         operands = [self.operand(operand) for operand in op.operands]
         node = self.dialect.expression(op, operands, self.overrides(op))
+        if op.results and op.results[0] in self.buffers.parts:
+            node = call(ast.Attribute(node, "copy", ast.Load()), [], {})
         if op.primitive.function is REQUIRE_EQUAL:
             self.line(requirement(operands, op.arguments["message"]), op.origin)
         elif not op.results:
             self.line(ast.Expr(node), op.origin)
         elif op.result in self.inline:
             self.written[op.result] = node
+            self.within[op.result] = op
         else:
             statement = self.assignment(op, node)
             if not _assigns_itself(statement):
@@ -231,7 +241,8 @@ class _Emitter(BlockEmitter):
             and node.left.id == target.id
             and (op in self.buffers.in_place or self.is_number(op))
         ):
-            return ast.AugAssign(target, node.op, node.right)
+            inner = self.within.get(op.operands[1]) if len(op.operands) > 1 else None
+            return self.dialect.augmented(op, target, node.op, node.right, inner)
         return ast.Assign([target], node, lineno=0)
 
     def is_number(self, op: Apply) -> bool:

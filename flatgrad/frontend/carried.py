@@ -31,11 +31,11 @@ from flatgrad.frontend.leaves import (
     widened_type,
     zeros,
 )
-from flatgrad.frontend.lengths import assume_lengths, lengths_follow, same_lengths
+from flatgrad.frontend.lengths import assume_lengths, lengths_follow
 from flatgrad.frontend.refs import Ref
 from flatgrad.frontend.trial import Trial, keys_of
 from flatgrad.frontend.values import VALUE, Poison, Unroll, occurrences
-from flatgrad.ir.ops import Block
+from flatgrad.ir.ops import Block, Requirement
 from flatgrad.ir.types import Scalar, Type
 from flatgrad.primitives.symbolic import Symbol, is_number
 
@@ -56,12 +56,11 @@ class Carrying(Trial):
                 self.install(self.block)
                 left = trip(self.block)
                 wanted, stable = self._compare()
-            stable = self._lengths_hold() and stable
+            entering = builder.requirements[mark:]
+            stable = self._lengths_hold(entering) and stable
             if stable and not wanted and not self._drop():
-                span = self.low.source.span(self.node)
-                assumed = [leaf for leaf in self.leaves() if leaf.assumed and not leaf.refuted]
-                for leaf in assumed:
-                    builder.requirements += same_lengths(leaf, span)
+                for leaf in self.leaves():
+                    builder.requirements += leaf.entering if not leaf.refuted else ()
                 return self.block, left
             self.before.restore()
             for container, key in wanted:
@@ -70,12 +69,13 @@ class Carrying(Trial):
             self.node, "loop-carried-type", "the variables of this loop change without end"
         )
 
-    def _lengths_hold(self) -> bool:
-        """Take back lengths that were assumed and do not follow from what a trip requires."""
+    def _lengths_hold(self, required: list[Requirement]) -> bool:
+        """Take back lengths that were assumed and do not follow from what trips require."""
         hold = True
-        for leaf in self.leaves():
-            tried = leaf.assumed and not leaf.refuted and leaf.param.type == leaf.type
-            if tried and not lengths_follow(leaf, self.low.builder.requirements):
+        for leaf in [leaf for leaf in self.leaves() if leaf.assumed and not leaf.refuted]:
+            if leaf.param is None or leaf.param.type != leaf.type:
+                leaf.entering = required
+            elif not lengths_follow(leaf, [*self.low.builder.requirements, *leaf.entering]):
                 leaf.refute()
                 hold = False
         return hold

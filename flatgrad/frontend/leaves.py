@@ -13,7 +13,7 @@ from flatgrad.frontend.join import cast, same_number, type_of
 from flatgrad.frontend.refs import Buffer, Ref
 from flatgrad.frontend.values import Poison, like
 from flatgrad.ir.dims import Dim, Size
-from flatgrad.ir.ops import Operand, Value
+from flatgrad.ir.ops import Operand, Requirement, Value
 from flatgrad.ir.types import Array, Scalar, Type
 from flatgrad.primitives.symbolic import Symbol, is_number, operand_of
 from flatgrad.primitives.typerules import fresh_size
@@ -23,7 +23,8 @@ from flatgrad.primitives.typerules import fresh_size
 class Leaf:
     """One carried number or array; `init` is its value on entry, `end` that of the last trial.
 
-    `widened`: lengths that change; `assumed`: pairs of lengths taken to be equal, until `refuted`.
+    `widened`: lengths that change. `assumed`: pairs of lengths taken to be equal, until `refuted`;
+    `entering`: what a trip requires that starts with the lengths on entry.
     """
 
     name: str | None
@@ -36,6 +37,7 @@ class Leaf:
     widened: set[Dim] = field(default_factory=set)
     assumed: list[tuple[Size, Size]] = field(default_factory=list)
     refuted: bool = False
+    entering: list[Requirement] = field(default_factory=list)
     param: Value | None = None
     buffer: Buffer | None = None
     end: Any = None

@@ -6,14 +6,13 @@
                                               Wh.shape[0] again
 
 Such a variable has one length all the time. That follows from the requirements of the body when it
-is lowered with the length that a trip ends with; it becomes a requirement of its own.
+is lowered with the length that a trip ends with, and these are checked when arguments are seen.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 
-from flatgrad.errors import Span
 from flatgrad.frontend.leaves import Leaf
 from flatgrad.ir.dims import Size, opaque
 from flatgrad.ir.ops import Requirement
@@ -50,21 +49,3 @@ def lengths_follow(leaf: Leaf, requirements: Iterable[Requirement]) -> bool:
         if one != other:
             groups[one] = other
     return all(head(one) == head(other) for one, other in leaf.assumed)
-
-
-def same_lengths(leaf: Leaf, span: Span | None) -> list[Requirement]:
-    """The requirements that these lengths are equal."""
-    return [_required(leaf, one, other, span) for one, other in leaf.assumed]
-
-
-def _required(leaf: Leaf, one: Size, other: Size, span: Span | None) -> Requirement:
-    name = f"`{leaf.name}`" if leaf.name else "an array"
-
-    def message(lengths: dict[str, int]) -> str:
-        before, after = (n if isinstance(n, int) else n.value(lengths) for n in (one, other))
-        return (
-            f"{name} has an axis of length {before} before this loop, and of length {after} after "
-            "a trip, with which the next one cannot go on"
-        )
-
-    return Requirement(one, other, message, span)

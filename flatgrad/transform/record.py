@@ -11,6 +11,7 @@ one buffer that grows. Values of a branch become results of the `If`.
 
 from __future__ import annotations
 
+import operator
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +20,7 @@ import numpy as np
 from flatgrad.analysis.activity import carried_params, carried_yields
 from flatgrad.ir.dims import never_negative, opaque
 from flatgrad.ir.ops import (
+    Apply,
     Block,
     Const,
     For,
@@ -96,7 +98,11 @@ class LoopTape:
         with self.builder.inside(Block()) as block:
             after = Symbol(param, self.builder) + 1
         after.value.name, after.value.kept = "trips", True
-        self.forward.ops += block.ops
+        ops = self.forward.ops
+        last = ops[-1] if ops else None
+        leaves = isinstance(last, If) and self.op.exits and self.forward.yields[0] in last.results
+        place = len(ops) - leaves  # before the `break`
+        ops[place:place] = block.ops
         result = self.carry(Const(0), param, after.value)
         self.trip, self.total = Symbol(param, self.builder), Symbol(result, self.builder)
 
@@ -150,12 +156,45 @@ class LoopTape:
         known = isinstance(op, For) and isinstance(op.start, Const) and _is(op.step, 1)
         return not self.counted and known and 0 <= op.start.value <= FEW
 
+    def counters(self) -> dict[Value, Operand]:
+        """Ints that grow by the same in every trip, from the number of the trip."""
+        found: dict[Value, Operand] = {}
+        made = {value: op for op in self.forward.ops for value in op.results}
+        pairs = zip(self.op.inits, carried_params(self.op), carried_yields(self.op), strict=True)
+        for init, param, item in pairs:
+            step = _growth(made.get(item) if isinstance(item, Value) else None, param)
+            if step is None or step in made or step in self.forward.params:
+                continue
+            with self.builder.inside(self.prelude):
+                grown = self.number()
+                if not _is(step, 1):
+                    grown = symbol_of(step, self.builder) * grown
+                whole = grown if _is(init, 0) else grown + symbol_of(init, self.builder)
+            if whole.value is not self.index:
+                whole.value.name, whole.value.kept = param.name, param.kept
+            found[param] = operand_of(whole)
+        return found
+
+    def number(self) -> Any:
+        """The number of the trip, in the backward trip."""
+        mine = Symbol(self.index, self.builder)
+        if self.counted or self.plain:
+            return mine
+        assert isinstance(self.op, For)
+        start = symbol_of(self.op.start, self.builder)
+        if _is(self.op.step, -1):
+            return start - mine
+        shifted = mine if _is(self.op.start, 0) else mine - start
+        return shifted if _is(self.op.step, 1) else shifted // symbol_of(self.op.step, self.builder)
+
     def position(self, index: Any) -> Any:
         """The place on the tape for the trip with this index."""
         if self.counted or self.direct:
             return index
         assert isinstance(self.op, For)
         start = symbol_of(self.op.start, self.builder)
+        if _is(self.op.step, -1):
+            return start - index
         shifted = index if _is(self.op.start, 0) else index - start
         if _is(self.op.step, 1):
             return shifted
@@ -331,6 +370,16 @@ class LoopTape:
             condition = Block(params, op.condition.ops, op.condition.yields)
             new = replace(op, inits=inits, condition=condition, body=body, results=results)
         return [*self.before.ops, new, *self.after_loop.ops]
+
+
+def _growth(op: Op | None, param: Value) -> Operand | None:
+    """What an int is increased by, if `op` does that to `param`."""
+    if not isinstance(op, Apply) or op.primitive.function is not operator.add:
+        return None
+    if not all(o.type.dtype == "int64" and o.type.weak and not o.type.ndim for o in op.operands):
+        return None
+    one, other = op.operands
+    return other if one is param else one if other is param else None
 
 
 def _is(operand: Operand, number: int) -> bool:

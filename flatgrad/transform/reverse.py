@@ -122,7 +122,7 @@ class _Sweep:
             self.contributions[output].append(symbol_of(seed, self.builder))
         for output in dict.fromkeys(output for output, _ in planted):
             assert isinstance(output, Value)
-            with self.builder.at(Origin(None, "backward", "seed"), f"grad_{output.name}"):
+            with self.builder.at(Origin(None, "backward", "seed"), _adjoint_name(output)):
                 self.begin(output)
 
     def begin(self, output: Value) -> None:
@@ -134,7 +134,7 @@ class _Sweep:
             self.adjoint[output] = parts[0]  # a parameter has its name already
             return
         if not output.kept and is_number(parts[0]):  # rules take symbols
-            parts[0] = self.copied(parts[0], f"grad_{output.name}")
+            parts[0] = self.copied(parts[0], _adjoint_name(output))
         self.settle(output)
 
     def settle_planted(self) -> None:
@@ -400,6 +400,10 @@ def cast(contribution: Any, target: Type, builder: Builder) -> Any:
 
 def _part(value: Value | None) -> str | None:
     return f"grad_{value.name}" if value is not None else None
+
+
+def _adjoint_name(output: Value) -> str:
+    return f"grad_{output.name or 'value'}"
 
 
 def _as_tuple(outcome: Any) -> tuple[Any, ...]:

@@ -215,7 +215,7 @@ def _visit_loop(sweep: _Sweep, op: For | While) -> None:
         back.yields = tuple([_given(inner.adjoint.get(v), v, builder) for v in targets])
     forward = context.rebuilt(op.body)
     tape = LoopTape(context, op, forward, index, inner.visible)
-    given: dict[Value, Operand] = {}
+    given = tape.counters()
     if isinstance(op, For):
         given[op.body.params[0]] = operand_of(tape.index_in_backward())
     back = Supply(context, forward, back, given, inner.visible, tape).run()

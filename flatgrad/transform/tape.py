@@ -33,6 +33,7 @@ from flatgrad.ir.ops import (
     While,
     blocks_of,
     operands_of,
+    size_of,
 )
 from flatgrad.ir.types import Scalar, Type
 from flatgrad.primitives.core import ASTYPE, IDENTITY, TRIPS
@@ -93,9 +94,9 @@ def length(context: Context, size: Size, scope: tuple[Value, ...]) -> Any:
     for value in scope:
         if isinstance(value.type, Scalar) and value.type.size == size:
             return Symbol(value, builder)
-    bounds = context.trips.get(size)
-    if bounds is not None and all(isinstance(o, Const) or o in scope for o in bounds):
-        return apply_function(TRIPS, [symbol_of(o, builder) for o in bounds], {}, builder)
+    bounds = [_bound(context, bound, scope) for bound in context.trips.get(size, ())]
+    if bounds and all(bound is not None for bound in bounds):
+        return apply_function(TRIPS, bounds, {}, builder)
     for value in scope:
         if size in value.type.shape:
             axis = value.type.shape.index(size)
@@ -106,6 +107,14 @@ def length(context: Context, size: Size, scope: tuple[Value, ...]) -> Any:
             return None
         return _measuring(_of_slice(context, atom, scope), size)
     return _polynomial(context, size, scope)
+
+
+def _bound(context: Context, bound: Operand, scope: tuple[Value, ...]) -> Any:
+    """The bound of a loop, computed from what `scope` holds; None if it cannot be."""
+    if isinstance(bound, Const) or bound in scope:
+        return symbol_of(bound, context.builder)
+    size = size_of(bound)
+    return None if size is None else length(context, size, scope)
 
 
 def _of_slice(context: Context, atom: SliceLength, scope: tuple[Value, ...]) -> Any:

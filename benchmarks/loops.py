@@ -166,14 +166,14 @@ def taped_bytes(derived: Any, args: tuple[Any, ...]) -> int:
     names = sorted(set(TAPE.findall(text)))
     text = re.sub(
         r"^    return (?=.*\Z)",
-        f"    found.append(sum(getattr(a, 'nbytes', 0) for a in ({', '.join([*names, ''])})))\n    return ",
+        f"    found.extend(map(nbytes, [{', '.join(names)}]))\n    return ",
         text.rstrip(), flags=re.MULTILINE,
     )  # fmt: skip
     found: list[int] = []
-    space: dict[str, Any] = {"found": found}
+    space: dict[str, Any] = {"found": found, "nbytes": lambda x: getattr(x, "nbytes", 0)}
     exec(text, space)
     space[compiled.module.name](*args)
-    return found[0]
+    return sum(found)
 
 
 def tape_per_step(derived: Any, program: Program) -> str:

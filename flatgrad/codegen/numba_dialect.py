@@ -149,10 +149,11 @@ class NumbaDialect(Dialect):
         self, op: Apply, target: ast.Name, sign: ast.operator, value: ast.expr, inner: Apply | None
     ) -> ast.stmt:
         """`grad_W += np.outer(a, b)` in one pass."""
+        outer = inner is not None and inner.primitive.function is np.outer
         vectors = inner is not None and all(operand.type.ndim == 1 for operand in inner.operands)
-        if not vectors or inner.primitive.function is not np.outer or not isinstance(sign, ast.Add):
+        if not (outer and vectors and isinstance(sign, ast.Add) and isinstance(value, ast.Call)):
             return super().augmented(op, target, sign, value, inner)
         helper = numba_text.add_outer()
         self.need(helper)
-        given = [name(target.id), *value.args]  # type: ignore[attr-defined]
+        given = [name(target.id), *value.args]
         return ast.Expr(call(name(helper.name), given, {}))

@@ -15,13 +15,25 @@ from __future__ import annotations
 import operator
 from collections import Counter
 from dataclasses import replace
-from typing import Any
+from functools import partial
+from typing import Any, TypeGuard
 
 import numpy as np
 
 from flatgrad.analysis.activity import carried_params, carried_yields
 from flatgrad.ir.builder import Builder
-from flatgrad.ir.ops import Apply, Block, For, Op, Operand, Slot, Value, While, blocks_of, operands_of
+from flatgrad.ir.ops import (
+    Apply,
+    Block,
+    For,
+    Op,
+    Operand,
+    Slot,
+    Value,
+    While,
+    blocks_of,
+    operands_of,
+)
 from flatgrad.primitives.index import SET_ITEM
 from flatgrad.primitives.symbolic import Symbol, apply_function, rule_arguments
 from flatgrad.transform.clone import all_ops, all_reads, rewired_block, with_blocks
@@ -37,22 +49,23 @@ def nest_tapes(body: Block, builder: Builder) -> Block:
 
 def _nested(block: Block, builder: Builder, *, in_loop: bool) -> Block:
     """The blocks inside first, so that a tape moves out one loop after the other."""
-    ops = []
+    ops: list[Op] = []
     for op in block.ops:
-        is_loop = isinstance(op, Loop)
-        ops.append(with_blocks(op, lambda b, inside=is_loop: _nested(b, builder, in_loop=inside)))
+        change = partial(_nested, builder=builder, in_loop=isinstance(op, Loop))
+        ops.append(with_blocks(op, change))
     block = Block(block.params, ops, block.yields)
     if not in_loop or not any(isinstance(op, Loop) for op in ops):
         return block
-    for op in [op for op in ops if _is_tape(op, SET_ITEM)]:
-        block = _Move(block, builder).taken(op) or block
+    for write in [op for op in ops if _is_tape(op, SET_ITEM)]:
+        block = _Move(block, builder).taken(write) or block
     return block
 
 
-def _is_tape(op: Op | None, function: Any) -> bool:
-    return isinstance(op, Apply) and op.primitive.function is function and (
-        op.origin.sweep == "tape"
-    )
+def _is_tape(op: Op | None, function: Any) -> TypeGuard[Apply]:
+    """Whether `op` is a call of `function` that belongs to a tape."""
+    if not isinstance(op, Apply):
+        return False
+    return op.origin.sweep == "tape" and op.primitive.function is function
 
 
 class _Move:
@@ -64,32 +77,23 @@ class _Move:
         self.uses = Counter(item for item in all_reads(block) if isinstance(item, Value))
         self.made = {value: op for op in block.ops for value in op.results}
 
-    def taken(self, write: Op) -> Block | None:
+    def taken(self, write: Apply) -> Block | None:
         """The block without `write`, which copies an inner tape into a row; None if it does not."""
-        assert isinstance(write, Apply)
         (base, row), static = rule_arguments(write, self.builder)
-        base, row = _value(base), _value(row)
-        index = static["index"]
-        if base not in self.block.params or row is None or isinstance(index, tuple):
+        base, row, index = _value(base), _value(row), static["index"]
+        if base not in self.block.params or isinstance(index, tuple):
+            return None
+        if row is None or self.uses[row] != 1 or self.uses[base] != 1:
             return None
         last = self.made.get(row)
-        if self.uses[row] != 1 or self.uses[base] != 1:
-            return None
         if _is_tape(last, SET_ITEM):  # the last row, written after the loop
             row = last.operands[0]
-            if self.uses[row] != 1:
-                return None
         else:
             last = None
-        loop = self.made.get(row)
-        if not isinstance(loop, Loop):
+        found = self.source(row)
+        if found is None:
             return None
-        k = loop.results.index(row)
-        start = self.made.get(loop.inits[k]) if isinstance(loop.inits[k], Value) else None
-        if start is None or not _is_tape(start, np.empty) or self.uses[start.results[0]] != 1:
-            return None
-        if not self.follows(loop, k):
-            return None
+        loop, k, start = found
         early = self.computed_late(_value(index), loop)
         if early is None:
             return None
@@ -99,13 +103,26 @@ class _Move:
         for op in self.block.ops:
             if op is loop:
                 ops += [*early, moved]
-            elif op is last:
-                ops.append(self.element(op, end, index))
-                end = ops[-1].results[0]
+            elif last is not None and op is last:
+                closing = self.element(last, end, index)
+                end = closing.result
+                ops.append(closing)
             elif op not in (start, write, *early):
                 ops.append(op)
         done = Block(self.block.params, ops, self.block.yields)
         return rewired_block(done, {write.result: end})
+
+    def source(self, row: Operand) -> tuple[Loop, int, Op] | None:
+        """The loop that makes a tape, as which of its results, and where the tape is allocated."""
+        loop = self.made.get(row) if isinstance(row, Value) and self.uses[row] == 1 else None
+        if not isinstance(loop, Loop):
+            return None
+        k = loop.results.index(row)
+        init = loop.inits[k]
+        start = self.made.get(init) if isinstance(init, Value) else None
+        if start is None or not _is_tape(start, np.empty) or self.uses[start.result] != 1:
+            return None
+        return (loop, k, start) if self.follows(loop, k) else None
 
     def follows(self, loop: Loop, k: int) -> bool:
         """Whether the loop, or one inside it, does nothing with a tape but write an element."""
@@ -176,7 +193,8 @@ class _Move:
         inner = static["index"]
         whole = (index, *inner) if isinstance(inner, tuple) else (index, inner)
         with self.builder.inside(Block()) as scratch, self.builder.at(write.origin):
-            made = apply_function(SET_ITEM, (Symbol(base, self.builder), value, whole), {}, self.builder)
+            args = (Symbol(base, self.builder), value, whole)
+            made = apply_function(SET_ITEM, args, {}, self.builder)
         made.value.name, made.value.kept = base.name, True
         (op,) = scratch.ops
         assert isinstance(op, Apply)
@@ -185,30 +203,35 @@ class _Move:
 
 def _merged_reads(body: Block, builder: Builder) -> Block:
     """Elements of rows of a tape are read from the tape itself."""
-    rows = {
-        op.results[0]: op
-        for op in all_ops(body)
-        if _is_tape(op, operator.getitem) and (op.results[0].name or "").endswith("_tape")
-        and op.results[0].type.ndim and _of_numbers(op.arguments["index"])
-    }  # fmt: skip
+    rows: dict[Any, Apply] = {}
     for op in all_ops(body):
-        element = isinstance(op, Apply) and op.primitive.function is operator.getitem
-        whole = not element or not _of_numbers(op.arguments["index"])
-        for operand in operands_of(op) if whole else ():
-            rows.pop(operand, None)
-    if not rows:
-        return body
+        if _is_tape(op, operator.getitem) and _reads_by_numbers(op):
+            rows[op.result] = op
+    rows = {row: op for row, op in rows.items() if row.type.ndim and _holds_tape(row)}
+    for op in all_ops(body):
+        if not (isinstance(op, Apply) and _reads_by_numbers(op)):
+            for operand in operands_of(op):
+                rows.pop(operand, None)
     for item in all_yields(body):
         rows.pop(item, None)
-    return _with_elements(body, rows, builder)
+    return _with_elements(body, rows, builder) if rows else body
 
 
-def _of_numbers(index: Any) -> bool:
+def _holds_tape(row: Value) -> bool:
+    return (row.name or "").endswith("_tape")
+
+
+def _reads_by_numbers(op: Apply) -> bool:
+    """Whether a call is `x[i]` or `x[i, j]` with numbers."""
+    if op.primitive.function is not operator.getitem:
+        return False
+    index = op.arguments["index"]
     entries = index if isinstance(index, tuple) else (index,)
-    return all(isinstance(entry, Slot) for entry in entries)
+    found = [op.operands[entry.index] for entry in entries if isinstance(entry, Slot)]
+    return len(found) == len(entries) and not any(operand.type.ndim for operand in found)
 
 
-def _with_elements(block: Block, rows: dict[Value, Apply], builder: Builder) -> Block:
+def _with_elements(block: Block, rows: dict[Any, Apply], builder: Builder) -> Block:
     ops: list[Op] = []
     for op in block.ops:
         while isinstance(op, Apply) and op.operands and op.operands[0] in rows:

@@ -6,7 +6,7 @@
                                             y = y * w
 
 A row per trip where the number of trips is known on entry and the shape is the same in each; else
-one buffer that grows. Values of a branch become results of the `If`.
+one buffer that grows.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ from flatgrad.primitives.index import SET_ITEM
 from flatgrad.primitives.symbolic import Symbol, apply_function, operand_of, symbol_of
 from flatgrad.primitives.typerules import fresh_size
 from flatgrad.transform.clone import twin
-from flatgrad.transform.tape import MANY, estimate, length, varies
+from flatgrad.transform.tape import MANY, dtype_keyword, estimate, length, varies
 
 if TYPE_CHECKING:
     from flatgrad.transform.structured import Context
@@ -153,8 +153,9 @@ class LoopTape:
     def direct(self) -> bool:
         """Whether the place on the tape is the index itself: a place or two at most stay empty."""
         op = self.op
-        known = isinstance(op, For) and isinstance(op.start, Const) and _is(op.step, 1)
-        return not self.counted and known and 0 <= op.start.value <= FEW
+        if self.counted or not isinstance(op, For) or not isinstance(op.start, Const):
+            return False
+        return _is(op.step, 1) and 0 <= op.start.value <= FEW
 
     def counters(self) -> dict[Value, Operand]:
         """Ints that grow by the same in every trip, from the number of the trip."""
@@ -264,7 +265,7 @@ class LoopTape:
             if value in self.longer and not self.counted:
                 rows = rows + 1
             shape = (rows, *lengths) if lengths else rows
-            init = apply_function(np.empty, (shape,), _dtype(value.type), builder)
+            init = apply_function(np.empty, (shape,), dtype_keyword(value.type), builder)
         init.value.name = _tape_name(value)
         kind = _grown(init.type) if self.counted else init.type
         param = Value(kind, init.value.name, kept=True)
@@ -288,7 +289,7 @@ class LoopTape:
         """One buffer that grows by each trip's elements, read back from its end."""
         builder = self.builder
         with builder.inside(self.before):
-            init = apply_function(np.empty, (0,), _dtype(value.type), builder)
+            init = apply_function(np.empty, (0,), dtype_keyword(value.type), builder)
         init.value.name = _tape_name(value)
         param = Value(_grown(init.type), init.value.name, kept=True)
         place = Value(Scalar("int64", weak=True), f"{value.name}_end", kept=True)
@@ -395,80 +396,3 @@ def _tape_name(value: Value) -> str:
     """The name of the tape; the tape of an inner loop lends its own."""
     name = value.name or "value"
     return name if name.endswith("_tape") else f"{name}_tape"
-
-
-def _dtype(kind: Type) -> dict[str, Any]:
-    return {} if kind.dtype == "float64" else {"dtype": np.dtype(kind.dtype).type}
-
-
-class BranchTape:
-    """Hands values out of the branch that ran; the other branch yields something in their place."""
-
-    factor = 1
-    back_params: tuple[Value, ...] = ()
-    back_yields: tuple[Operand, ...] = ()
-
-    def __init__(
-        self, context: Context, op: If, forwards: list[Block], scope: tuple[Value, ...]
-    ) -> None:
-        self.context = context
-        self.op = op
-        self.forwards = forwards
-        self.scope = scope
-        self.side = 0
-        self.extra: tuple[list[Operand], list[Operand]] = ([], [])
-        self.results: list[Value] = []
-
-    def is_ragged(self, value: Value) -> bool:
-        """A branch runs once: a value's shape is what it is."""
-        return False
-
-    def following(self, kept: set[Any]) -> dict[Value, Value]:
-        """Nothing follows."""
-        return {}
-
-    def lengthen(self, values: set[Value], followed: dict[Value, Value]) -> None:
-        """Nothing to do."""
-
-    def after(self, value: Value, param: Value) -> Operand:
-        """Never asked for."""
-        raise AssertionError
-
-    @property
-    def prelude(self) -> Block:
-        """A new block for what comes first in a backward branch."""
-        return Block()
-
-    def record(self, value: Value, supply: Supply) -> Operand:
-        """Make a value of the branch a result of the `If`."""
-        instead = self.placeholder(value)
-        result = twin(value)
-        if value.type.ndim and varies(self.context, value, self.scope):
-            # What stands in for it has other lengths, so these are not the result's.
-            result.type = Array(value.type.dtype, tuple(fresh_size() for _ in value.type.shape))
-        self.extra[self.side].append(value)
-        self.extra[1 - self.side].append(instead)
-        self.results.append(result)
-        return result
-
-    def placeholder(self, value: Value) -> Operand:
-        """Something of the same type that is never read."""
-        kind = value.type
-        if not kind.ndim:
-            return Const(np.dtype(kind.dtype).type(0).item())
-        builder = self.context.builder
-        with builder.inside(Block()) as block, builder.at(Origin(None, "tape"), value.name):
-            sizes = [length(self.context, size, self.scope) for size in kind.shape]
-            shape = (0,) * kind.ndim if any(n is None for n in sizes) else tuple(sizes)
-            made = apply_function(np.empty, (shape,), _dtype(kind), builder)
-        self.forwards[1 - self.side].ops += block.ops
-        assert isinstance(made, Symbol)
-        return made.value
-
-    def rebuilt(self) -> Op:
-        """The `If` with these results."""
-        then, orelse = (
-            Block((), forward.ops, (*forward.yields, *extra))
-            for forward, extra in zip(self.forwards, self.extra, strict=True)
-        )
-        return replace(self.op, then=then, orelse=orelse, results=(*self.op.results, *self.results))

@@ -33,8 +33,9 @@ from flatgrad.ir.ops import (
 from flatgrad.ir.types import Scalar
 from flatgrad.primitives.symbolic import Symbol, operand_of
 from flatgrad.primitives.typerules import fresh_size
+from flatgrad.transform.branch_tape import BranchTape
 from flatgrad.transform.clone import all_ops, defined_in
-from flatgrad.transform.record import BranchTape, LoopTape
+from flatgrad.transform.record import LoopTape
 from flatgrad.transform.tape import Supply
 
 if TYPE_CHECKING:

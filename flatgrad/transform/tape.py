@@ -50,7 +50,8 @@ from flatgrad.transform.clone import all_ops, cloned, picked, rewired_block
 from flatgrad.transform.dce import swept
 
 if TYPE_CHECKING:
-    from flatgrad.transform.record import BranchTape, LoopTape
+    from flatgrad.transform.branch_tape import BranchTape
+    from flatgrad.transform.record import LoopTape
     from flatgrad.transform.structured import Context
 
 LIKE = {np.zeros_like: np.zeros, np.ones_like: np.ones, np.empty_like: np.empty}
@@ -81,6 +82,11 @@ def weight(kind: Type) -> int:
     for size in kind.shape:
         total *= estimate(size)
     return total
+
+
+def dtype_keyword(kind: Type) -> dict[str, Any]:
+    """The `dtype=` of a new array; float64 goes without saying."""
+    return {} if kind.dtype == "float64" else {"dtype": np.dtype(kind.dtype).type}
 
 
 def length(context: Context, size: Size, scope: tuple[Value, ...]) -> Any:

@@ -282,8 +282,9 @@ def add_region(rank: int, value_rank: int) -> Helper:
     index = INDICES[:rank]
     value = at("value", index) if value_rank else "value"
     others = [f"value.shape[{k}] != part.shape[{k}]" for k in range(rank)] if value_rank else []
+    check = [f"if {' or '.join(others)}:", '    raise ValueError("lengths differ")']
     body = [
-        *([f"if {' or '.join(others)}:", '    raise ValueError("lengths differ")'] if others else []),
+        *(check if others else []),
         *loops(index, "part", [f"{at('part', index)} += {value}"]),
     ]
     name = f"add_to_{rank}d" if value_rank else f"add_number_to_{rank}d"

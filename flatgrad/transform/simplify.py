@@ -260,11 +260,18 @@ def double_negation(s: _Simplifier, op: Apply) -> Any:
 
 
 def sum_with_negative(s: _Simplifier, op: Apply) -> Any:
-    """`a + -b` is `a - b`."""
+    """`a + -b` is `a - b`, and `a + -b * c` is `a - b * c`."""
     a, b = s.symbols(op)
     negated = s.definition(b, operator.neg)
     if negated is not None and s.single(negated):
         return s.call(operator.sub, a, symbol_of(negated.operands[0], s.builder))
+    product = s.definition(b, operator.mul)
+    if product is not None and s.single(product):
+        left, right = s.symbols(product)
+        negated = s.definition(left, operator.neg)
+        if negated is not None and s.single(negated):
+            (x,) = s.symbols(negated)
+            return s.call(operator.sub, a, s.call(operator.mul, x, right))
     return None
 
 

@@ -276,13 +276,19 @@ def sum_with_negative(s: _Simplifier, op: Apply) -> Any:
 
 
 def one_offset(s: _Simplifier, op: Apply) -> Any:
-    """`(n - 1) - 1` of ints is `n - 2`."""
-    a, b = s.symbols(op)
-    inner = s.definition(a, operator.sub)
-    if inner is None or not isinstance(b, int) or op.result.type.dtype != "int64":
+    """`(n - 1) - 1` of ints is `n - 2`, and `(i + 1) - 1` is `i`."""
+    a, less = s.symbols(op)
+    if not isinstance(less, int) or op.result.type.dtype != "int64":
         return None
-    x, a = s.symbols(inner)
-    return s.call(operator.sub, x, a + b) if isinstance(a, int) else None
+    for function, sign in ((operator.sub, 1), (operator.add, -1)):
+        inner = s.definition(a, function)
+        if inner is None:
+            continue
+        x, shift = s.symbols(inner)
+        if isinstance(x, Symbol) and isinstance(shift, int):
+            total = less + sign * shift
+            return x if not total else s.call(operator.sub, x, total) if total > 0 else None
+    return None
 
 
 def plain_operand(s: _Simplifier, op: Apply) -> Any:

@@ -51,7 +51,8 @@ def programs() -> list[Program]:
     four, heat = (0, 1, 2, 3), (0, 1)
     return [
         Program("RK4, 10,000 steps", p.lotka_volterra, orbit, (*four, 4, 5), "orbit", 10_000),
-        Program("heat 1000 x 1000", p.heat, (u0, 0.2, 1000), heat, "heat", 1000),
+        Program("heat 1000 x 1000, by u0", p.heat, (u0, 0.2, 1000), (0,), "heat", 1000),
+        Program("heat, by u0 and alpha", p.heat, (u0, 0.2, 1000), heat, "heat", 1000),
         Program("heat, slices", p.heat_slices, (u0, 0.2, 1000), heat, "heat", 1000),
         Program("heat, nonlinear", p.heat_nonlinear, (u0, 0.2, 1000), heat, "conduction", 1000),
         Program("heat, nonlinear, slices", p.heat_nonlinear_slices, (u0, 0.2, 1000), heat,

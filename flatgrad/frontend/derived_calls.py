@@ -120,6 +120,11 @@ def call_derived(
             node, "unsupported-call", f"the derivative of `{text}` is not supported",
             "call a function made by grad, value_and_grad, jvp or hvp",
         )  # fmt: skip
+    if derived.stacks():
+        raise lowerer.refuse(
+            node, "unsupported-call", "stacks of tangents inside a differentiated function",
+            "call it from outside",
+        )  # fmt: skip
     if shared.depth >= 64:
         raise lowerer.refuse(node, "too-deep", "a recursion that does not end")
     closure = shared.stubs.get(derived.primal)
@@ -140,6 +145,8 @@ def call_derived(
     ]
     start = len(lowerer.builder.block.ops)
     fn = _lowered(lowerer, inner, node, values, inputs)
+    for name, value in inputs.items():  # `x = a` gave it another
+        value.name = name
     fn = shared.differentiate(fn, request, lowerer.source.span(node))
     return _appended(lowerer, fn, start, list(inputs.values()), dots)
 

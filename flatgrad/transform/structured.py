@@ -35,10 +35,11 @@ from flatgrad.ir.types import Scalar
 from flatgrad.primitives.core import ASTYPE
 from flatgrad.primitives.symbolic import Symbol, apply_function, operand_of
 from flatgrad.primitives.typerules import fresh_size
+from flatgrad.transform.branch_tape import BranchTape
 from flatgrad.transform.checkpoint import rerun, unchanged
 from flatgrad.transform.clone import all_ops, defined_in, rewired_block
 from flatgrad.transform.plain import released
-from flatgrad.transform.record import BranchTape, LoopTape
+from flatgrad.transform.record import LoopTape
 from flatgrad.transform.revolve import revolved
 from flatgrad.transform.tape import Supply
 
@@ -255,7 +256,7 @@ def _taped(
         again = True
         back, forward = rerun(forward, back), unchanged(op)
     tape = LoopTape(context, op, forward, index, visible)
-    given: dict[Value, Operand] = {}
+    given = tape.counters()
     if isinstance(op, For):
         given[op.body.params[0]] = operand_of(tape.index_in_backward())
     back = Supply(context, forward, back, given, visible, tape).run()

@@ -254,6 +254,8 @@ def _lowered(
     _check_writes(lowerer, node, buffers, name)
     leaves: list[Operand] = []
     tree = flattened(read(result), leaves)
+    for param, value in inputs.items():
+        value.name = param  # whatever variable of the function it was last assigned to
     block = Block(tuple(inputs.values()), builder.block.ops[start:], tuple(leaves))
     return Function(name, block, tree, builder.lengths)
 

@@ -26,7 +26,7 @@ from flatgrad.frontend.lower import lower
 from flatgrad.ir.interpret import interpret
 from flatgrad.ir.ops import Apply, Block, Const, For, Function, If, substitute
 from flatgrad.ir.types import Scalar
-from flatgrad.pipeline import differentiate
+from flatgrad.pipeline import differentiate, differentiate_inside
 from flatgrad.signature import hidden_type
 from flatgrad.transform.forward import forward
 from tests.fuzz_programs import Program, fresh, load
@@ -194,7 +194,7 @@ class Forms:
         self.found = derived.__flatgrad__.specialise(given)
         self.compiled = self.found.compiled
         source = derived.__flatgrad__.source
-        self.fn, _ = lower(source, self.found.types, hidden_type)
+        self.fn, _ = lower(source, self.found.types, hidden_type, differentiate_inside)
         self.raw = differentiate(self.fn, self.compiled.request, source)
         kinds = str([param.type for param in self.fn.params])
         single = "float32" in kinds or "float32" in source.text.split("def f(")[-1]

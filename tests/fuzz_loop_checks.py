@@ -19,7 +19,7 @@ import numpy as np
 import flatgrad as fg
 from flatgrad.errors import FlatgradError
 from flatgrad.frontend.lower import lower
-from flatgrad.pipeline import differentiate
+from flatgrad.pipeline import differentiate, differentiate_inside
 from flatgrad.signature import hidden_type
 from tests.fuzz_checks import (
     Failure,
@@ -43,9 +43,9 @@ class Wild(Exception):
     """A program that fails by itself, or whose values get out of hand."""
 
 
-def spaces(program: LoopProgram, text: str = "") -> dict[str, Any]:
-    """The names of the program's module, after `text` more."""
-    text = f"{program.text}\n\nimport flatgrad as fg\n{text}"
+def spaces(program: LoopProgram) -> dict[str, Any]:
+    """The names of the program's module."""
+    text = program.text
     name = f"<loops {program.seed} {zlib.crc32(text.encode())}>"
     linecache.cache[name] = (len(text), None, text.splitlines(keepends=True), name)
     space: dict[str, Any] = {"__name__": "program"}
@@ -184,27 +184,20 @@ def pulled(program: LoopProgram, expected: list[Expected], numba: bool) -> None:
 def twice(program: LoopProgram, expected: list[Expected], numba: bool) -> None:
     """Forward over reverse, and reverse over reverse."""
     wrt = tuple(expected[0].wrt)
-    params = ", ".join(program.arguments())
-    terms = " + ".join(f"np.sum(G[{k}] * {name}_)" for k, name in enumerate(wrt))
-    more = ", ".join(f"{name}_" for name in wrt)
-    space = spaces(
-        program,
-        f"df = fg.grad(f, {wrt})\n\n\ndef g({params}, {more}):\n    G = df({params})\n"
-        f"    return {terms}\n",
-    )
-    over = fg.hvp(space["f"], argnums=wrt)
-    again = fg.grad(space["g"], wrt)
+    function = spaces(program)["f"]
+    gradient = fg.grad(function, wrt)
+    over = fg.hvp(function, argnums=wrt)
     for k, wanted in enumerate(expected):
         given = program.arguments(k)
         dots = given | {f"dot_{n}": v for n, v in wanted.one.items()}
         found = called(over, dots)
         same("hvp", product(wanted, found, wanted.two), wanted.mixed, wanted.size)
-        seeds = given | {f"{n}_": v for n, v in wanted.one.items()}
-        found = called(again, seeds)
-        same("grad-grad", product(wanted, found, wanted.two), wanted.mixed, wanted.size)
         if k == 0:
             forms(over, dots, numba=numba, raw=False)
-            forms(again, seeds, numba=numba, raw=False)
+        _, pullback = fg.vjp(gradient, *given.values())
+        pulled_back = dict(zip(given, pullback(tuple(wanted.one.values())), strict=True))
+        found = [pulled_back[name] for name in wrt]
+        same("grad-grad", product(wanted, found, wanted.two), wanted.mixed, wanted.size)
 
 
 def forms(derived: Any, given: dict[str, Any], *, numba: bool, raw: bool) -> None:
@@ -222,7 +215,7 @@ def forms(derived: Any, given: dict[str, Any], *, numba: bool, raw: bool) -> Non
     bounded(expected)
     close("interpreter-differs", emitted, expected, "double", typed=True)
     if raw:
-        fn, _ = lower(behind.source, found.types, hidden_type)
+        fn, _ = lower(behind.source, found.types, hidden_type, differentiate_inside)
         fn = differentiate(fn, compiled.request, None)
         first = rebuilt(fn.tree, run_checked(fn, [fresh(v) for v in arguments], weak=False))
         close("raw-differs", emitted, first, "double", typed=True)

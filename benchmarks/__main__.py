@@ -7,7 +7,7 @@ import importlib
 
 from benchmarks.measure import clean_environment, conditions
 
-GROUPS = ("straight_line",)
+GROUPS = ("straight_line", "adbench")
 
 
 def main() -> None:

@@ -26,7 +26,7 @@ from flatgrad.frontend.lower import Static
 from flatgrad.frontend.source import Source, read_source, signature_of, unwrap
 from flatgrad.ir.types import Scalar, Type
 from flatgrad.pipeline import Compiled, compile_derivative
-from flatgrad.primitives.symbolic import NeedStatic
+from flatgrad.primitives.symbolic import NeedInteger, NeedStatic
 from flatgrad.signature import can_have_gradient, freeze, hidden_type, type_of
 from flatgrad.tangents import check_fit, with_tangents
 
@@ -52,6 +52,8 @@ class Derived:
     `primal` is the function with a source. `inner` is the derivative of it that is differentiated
     here, if any, `seeds` are the names of the tangents that this derivative has as parameters, by
     the parameters that they belong to. Parameters from number `limit` on are not differentiated.
+    The values of `static_params` are part of the signature; ints given for `integer_params` stay
+    ints, because the function cannot take floats in their place.
     """
 
     primal: Callable[..., Any]
@@ -65,6 +67,7 @@ class Derived:
     limit: int | None = None
     specialisations: dict[Any, list[Specialisation]] = field(default_factory=dict)
     static_params: set[str] = field(default_factory=set)
+    integer_params: set[str] = field(default_factory=set)
     last: Specialisation | None = None
     wrapper: Callable[..., Any] | None = None
     by_class: dict[Any, Any] = field(default_factory=dict)
@@ -83,10 +86,13 @@ class Derived:
         callers.remember(self, values, run)
         return run(*args)
 
-    def specialise(self, values: dict[str, Any]) -> Specialisation:
-        """The specialisation for these argument values, compiled if it is new."""
+    def specialise(self, values: dict[str, Any], *, guessed: bool = False) -> Specialisation:
+        """The specialisation for these argument values, compiled if it is new.
+
+        Where values are only guessed, an int takes the place of a float that is needed as an int.
+        """
         wrt, bare = self.chosen(values)
-        for _ in range(len(values) + 1):
+        for _ in range(2 * len(values) + 1):
             types = self.types_of(values)
             key = tuple(_key(kind) for kind in types.values())
             for known in self.specialisations.get(key, []):
@@ -99,6 +105,12 @@ class Derived:
                 found = self.compile(types, values, wrt, bare)
             except NeedStatic as needed:
                 self.make_static(needed, values)
+                wrt, bare = self.chosen(values)
+                continue
+            except NeedInteger as needed:
+                if guessed:
+                    values[needed.symbol.value.name or ""] = 2
+                self.leave_integer(needed, values)
                 wrt, bare = self.chosen(values)
                 continue
             self.specialisations.setdefault(key, []).insert(0, found)
@@ -177,6 +189,26 @@ class Derived:
         self.static_params.add(name)
         self.by_class.clear()
 
+    def leave_integer(self, needed: NeedInteger, values: dict[str, Any]) -> None:
+        """An int argument is needed as an int: from now on ints for it are not differentiated.
+
+        Raises
+        ------
+        UnsupportedError
+            If it is no int, or its gradient was asked for by name.
+        """
+        name = needed.symbol.value.name
+        assert name is not None
+        is_int = isinstance(values.get(name), int | np.integer)
+        if name in self.asked_for(values) or name in self.integer_params or not is_int:
+            raise needed.refusal
+        self.integer_params.add(name)
+        self.by_class.clear()
+
+    def stays_integer(self, name: str, value: Any) -> bool:
+        """Whether an argument is an int that cannot be a float."""
+        return name in self.integer_params and isinstance(value, int | np.integer)
+
     def compile(
         self,
         types: dict[str, Type | Static],
@@ -208,7 +240,9 @@ class Derived:
             wrt = tuple(
                 name
                 for name in names[: self.limit]
-                if can_have_gradient(values[name]) and name not in self.static_params
+                if can_have_gradient(values[name])
+                and name not in self.static_params
+                and not self.stays_integer(name, values[name])
             )
             if not wrt:
                 for name, value in values.items():
@@ -250,7 +284,7 @@ class Derived:
         """The specialisation that `.source()` shows: the last used, else one for floats."""
         if self.last is not None:
             return self.last
-        return self.specialise(self.examples())
+        return self.specialise(self.examples(), guessed=True)
 
     def examples(self, values: dict[str, Any] | None = None, by: Any = None) -> dict[str, Any]:
         """An argument for each parameter, and for each that can have one (of `by`) a tangent."""
@@ -407,8 +441,9 @@ def derive(
         )
     inner = derived_of(function)
     static_params: set[str] = set()
+    integer_params: set[str] = set()
     if inner is not None:
-        inner = _sharing(inner, static_params)
+        inner = _sharing(inner, static_params, integer_params)
         plain, signature = inner.primal, inner.signature
     else:
         plain = unwrap(function)
@@ -430,7 +465,7 @@ def derive(
         signature, seeds = with_tangents(signature, "dot" if level == 1 else f"dot{level}")
     derived = Derived(
         plain, kind, argnums, has_aux, backend, signature, inner, seeds, limit,
-        static_params=static_params,
+        static_params=static_params, integer_params=integer_params,
     )  # fmt: skip
     public = callers.public_function(derived, function)
     if backend == "numba" and not derived.tangents():
@@ -438,10 +473,17 @@ def derive(
     return public
 
 
-def _sharing(derived: Derived, static_params: set[str]) -> Derived:
-    """A copy that takes the same parameters as static; it is never called itself."""
-    inner = _sharing(derived.inner, static_params) if derived.inner is not None else None
-    return replace(derived, inner=inner, static_params=static_params, specialisations={})
+def _sharing(
+    derived: Derived, static_params: set[str], integer_params: set[str]
+) -> Derived:
+    """A copy that takes the same parameters as static and as ints; it is never called itself."""
+    inner = derived.inner
+    if inner is not None:
+        inner = _sharing(inner, static_params, integer_params)
+    return replace(
+        derived, inner=inner, static_params=static_params, integer_params=integer_params,
+        specialisations={},
+    )  # fmt: skip
 
 
 def _levels(derived: Derived | None) -> int:

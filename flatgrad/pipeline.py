@@ -29,7 +29,7 @@ from flatgrad.derivatives import (
 from flatgrad.frontend.lower import Static, lower
 from flatgrad.frontend.resolve import Capture, Captures
 from flatgrad.frontend.source import Source
-from flatgrad.ir.ops import Function
+from flatgrad.ir.ops import Apply, Function
 from flatgrad.ir.printer import print_function
 from flatgrad.ir.types import Type
 from flatgrad.ir.verify import verify
@@ -101,6 +101,9 @@ def compile_derivative(
     stages: dict[str, Callable[[], str]] = {"source": lambda: source.text}
     fn, captures = lower(source, signature, hidden_type, differentiate_inside)
     _keep(stages, "ir", fn)
+    if any(not isinstance(op, Apply) for op in fn.body.ops):
+        fn = merge_common(fn)  # or what is computed twice would be taped twice
+        _keep(stages, "shared", fn)
     fn = differentiate(fn, request, source.span(source.node))
     _keep(stages, request.kind, fn)
     late = None

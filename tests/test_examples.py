@@ -29,7 +29,7 @@ def load(monkeypatch, tmp_path):
 
 def test_examples_are_all_here_and_short():
     names = {path.stem for path in EXAMPLES.glob("*.py")}
-    assert names == {"digits", "fit_scipy", "neuron"}
+    assert names == {"digits", "fit_scipy", "heat", "neuron"}
     for path in EXAMPLES.glob("*.py"):
         assert len(path.read_text(encoding="utf-8").splitlines()) <= PAGE, path.name
 
@@ -126,3 +126,23 @@ def test_fit_data_are_those_that_were_certified(load):
     fit = load("fit_scipy")
     certified = fit.loss(fit.CERTIFIED, fit.DENSITY, fit.MOBILITY) * len(fit.DENSITY)
     assert certified == pytest.approx(5.6427082397e3, rel=1e-9)
+
+
+def test_heat(load, capsys, tmp_path):
+    heat = load("heat", "matplotlib")
+    error = heat.main(["--backend", "numpy", "--plot", "rod.png", "--show"])
+    out = capsys.readouterr().out
+    assert error < 0.3
+    assert (tmp_path / "rod.png").read_bytes().startswith(b"\x89PNG")
+    assert "grad_new, grad_u = grad_u, grad_new\n" in out
+    assert "_tape" not in out  # the scheme is linear: nothing is recorded
+
+
+def test_heat_gradient(load, monkeypatch):
+    heat = load("heat")
+    from flatgrad import check_grads
+
+    monkeypatch.setattr(heat, "STEPS", 40)
+    shown = heat.readings(heat.truth(), heat.STEPS)
+    start = np.sin(np.arange(heat.POINTS))
+    check_grads(heat.loss, (start, shown, 0.1), argnums="start")

@@ -328,7 +328,7 @@ WRITERS: dict[str, Writer] = {
 PLAIN: frozenset[str] = frozenset(
     """
     transpose swapaxes moveaxis ravel flatten copy argmax argmin identity dim size float
-    int bool float32 float64 ascontiguousarray round trips and or not
+    int bool float32 float64 ascontiguousarray round trips and or not searchsorted
     """.split()  # noqa: SIM905
 )
 """Functions that are no elementwise ones and can be written as for NumPy."""

@@ -284,7 +284,9 @@ class ExpressionLowerer(NameLowerer):
             )
             return wrap(symbol)
         if type(found) in (list, tuple):
-            return type(found)([self.constants(node, item) for item in found])
+            items = [self.constants(node, item) for item in found]
+            same = all(one is other for one, other in zip(items, found, strict=True))
+            return found if same else type(found)(items)  # an item of a list is the list itself
         return found
 
     def wrapped(self, result: Any) -> Any:

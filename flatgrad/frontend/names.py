@@ -37,7 +37,7 @@ from flatgrad.frontend.values import ControlFlow, Loop, Poison, Unroll, like, nu
 from flatgrad.ir.builder import Builder
 from flatgrad.ir.ops import Block, Origin, Value
 from flatgrad.ir.types import Scalar, Type
-from flatgrad.primitives.symbolic import NeedStatic, Symbol
+from flatgrad.primitives.symbolic import NeedInteger, NeedStatic, Symbol
 
 CONTAINERS = (list, tuple, dict, set, frozenset, str, bytes, int, float, slice, range)
 
@@ -97,6 +97,8 @@ class NameLowerer:
             raise error(known.code, known.message, span, help=known.help) from None
         except NeedStatic as needed:
             self.needs_value(needed, span)
+        except NeedInteger as needed:
+            self.needs_integer(needed, span)
         except (ControlFlow, RecursionError):
             raise
         except Exception as caught:
@@ -118,6 +120,15 @@ class NameLowerer:
         found = NeedStatic(Symbol(root, self.builder), needed.reason)
         found.refusal = refusal
         raise found from None
+
+    def needs_integer(self, needed: NeedInteger, span: Any) -> None:
+        """Compile again with an argument left an int, or refuse."""
+        known = needed.refusal.diagnostic
+        refusal = error(known.code, known.message, span, help=known.help)
+        root = self.integer_root(needed.symbol.value)
+        if root is None or not root.type.differentiable:
+            raise refusal from None
+        raise NeedInteger(Symbol(root, self.builder), refusal) from None
 
     def integer_root(self, value: Value) -> Value | None:
         """A parameter that may be an int, if `value` is computed from such alone."""

@@ -16,10 +16,11 @@ from typing import Any
 
 import numpy as np
 
+from flatgrad.errors import error
 from flatgrad.frontend.control import ControlLowerer
 from flatgrad.frontend.refs import Ref
 from flatgrad.frontend.values import kind_of, read, same_length
-from flatgrad.primitives.symbolic import Symbol, is_number, is_symbolic
+from flatgrad.primitives.symbolic import NeedInteger, Symbol, is_number, is_symbolic
 
 _ITERATORS: dict[str, Any] = {
     "range": builtins.range, "enumerate": builtins.enumerate, "zip": builtins.zip,
@@ -90,6 +91,10 @@ class TripLowerer(ControlLowerer):
         for arg, part in zip(args, node.args, strict=True):
             kind = arg.type.dtype if isinstance(arg, Symbol) else type(arg).__name__
             integer = isinstance(arg, Symbol) and arg.ndim == 0 and kind in ("int64", "int32")
+            if isinstance(arg, Symbol) and not arg.ndim and arg.type.differentiable:
+                with self.at(part):
+                    refusal = error("operand-type", f"`range` of {kind}", help="use an int")
+                    raise NeedInteger(arg, refusal)
             if not integer and type(arg) is not int:
                 raise self.refuse(part, "operand-type", f"`range` of {kind}", "use an int")
         args = [_as_int(self, node, arg) for arg in args]

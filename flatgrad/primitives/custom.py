@@ -31,7 +31,14 @@ from flatgrad.primitives.registry import (
     Rule,
     lookup,
 )
-from flatgrad.primitives.symbolic import DIM, REQUIRE_EQUAL, NeedStatic, Symbol, apply_function
+from flatgrad.primitives.symbolic import (
+    DIM,
+    REQUIRE_EQUAL,
+    NeedInteger,
+    NeedStatic,
+    Symbol,
+    apply_function,
+)
 from flatgrad.primitives.typerules import broadcast, promoted
 
 _TEXTS: dict[str, Primitive] = {}
@@ -211,6 +218,8 @@ def _run(primitive: Primitive, rule: Rule, args: tuple[Any, ...], static: dict[s
     except NeedStatic as needed:
         reason = f"needs {needed.reason} while compiling"
         raise _bad(primitive, reason) from None
+    except NeedInteger as needed:
+        raise needed.refusal from None
     except Exception as caught:
         raise _bad(primitive, f"failed: {type(caught).__name__}: {caught}") from caught
 

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from flatgrad.ir.dims import Size, at_most_one, opaque, slice_length
+from flatgrad.ir.dims import Size, at_most_one, may_be_one, opaque, slice_length
 from flatgrad.ir.ops import Const
 from flatgrad.ir.types import Array, Scalar, make
 from flatgrad.primitives.registry import call, composite, linear, method, primitive, vjp
@@ -302,9 +302,18 @@ def _scattered():
     ]  # fmt: skip
 
 
+def _too_long(length, room):
+    return f"{length} values are written where there is room for {room}"
+
+
 def _checked_write(x, value, index):
     shape = indexed_shape(x, index)
-    target = broadcast(value.shape, shape, names=("value", "x"))
+    given = list(value.shape)
+    for axis in range(-min(len(given), len(shape)), 0):
+        if shape[axis] == 1 and given[axis] != 1 and may_be_one(given[axis]):
+            require_same(given[axis], 1, _too_long)  # or NumPy raises
+            given[axis] = 1
+    target = broadcast(tuple(given), shape, names=("value", "x"))
     if len(target) > len(shape) or any(
         one == 1 and other != 1 for one, other in zip(shape, target, strict=True)
     ):

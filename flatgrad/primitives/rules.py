@@ -11,6 +11,7 @@ from flatgrad.primitives import (  # noqa: F401
     logic,
     math,
     nn,
+    numerics,
     order,
     products,
     rearrange,

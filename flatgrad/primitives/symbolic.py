@@ -41,6 +41,18 @@ class NeedStatic(Exception):
         self.refusal: FlatgradError | None = None
 
 
+class NeedInteger(Exception):
+    """An int is needed where there is a float; `refusal`, without a place, says so.
+
+    An int argument is taken as a float where its derivative may be wanted; this one cannot be.
+    """
+
+    def __init__(self, symbol: Symbol, refusal: FlatgradError) -> None:
+        super().__init__(refusal.diagnostic.message)
+        self.symbol = symbol
+        self.refusal = refusal
+
+
 _UFUNC_OPERATORS: dict[Any, Any] = {
     np.add: operator.add, np.subtract: operator.sub, np.multiply: operator.mul,
     np.divide: operator.truediv, np.floor_divide: operator.floordiv, np.remainder: operator.mod,
@@ -333,6 +345,8 @@ def apply_primitive(
         value = bound[param.name]
         if not param.dynamic and is_symbolic(value):
             raise NeedStatic(_first_symbol(value), f"`{param.name}` of `{primitive.text}`")
+        if param.name == "shape" or not param.operand:
+            _check_integers(value, primitive, param.name)
         arguments[param.name] = collector.collect(value, numbers=param.operand)
     operands = tuple(collector.operands)
     context = TypingContext(
@@ -415,6 +429,21 @@ def _names(arguments: dict[str, Any], operands: tuple[Operand, ...]) -> dict[str
     return names
 
 
+def _check_integers(tree: Any, primitive: Primitive, name: str) -> None:
+    """Lengths and indices that are numbers are ints."""
+    match tree:
+        case Symbol():
+            if not tree.ndim and tree.type.differentiable:
+                code = "unsupported-index" if name == "index" else "operand-type"
+                what = "an index" if name == "index" else f"`{name}` of `{primitive.text}`"
+                raise NeedInteger(tree, error(code, f"{what} is a float", help="use an int"))
+        case tuple() | list():
+            for item in tree:
+                _check_integers(item, primitive, name)
+        case slice():
+            _check_integers((tree.start, tree.stop, tree.step), primitive, name)
+
+
 def _first_symbol(tree: Any) -> Symbol:
     if isinstance(tree, Symbol):
         return tree
@@ -429,7 +458,7 @@ def rule_arguments(op: Apply, builder: Builder) -> tuple[list[Any], dict[str, An
 
 
 __all__ = [
-    "DIM", "REQUIRE_EQUAL", "SIZE", "Array", "Dim", "NeedStatic", "Scalar", "Symbol",
+    "DIM", "REQUIRE_EQUAL", "SIZE", "Array", "Dim", "NeedInteger", "NeedStatic", "Scalar", "Symbol",
     "apply_function", "apply_primitive", "constant_type", "is_number", "is_symbolic",
     "operand_of", "operation", "rule_arguments", "symbol_of",
 ]  # fmt: skip

@@ -468,3 +468,19 @@ def show(name):
         derived = run(derived)
     print(print_function(derived))
     return derived
+
+
+def test_what_is_read_twice_is_recorded_once():
+    def f(x, w, v):
+        y = x.copy()
+        total = 0.0
+        for i in range(1, x.size):
+            total += np.tanh(y[i] * w) + np.tanh(y[i] * v)
+            y[i] = y[i - 1] * 0.5
+        return total
+
+    import flatgrad as fg
+
+    source = fg.grad(f).source(np.ones(4), 0.5, 0.7)
+    assert source.count("_tape = np.empty(") == 1
+    assert fg.check_grads(f, (np.ones(4), 0.5, 0.7))

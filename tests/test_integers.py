@@ -1,0 +1,134 @@
+"""An int is a float where a derivative is wanted, unless the function needs it as an int."""
+
+import numpy as np
+import pytest
+
+import flatgrad as fg
+from flatgrad import FlatgradError, grad
+
+
+def item(x, n):
+    return x[n]
+
+
+def length(x, n):
+    return np.sum(np.zeros(n) + x[0])
+
+
+def head(x, n):
+    return np.sum(x[:n] ** 2)
+
+
+def numbers(x, n):
+    return np.sum(np.arange(n) * x[0])
+
+
+def rows(x, n):
+    return np.sum(x.reshape(n, -1)[0] * 2)
+
+
+def filled(x, n):
+    return np.sum(np.full((n, n), x[1]))
+
+
+def trips(x, n):
+    total = 0.0
+    for i in range(n):
+        total += x[i] * n
+    return total
+
+
+def half_the_trips(x, n):
+    total = 0.0
+    for i in range(n // 2):
+        total += x[i]
+    return total
+
+
+@pytest.mark.parametrize(
+    "f, n, expected",
+    [
+        (item, 2, [0, 0, 1, 0]),
+        (length, 2, [2, 0, 0, 0]),
+        (head, 2, [2, 4, 0, 0]),
+        (numbers, 3, [3, 0, 0, 0]),
+        (rows, 2, [2, 2, 0, 0]),
+        (filled, 3, [0, 9, 0, 0]),
+        (trips, 3, [3, 3, 3, 0]),
+        (half_the_trips, 4, [1, 1, 0, 0]),
+    ],
+    ids=lambda value: getattr(value, "__name__", ""),
+)
+def test_int_that_is_needed_as_an_int(f, n, expected):
+    x = np.arange(4.0) + 1
+    derived = grad(f)
+    assert np.array_equal(derived(x, n), expected)
+    assert np.array_equal(derived(x, n), expected)  # by the short way
+    assert np.array_equal(derived(x, np.int64(n)), expected)
+
+
+def test_int_that_may_be_a_float():
+    def f(x, n):
+        return x**n
+
+    assert grad(f)(2.0, 3) == pytest.approx((12.0, 8 * np.log(2)))
+
+
+def test_only_what_is_needed_stays_an_int():
+    def f(a, n, m):
+        y = a
+        for _ in range(n):
+            y = y * m
+        return y
+
+    found = grad(f)(2, 3, 5)
+    assert found._fields == ("a", "m")
+    assert found == pytest.approx((125.0, 150.0))
+
+
+def test_second_order():
+    def power(x, n):
+        y = 1.0
+        for _ in range(n):
+            y = y * x
+        return y
+
+    assert grad(grad(power))(3.0, 4) == pytest.approx(108.0)
+    assert fg.check_grads(power, (1.5, 4))
+
+
+@pytest.mark.parametrize("argnums", ["n", ("x", "n")])
+def test_asked_for_by_name(argnums):
+    with pytest.raises(FlatgradError) as caught:
+        grad(trips, argnums=argnums)(np.ones(4), 3)
+    assert caught.value.code == "operand-type"
+    assert "`range` of float64" in str(caught.value)
+    assert "for i in range(n)" in str(caught.value)
+
+
+def test_float_stays_refused():
+    with pytest.raises(FlatgradError) as caught:
+        grad(item)(np.ones(4), 2.0)
+    assert caught.value.code == "unsupported-index"
+    derived = grad(trips)
+    derived(np.ones(4), 3)
+    with pytest.raises(FlatgradError):
+        derived(np.ones(4), 3.0)
+    assert np.array_equal(derived(np.ones(4), 2), [2, 2, 0, 0])
+
+
+def test_length_that_is_a_float():
+    with pytest.raises(FlatgradError) as caught:
+        grad(length)(np.ones(4), 2.0)
+    assert caught.value.code == "operand-type"
+    assert "`shape` of `np.zeros` is a float" in str(caught.value)
+
+
+def test_source_without_a_call():
+    def f(x, n):
+        y = 1.0
+        for i in range(n):
+            y = y * np.sin(x + i)
+        return y
+
+    assert "for i in range(n):" in grad(f).source()

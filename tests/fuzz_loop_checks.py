@@ -172,7 +172,7 @@ def pulled(program: LoopProgram, expected: list[Expected], numba: bool) -> None:
     function = spaces(program)["f"]
     for k, wanted in enumerate(expected):
         rng = np.random.default_rng(k)
-        value, pullback = fg.vjp(function, *program.arguments(k).values())
+        value, pullback = fg.vjp(function, *integers(program.arguments(k)))
         same("value", value, wanted.value, 1.0)
         seed = rng.normal(size=np.shape(value))
         gradients = dict(zip(program.sets[k], pullback(seed), strict=True))
@@ -194,10 +194,15 @@ def twice(program: LoopProgram, expected: list[Expected], numba: bool) -> None:
         same("hvp", product(wanted, found, wanted.two), wanted.mixed, wanted.size)
         if k == 0:
             forms(over, dots, numba=numba, raw=False)
-        _, pullback = fg.vjp(gradient, *given.values())
+        _, pullback = fg.vjp(gradient, *integers(given))
         pulled_back = dict(zip(given, pullback(tuple(wanted.one.values())), strict=True))
         found = [pulled_back[name] for name in wrt]
         same("grad-grad", product(wanted, found, wanted.two), wanted.mixed, wanted.size)
+
+
+def integers(given: dict[str, Any]) -> list[Any]:
+    """The arguments; a Python int would be taken as a number to differentiate by."""
+    return [np.int64(value) if isinstance(value, int) else value for value in given.values()]
 
 
 def forms(derived: Any, given: dict[str, Any], *, numba: bool, raw: bool) -> None:

@@ -188,7 +188,7 @@ def number_then_float(x, n):
     return s
 
 
-@example(normal(5))
+@example(normal(5), None)
 def assertions_and_none(x, bias=None):
     assert x.ndim == 1
     s = np.sum(x * x)

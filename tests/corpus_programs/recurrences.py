@@ -120,7 +120,7 @@ def newton_until_converged(a, b):
     return x
 
 
-@example(1.4, 2.0, 30)
+@example(1.4, 2.0, 30, second=False)
 def bisection_then_newton(a, top, n):
     low, high = 0.0, top
     for _ in range(n):
@@ -203,7 +203,7 @@ def pendulum_leapfrog(q, p, h, steps):
 @example(1.0, 0.8, 2.0)
 def adaptive_step(y, k, end):
     t = 0.0
-    h = 0.5
+    h = 0.45
     while t < end:
         if t + h > end:
             h = end - t

@@ -20,11 +20,15 @@ RNG = np.random.default_rng(20)
 
 @dataclass(frozen=True)
 class Example:
-    """A function and its arguments; `second`: it is differentiated twice as well."""
+    """A function and its arguments; `second`: it is differentiated twice as well.
+
+    `writes`: it writes to one of several arrays; inside a function its gradient is refused then.
+    """
 
     function: Callable[..., Any]
     given: tuple[Any, ...]
     second: bool = True
+    writes: bool = False
 
     @property
     def arguments(self) -> tuple[Any, ...]:
@@ -40,13 +44,13 @@ class Example:
 EXAMPLES: dict[str, Example] = {}
 
 
-def example(*given: Any, second: bool = True) -> Callable[[Any], Any]:
+def example(*given: Any, second: bool = True, writes: bool = False) -> Callable[[Any], Any]:
     """Put a function into the table."""
 
     def register(function: Any) -> Any:
         name = function.__name__
         assert name not in EXAMPLES, f"two functions are called {name}"
-        EXAMPLES[name] = Example(function, given, second)
+        EXAMPLES[name] = Example(function, given, second, writes)
         return function
 
     return register

@@ -45,7 +45,7 @@ def row_view_in_loop(m):
     return np.sum(np.sin(m))
 
 
-@example(normal(5), normal(5), 5)
+@example(normal(5), normal(5), 5, writes=True)
 def buffers_swapped_in_loop(u, v, n):
     for k in range(n):
         u[k % 5] += np.sin(v[0])
@@ -54,7 +54,7 @@ def buffers_swapped_in_loop(u, v, n):
     return np.sum(u * u) + np.sum(v)
 
 
-@example(normal(5), normal(5), 3)
+@example(normal(5), normal(5), 3, writes=True)
 def three_buffers_rotate(a, b, n):
     c = np.zeros(5)
     for _ in range(n):
@@ -137,7 +137,7 @@ def full_fill_empty(x):
     return np.sum(a * b)
 
 
-@example(normal(4), normal(4))
+@example(normal(4), normal(4), writes=True)
 def sort_by_swapping(x, w):
     """A network of three compare-and-swaps."""
     for i, j in ((0, 1), (2, 3), (1, 2)):

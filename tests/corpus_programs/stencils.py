@@ -86,7 +86,7 @@ def relaxation_in_place(u, omega, sweeps):
     return np.sum(u[1:-1, 1:-1] ** 2)
 
 
-@example(normal(4, 5), positive(4, 5), 3)
+@example(normal(4, 5), positive(4, 5), 3, writes=True)
 def gray_scott(u, v, steps):
     for _ in range(steps):
         reaction = u * v * v

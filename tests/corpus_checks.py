@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+import inspect
+import linecache
 from collections.abc import Callable
 from typing import Any
 from unittest import mock
@@ -57,9 +59,6 @@ def weighted({params}):
 
 def weighted(found: Example) -> Any:
     """The inner product of the gradient with a direction, as a function to differentiate again."""
-    import inspect
-    import linecache
-
     names = list(inspect.signature(found.function).parameters)[: len(found.given)]
     terms = " + ".join(f"np.sum(G[{n}] * dot_{names[k]})" for n, k in enumerate(found.wrt))
     text = WEIGHTED.format(params=", ".join(names), terms=terms)
@@ -76,7 +75,8 @@ def check(name: str, mode: str) -> None:
     """Value and derivative on NumPy; the interpreter and Numba's text compute the same."""
     found = EXAMPLES[name]
     if mode == "grad_of_grad" and found.writes:
-        return compare(found, mode, pulled_back(found))
+        compare(found, mode, pulled_back(found))
+        return
     function, arguments = derived(found, mode)
     before = found.arguments
     result = function(*arguments)
@@ -86,10 +86,11 @@ def check(name: str, mode: str) -> None:
     forms(function, arguments)
 
 
-def pulled_back(found: Example) -> list[Any]:
+def pulled_back(found: Example, backend: str = "numpy") -> list[Any]:
     """The pullback of the gradient along a direction: reverse over reverse without a call inside."""
     given = [np.int64(a) if isinstance(a, int) else a for a in found.arguments]
-    _, pullback = fg.vjp(fg.grad(found.function, found.wrt), *given)
+    gradient = fg.grad(found.function, found.wrt, backend=backend)
+    _, pullback = fg.vjp(gradient, *given, backend=backend)
     dots = direction(found)
     gradients = pullback(tuple([dots[k] for k in found.wrt]))
     return [gradients[k] for k in found.wrt]
@@ -157,7 +158,7 @@ def forms(function: Any, arguments: tuple[Any, ...]) -> None:
     agree(compiled.function(*copies()), expected)
     name = compiled.module.name
     module = build_module(graph, name, NumbaDialect())
-    plain = lambda *args, **kwargs: args[0] if args and callable(args[0]) else lambda f: f  # noqa: E731
+    plain = lambda *args, **kwargs: args[0] if args and callable(args[0]) else lambda f: f
     with mock.patch("numba.njit", plain):
         loaded = python.load(name, module.text.replace("cache=True, ", ""))
     agree(getattr(loaded, name)(*copies()), expected)

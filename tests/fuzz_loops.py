@@ -328,7 +328,7 @@ def _closed(text: str) -> bool:
     depth = 0
     for k, sign in enumerate(text):
         depth += (sign in "([") - (sign in ")]")
-        if depth == 0 and (sign in ")]" and k < len(text) - 1 or sign == " "):
+        if depth == 0 and ((sign in ")]" and k < len(text) - 1) or sign == " "):
             return False
     return True
 

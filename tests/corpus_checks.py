@@ -1,6 +1,6 @@
 """What must hold of a function of the corpus, in one mode.
 
-    check("thomas_algorithm", "hvp")      # against central differences, and form against form
+check("thomas_algorithm", "hvp")      # against central differences, and form against form
 """
 
 from __future__ import annotations

@@ -8,7 +8,7 @@ The kinds are those of `fuzz_loops.Writer`.
 
 from __future__ import annotations
 
-HELPERS = '''\
+HELPERS = """\
 import numpy as np
 
 
@@ -88,7 +88,7 @@ def cross(p, q, r):
     return r
 
 
-'''
+"""
 """Functions that the programs call: loops, early returns, writers, a recursion."""
 
 

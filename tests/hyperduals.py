@@ -33,9 +33,7 @@ class Hyper:
         if isinstance(other, np.ndarray):
             return NotImplemented
         o = hyper(other)
-        return Hyper(
-            self.value + o.value, self.one + o.one, self.two + o.two, self.mixed + o.mixed
-        )
+        return Hyper(self.value + o.value, self.one + o.one, self.two + o.two, self.mixed + o.mixed)
 
     def __mul__(self, other: Any) -> Any:
         if isinstance(other, np.ndarray):

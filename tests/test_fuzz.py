@@ -1,8 +1,9 @@
 """Random programs and those that once failed: value, gradient, both backends, all passes.
 
-A hunt of its own: `NUMBA_DISABLE_JIT=1 python -m tests.fuzz_run 0 10000`. Each failure it finds
-becomes a file in tests/regressions: a function `f` and its `ARGUMENTS`, with the arguments `OTHER`
-of other lengths if they matter, or with the code under which it must be `REFUSED`.
+Hunts of their own: `NUMBA_DISABLE_JIT=1 python -m tests.fuzz_run 0 10000`, and with loops and
+branches `NUMBA_DISABLE_JIT=1 python -m tests.fuzz_loop_run 0 20000`. Each failure they find becomes
+a file in tests/regressions: a function `f` and its `ARGUMENTS`, with the arguments `OTHER` of other
+lengths if they matter, or with the code under which it must be `REFUSED`.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ import flatgrad as fg
 from flatgrad.codegen.module import build_module
 from flatgrad.codegen.numba_dialect import NumbaDialect
 from flatgrad.errors import FlatgradError
+from tests import fuzz_loop_checks, fuzz_loops
 from tests.fuzz_checks import check
 from tests.fuzz_programs import Program, fresh, generate
 
@@ -44,6 +46,22 @@ def test_random_programs(first):
         f"from tests.fuzz_run import main; raise SystemExit(main({first}, {first + 50}))",
         NUMBA_DISABLE_JIT="1",
     )
+
+
+@pytest.mark.parametrize("first", [0, 30])
+def test_random_programs_with_loops(first):
+    """The same, and all modes, against numbers that carry tangents."""
+    python(
+        f"from tests.fuzz_loop_run import main; raise SystemExit(main({first}, {first + 30}))",
+        NUMBA_DISABLE_JIT="1",
+    )
+
+
+def test_compiled_program_with_loops():
+    program = fuzz_loops.generate(5)
+    program = program.with_(sets=program.sets[:1])
+    expected = [fuzz_loop_checks.Expected(program, 0)]
+    fuzz_loop_checks.reversed_(program, expected, numba=True)
 
 
 @pytest.mark.parametrize("seed", [224, 249])
@@ -94,6 +112,15 @@ def texts(seeds: range) -> str:
             graph = derived.__flatgrad__.shown().compiled.graph
             digest.update(derived.graph(**program.arguments()).encode())
             digest.update(build_module(graph, "f", NumbaDialect()).text.encode())
+        except FlatgradError as caught:
+            digest.update(caught.code.encode())
+    for seed in seeds[::2]:
+        looped = fuzz_loops.generate(seed)
+        if looped.array:
+            continue
+        try:
+            derived = fg.value_and_grad(looped.function())
+            digest.update(derived.module_source(**looped.arguments()).encode())
         except FlatgradError as caught:
             digest.update(caught.code.encode())
     return digest.hexdigest()

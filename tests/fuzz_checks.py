@@ -271,6 +271,7 @@ def run_checked(fn: Function, arguments: list[Any], *, weak: bool = True) -> lis
     for param, value in zip(fn.params, arguments, strict=True):
         if isinstance(value, int):
             lengths[f"?{param.name}"] = value
+    weak = weak and all(isinstance(op, Apply) for op in fn.body.ops)  # a tape holds NumPy's numbers
     return run_block(fn.body, env, lengths, weak)
 
 

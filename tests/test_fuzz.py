@@ -22,7 +22,7 @@ from flatgrad.codegen.module import build_module
 from flatgrad.codegen.numba_dialect import NumbaDialect
 from flatgrad.errors import FlatgradError
 from tests import fuzz_loop_checks, fuzz_loops
-from tests.fuzz_checks import check
+from tests.fuzz_checks import check, direction, floats_in
 from tests.fuzz_programs import Program, fresh, generate
 
 FOLDER = pathlib.Path(__file__).parent / "regressions"
@@ -87,6 +87,8 @@ def check_regressions() -> None:
         program, refused = from_file(path)
         try:
             check(program)
+            if "SECOND = True" in program.text:
+                check_second(program)
         except FlatgradError as caught:
             if caught.code != refused:
                 raise AssertionError(path.name) from caught
@@ -94,6 +96,21 @@ def check_regressions() -> None:
             raise AssertionError(path.name) from caught
         else:
             assert refused is None, f"{path.name} is not refused"
+
+
+def check_second(program: Program) -> None:
+    """Forward over reverse and reverse over reverse agree."""
+    given = program.arguments()
+    wrt = tuple(name for name in floats_in(given) if not isinstance(given[name], int))
+    rng = np.random.default_rng(1)
+    dots = {name: direction(given[name], rng) for name in wrt}
+    f = program.function()
+    values = [np.int64(v) if isinstance(v, int) else v for v in given.values()]
+    pushed = fg.hvp(f, tuple(given.values()), [dots.get(name) for name in given], wrt)
+    _, pullback = fg.vjp(fg.grad(f, wrt), *values)
+    pulled = dict(zip(given, pullback(tuple(dots.values())), strict=True))
+    for name, one in zip(wrt, pushed, strict=True):
+        np.testing.assert_allclose(one, pulled[name], rtol=1e-9, atol=1e-12)
 
 
 def test_programs_that_once_failed():

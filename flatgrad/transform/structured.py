@@ -221,6 +221,9 @@ def _visit_loop(sweep: _Sweep, op: For | While) -> None:
     back = Supply(context, forward, back, given, inner.visible, tape).run()
     context.replaced[op] = tape.rebuilt()
     results = tuple([context.adjoint_of(value) for value in targets])
+    for k, result in zip(active, results, strict=False):
+        if result.type.ndim:  # as long as what enters, whatever the lengths in the trips
+            result.type = op.inits[k].type
     start, stop, step = tape.bounds()
     loop = For(
         start, stop, step, (*inits, *tape.back_inits), back,

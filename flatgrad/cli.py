@@ -281,7 +281,8 @@ def specialise(derived: Any, values: dict[str, Any], by: Any = None) -> None:
             )
     if values or by is not None:
         full = derived.examples(values, by)
-        check_requirements(derived.specialise(full), full)
+        guessed = [name for name in full if name not in values]
+        check_requirements(derived.specialise(full, guessed=guessed), full)
 
 
 def stage_texts(public: Any, stage: str) -> list[tuple[str | None, str]]:

@@ -8,7 +8,8 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Iterator, Sequence
+import re
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -16,12 +17,16 @@ from flatgrad.errors import Span, error
 from flatgrad.ir.ops import Apply, Block, Const, Function, Op, Operand, Slot, Value, blocks_of
 from flatgrad.ir.types import Scalar
 from flatgrad.primitives.core import IDENTITY
-from flatgrad.transform.clone import rewired_apply
+from flatgrad.transform.clone import picked, rewired_outside, with_blocks
 from flatgrad.transform.cse import merge_common
 from flatgrad.transform.dce import eliminate_dead
-from flatgrad.transform.forward import forward
+from flatgrad.transform.forward import Unit, forward
 from flatgrad.transform.reverse import reverse
 from flatgrad.transform.simplify import simplify
+from flatgrad.transform.vector_forward import stacked_parameters
+
+Direction = tuple[str, Unit | None]
+"""A parameter that is a number, or an array with the index of an element and the shape."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +40,12 @@ class Request:
     hvp          the tangents alone                   the same
     linearize    as jvp, in two halves                the same, in the second half
     vjp          results of f, gradients; two halves  an adjoint for each float result
+    jacfwd       Jacobians of all results             none
+    value_and_jacfwd
+
+    `rows` says of jvp and hvp how many tangents they take at once, as stacks: 0 for one that is no
+    stack, 1 for stacks of one, 2 for more. `directions` are those in which a Jacobian is swept
+    without stacks (see `columns.py`).
 
     `inner` is the derivative that is differentiated again. `gradients` is the named tuple in which
     several gradients are returned, `seeds` are the names of the new parameters. A single gradient
@@ -49,6 +60,8 @@ class Request:
     gradients: Any = None
     seeds: tuple[str, ...] = ()
     bare: bool = True
+    rows: int = 0
+    directions: tuple[Direction, ...] | None = None
 
     @property
     def name(self) -> str:
@@ -67,6 +80,9 @@ class Request:
         return f"the derivative of {inner}"
 
 
+ELSEWHERE: dict[str, Callable[[Function, Request], Function]] = {}
+"""Kinds that are built in modules of their own, which enter them here."""
+
 SPLIT = ("linearize", "vjp")
 """Kinds that are compiled in two halves."""
 
@@ -81,6 +97,8 @@ def differentiate(fn: Function, request: Request, span: Span | None) -> Function
         return gradient(fn, request, span)
     if request.kind == "vjp":
         return pulled(fn, request, span)
+    if request.kind in ELSEWHERE:
+        return ELSEWHERE[request.kind](fn, request)
     return pushed(fn, request)
 
 
@@ -94,20 +112,20 @@ def differentiate_inside(fn: Function, request: Request, span: Span | None) -> F
 
 def without_constants(fn: Function) -> Function:
     """Constants of a derivative, such as `grad_L = 1.0`, written where they are read."""
-    if any(not isinstance(op, Apply) for op in fn.body.ops):
-        return fn  # they may be read inside of blocks
     known: dict[Value, Operand] = {}
-    ops: list[Op] = []
-    for op in fn.body.ops:
-        assert isinstance(op, Apply)
-        op = rewired_apply(op, known)
-        constant = _constant(op)
-        if constant is None:
-            ops.append(op)
-        else:
-            known[op.result] = constant
-    yields = tuple(known.get(item, item) for item in fn.results)  # type: ignore[arg-type]
-    return replace(fn, body=Block(fn.params, ops, yields))
+
+    def inside(block: Block) -> Block:
+        ops: list[Op] = []
+        for op in block.ops:
+            op = with_blocks(rewired_outside(op, known), inside)
+            constant = _constant(op) if isinstance(op, Apply) else None
+            if constant is None:
+                ops.append(op)
+            else:
+                known[op.results[0]] = constant
+        return Block(block.params, ops, tuple([picked(item, known) for item in block.yields]))
+
+    return replace(fn, body=inside(fn.body))
 
 
 def _constant(op: Apply) -> Const | None:
@@ -185,7 +203,18 @@ def pushed(fn: Function, request: Request) -> Function:
     }
     tree = mapped(fn.tree, slots_of.get, None)
     tree = tree if request.kind == "hvp" else (fn.tree, tree)
-    return replace(fn, body=Block(params, fn.body.ops, tuple(results)), tree=tree)
+    fn = replace(fn, body=Block(params, fn.body.ops, tuple(results)), tree=tree)
+    if request.rows:
+        tangent_slots = [slot.index for slot in slots_of.values()]
+        fn = stacked_parameters(cleaned(fn), dots, tangent_slots, one=request.rows == 1)
+    return fn
+
+
+def cleaned(fn: Function) -> Function:
+    """A function with tangents, cleaned up before these become stacks."""
+    for run in (eliminate_dead, simplify, merge_common, simplify, eliminate_dead):
+        fn = run(fn)
+    return fn
 
 
 def pulled(fn: Function, request: Request, span: Span | None) -> Function:
@@ -237,7 +266,8 @@ def order(fn: Function, prefix: str) -> int:
     values = [*fn.params, *(value for op in all_ops(fn.body) for value in op.results)]
     for value in values:
         if value.of is not None and value.of[0].startswith(prefix):
-            taken.append(int(value.of[0].removeprefix(prefix) or 1))
+            number = re.match(r"\d*", value.of[0].removeprefix(prefix))
+            taken.append(int((number and number[0]) or 1))
     return max(taken) + 1
 
 
@@ -262,8 +292,8 @@ def renumber(fn: Function, before: set[Op], prefix: str, number: int) -> None:
             value.name = new + value.name.removeprefix(old)
         if value.part is not None and value.part.startswith(old):
             value.part = new + value.part.removeprefix(old)
-        if value.of is not None and value.of[0] == prefix:
-            value.of = (prefixed(prefix, number), value.of[1])
+        if value.of is not None and f"{value.of[0]}_".startswith(old):
+            value.of = (f"{new}{value.of[0][len(old):]}".rstrip("_"), value.of[1])
     ops = fn.body.ops
     for k, op in enumerate(ops):
         if op not in before and op.origin.sweep == "backward":

@@ -10,14 +10,14 @@ from __future__ import annotations
 
 import inspect
 from collections import namedtuple
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache
 from typing import Any
 
 import numpy as np
 
-from flatgrad import callers, linear_maps
+from flatgrad import callers, columns, linear_maps
 from flatgrad.compiled_calls import make_compiled_callable
 from flatgrad.derivatives import SPLIT, Request
 from flatgrad.errors import FlatgradError, error
@@ -28,7 +28,7 @@ from flatgrad.ir.types import Scalar, Type
 from flatgrad.pipeline import Compiled, compile_derivative
 from flatgrad.primitives.symbolic import NeedInteger, NeedStatic
 from flatgrad.signature import can_have_gradient, freeze, hidden_type, type_of
-from flatgrad.tangents import check_fit, with_tangents
+from flatgrad.tangents import check_fit, check_rows, example_tangent, stack_type, with_tangents
 
 BACKENDS = ("numpy", "numba")
 
@@ -51,9 +51,10 @@ class Derived:
 
     `primal` is the function with a source. `inner` is the derivative of it that is differentiated
     here, if any, `seeds` are the names of the tangents that this derivative has as parameters, by
-    the parameters that they belong to. Parameters from number `limit` on are not differentiated.
-    The values of `static_params` are part of the signature; ints given for `integer_params` stay
-    ints, because the function cannot take floats in their place.
+    the parameters that they belong to; they are `stacked` if several are given at once.
+    Parameters from number `limit` on are not differentiated. The values of `static_params` are part
+    of the signature; ints given for `integer_params` stay ints, because the function cannot take
+    floats in their place.
     """
 
     primal: Callable[..., Any]
@@ -65,6 +66,7 @@ class Derived:
     inner: Derived | None = None
     seeds: dict[str, str] = field(default_factory=dict)
     limit: int | None = None
+    stacked: bool = False
     specialisations: dict[Any, list[Specialisation]] = field(default_factory=dict)
     static_params: set[str] = field(default_factory=set)
     integer_params: set[str] = field(default_factory=set)
@@ -86,15 +88,19 @@ class Derived:
         callers.remember(self, values, run)
         return run(*args)
 
-    def specialise(self, values: dict[str, Any], *, guessed: bool = False) -> Specialisation:
+    def specialise(
+        self, values: dict[str, Any], *, guessed: Collection[str] = ()
+    ) -> Specialisation:
         """The specialisation for these argument values, compiled if it is new.
 
-        Where values are only guessed, an int takes the place of a float that is needed as an int.
+        Of those that are only guessed, an int takes the place of a float that is needed as an int,
+        and the tangent of such a parameter is left out.
         """
         wrt, bare = self.chosen(values)
         for _ in range(2 * len(values) + 1):
             types = self.types_of(values)
-            key = tuple(_key(kind) for kind in types.values())
+            key: Any = tuple(_key(kind) for kind in types.values())
+            key = (key, columns.directions(self.kind, values, wrt))
             for known in self.specialisations.get(key, []):
                 if all(capture.unchanged() for capture in known.compiled.captures) and all(
                     _same_hidden(capture) for capture in known.compiled.hidden
@@ -104,12 +110,15 @@ class Derived:
             try:
                 found = self.compile(types, values, wrt, bare)
             except NeedStatic as needed:
+                self.without_tangent(needed.symbol.value.name, values, guessed)
                 self.make_static(needed, values)
                 wrt, bare = self.chosen(values)
                 continue
             except NeedInteger as needed:
-                if guessed:
-                    values[needed.symbol.value.name or ""] = 2
+                name = needed.symbol.value.name or ""
+                if name in guessed:
+                    values[name] = 2
+                self.without_tangent(name, values, guessed)
                 self.leave_integer(needed, values)
                 wrt, bare = self.chosen(values)
                 continue
@@ -118,9 +127,17 @@ class Derived:
             return found
         raise error("internal", "compilation did not settle")
 
+    def without_tangent(
+        self, name: str | None, values: dict[str, Any], guessed: Collection[str]
+    ) -> None:
+        """Take the tangent of a parameter back if it was only guessed."""
+        for dot, owner in self.tangents().items():
+            if owner == name and dot in guessed:
+                values[dot] = None
+
     def types_of(self, values: dict[str, Any]) -> dict[str, Type | Static]:
         """The types of the arguments; tangents, which have those of their values, come last."""
-        tangents = self.tangents()
+        tangents, stacks = self.tangents(), self.stacks()
         differentiated = self.differentiated(values)
         types: dict[str, Type | Static] = {
             name: type_of(
@@ -136,9 +153,23 @@ class Derived:
                 continue
             kind = types[owner]
             assert not isinstance(kind, Static)
+            if name in stacks:
+                types[name] = stack_type(name, values[name], owner, np.shape(values[owner]), kind)
+                continue
             check_fit(name, values[name], f"`{owner}`", np.shape(values[owner]), kind)
             types[name] = kind
+        check_rows({name: values[name] for name in stacks if values[name] is not None})
         return types
+
+    def stacks(self) -> set[str]:
+        """Those of the tangents that come several at once."""
+        found = self.inner.stacks() if self.inner is not None else set()
+        return found | set(self.seeds.values()) if self.stacked else found
+
+    def rows(self, values: dict[str, Any]) -> int:
+        """How many tangents come at once, see `Request`."""
+        given = [values[dot] for dot in self.seeds.values() if values[dot] is not None]
+        return min(2, len(given[0])) if self.stacked else 0
 
     def tangents(self) -> dict[str, str]:
         """The parameters that are tangents, in the order in which they were added."""
@@ -169,7 +200,9 @@ class Derived:
             inner=self.inner.request(values) if self.inner is not None else None,
             gradients=_named_tuple(wrt) if named else None,
             seeds=tuple(self.seeds[name] for name in wrt) if self.seeds else (),
-            bare=bare or not inside,
+            bare=bare or not (inside or self.kind in columns.KINDS),
+            rows=self.rows(values),
+            directions=columns.directions(self.kind, values, wrt),
         )  # fmt: skip
 
     def make_static(self, needed: NeedStatic, values: dict[str, Any]) -> None:
@@ -257,7 +290,7 @@ class Derived:
         wrt = tuple(parameter_name(one, names, self.primal) for one in asked)
         for name in wrt:
             check_differentiable(name, values[name], "leave it out of argnums")
-        if self.kind in SPLIT and len(set(wrt)) < len(wrt):
+        if self.kind in (*SPLIT, *columns.KINDS) and len(set(wrt)) < len(wrt):
             raise error("bad-argnums", f"argnums {self.argnums} has a parameter twice")
         return wrt, not isinstance(self.argnums, tuple | list)
 
@@ -284,7 +317,7 @@ class Derived:
         """The specialisation that `.source()` shows: the last used, else one for floats."""
         if self.last is not None:
             return self.last
-        return self.specialise(self.examples(), guessed=True)
+        return self.specialise(self.examples(), guessed=list(self.signature.parameters))
 
     def examples(self, values: dict[str, Any] | None = None, by: Any = None) -> dict[str, Any]:
         """An argument for each parameter, and for each that can have one (of `by`) a tangent."""
@@ -300,14 +333,8 @@ class Derived:
             by = [parameter_name(one, names, self.primal) for one in asked]
         for name, owner in tangents.items():
             if name not in values and can_have_gradient(found[owner]) and owner in (by or found):
-                found[name] = example_tangent(found[owner])
+                found[name] = example_tangent(found[owner], 2 if name in self.stacks() else 0)
         return found
-
-
-def example_tangent(value: Any) -> Any:
-    """Ones in the shape and dtype of an argument."""
-    is_numpy = isinstance(value, np.ndarray | np.generic)
-    return np.ones_like(value)[()] if is_numpy else 1.0
 
 
 def check_differentiable(name: str, value: Any, instead: str) -> None:
@@ -427,6 +454,7 @@ def derive(
     has_aux: bool,
     backend: str,
     limit: int | None = None,
+    stacked: bool = False,
 ) -> Callable[..., Any]:
     """The public function for a derivative of `function`, which may be a derivative itself.
 
@@ -465,10 +493,10 @@ def derive(
         signature, seeds = with_tangents(signature, "dot" if level == 1 else f"dot{level}")
     derived = Derived(
         plain, kind, argnums, has_aux, backend, signature, inner, seeds, limit,
-        static_params=static_params, integer_params=integer_params,
+        stacked=stacked, static_params=static_params, integer_params=integer_params,
     )  # fmt: skip
     public = callers.public_function(derived, function)
-    if backend == "numba" and not derived.tangents():
+    if backend == "numba" and not derived.tangents() and kind not in columns.KINDS:
         make_compiled_callable(derived, public)
     return public
 

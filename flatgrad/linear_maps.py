@@ -10,10 +10,12 @@ numbers become Python's or NumPy's, as the argument or result was to which they 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from itertools import cycle
 from typing import Any
 
 import numpy as np
 
+from flatgrad import columns
 from flatgrad.callers import explain
 from flatgrad.derivatives import Request, mapped, slots
 from flatgrad.errors import error
@@ -27,6 +29,8 @@ Converter = Callable[[Any], Any]
 def finisher(found: Any, values: dict[str, Any]) -> Callable[[Any], Any] | None:
     """What is done with the result of the emitted code; None for nothing."""
     request = found.compiled.request
+    if request.kind in columns.KINDS:
+        return jacobian_finisher(found, values)
     tree = found.compiled.graph.tree
     kinds = [item.type for item in found.compiled.graph.results]
     wanted = wanted_kinds(request, tree, kinds, found.types)
@@ -43,6 +47,31 @@ def finisher(found: Any, values: dict[str, Any]) -> Callable[[Any], Any] | None:
     return lambda result: made.pair(found, values, plan, result)
 
 
+def jacobian_finisher(found: Any, values: dict[str, Any]) -> Callable[[Any], Any]:
+    """What is done with a Jacobian: where it has no axes, it is a number of its argument's kind."""
+    request, tree = found.compiled.request, found.compiled.graph.tree
+    kinds = [item.type for item in found.compiled.graph.results]
+    leaves: dict[int, Converter | None] = {}
+    blocks = tree
+    if request.kind == "value_and_jacfwd":
+        blocks = tree[1]
+        wanted = wanted_kinds(request.inner, tree[0], kinds, found.types)
+        for k in slots(tree[0]):
+            leaves[k] = converter(kinds[k], wanted.get(k, (kinds[k], None)), values, exact=False)
+    for k, name in zip(slots(blocks), cycle(found.wrt)):
+        leaves[k] = None
+        if not kinds[k].ndim:
+            leaves[k] = _number_like(values[name], found.types[name], kinds[k].dtype)
+    plan = mapped(tree, leaves.__getitem__, None)
+    return lambda result: converted(result, plan)
+
+
+def _number_like(argument: Any, kind: Type, dtype: str) -> Converter:
+    if isinstance(argument, np.ndarray):
+        return lambda leaf: np.asarray(leaf, dtype)
+    return float if kind.weak else np.dtype(dtype).type
+
+
 def wanted_kinds(
     request: Request | None, tree: Any, kinds: Sequence[Type], types: dict[str, Any]
 ) -> dict[int, tuple[Type, str | None]]:
@@ -52,10 +81,12 @@ def wanted_kinds(
     found: dict[int, tuple[Type, str | None]]
     if request.kind in ("jvp", "linearize", "vjp"):
         found = wanted_kinds(request.inner, tree[0], kinds, types)
-        if request.kind == "jvp":
+        if request.kind == "jvp" and not request.rows:
             for index, tangent in pairs(tree[0], tree[1]):
                 found[tangent] = found.get(index, (kinds[index], None))
         return found
+    if request.kind == "hvp" and request.rows:
+        return {}
     if request.kind == "hvp":
         return wanted_kinds(request.inner, tree, kinds, types)
     gradients = tree[1] if request.kind == "value_and_grad" else tree
@@ -137,7 +168,6 @@ class Late:
         self.wrt: tuple[str, ...] = found.wrt
         self.inputs = [np.shape(values[name]) for name in found.wrt]
         self.kinds: list[Type] = [found.types[name] for name in found.wrt]
-        self.exact = found.compiled.request.backend == "numpy"
         self.bare: bool = found.bare
         self.gather: Any = found.gradients
         self.arguments = {name: values[name] for name in found.wrt}
@@ -211,7 +241,7 @@ class Pullback(Late):
         given = [item.type for item in self.compiled.graph.results]
         made = []
         for leaf, kind, wanted, name in zip(found, given, self.kinds, self.wrt, strict=True):
-            convert = converter(kind, (wanted, name), self.arguments, self.exact)
+            convert = converter(kind, (wanted, name), self.arguments, exact=False)
             made.append(leaf if convert is None else convert(leaf))
         return made
 
@@ -258,7 +288,7 @@ class Pushforward(Late):
         given = [item.type for item in self.compiled.graph.results]
         wanted = [kind for _, kind in self.outputs.values()]
         for leaf, kind, want in zip(super().run(seeds), given, wanted, strict=True):
-            convert = converter(kind, (want, None), {}, self.exact)
+            convert = converter(kind, (want, None), {}, exact=False)
             made.append(leaf if convert is None else convert(leaf))
         return made
 

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from flatgrad.errors import error
+from flatgrad.ir.dims import Dim, Size
 from flatgrad.ir.types import Array, Type
 
 
@@ -60,6 +61,46 @@ def fitting(name: str, tangent: Any, owner: str, shape: tuple[int, ...], kind: T
     return float(tangent) if kind.weak else np.dtype(kind.dtype).type(tangent)
 
 
+def stack_type(
+    name: str, stack: Any, owner: str, shape: tuple[int, ...], kind: Type
+) -> Array:
+    """The type of a stack of tangents: one more axis than its value has, in front.
+
+    Raises
+    ------
+    ShapeError, TypeInferenceError
+        If its rows do not have the shape and dtype of the value.
+    """
+    if not isinstance(stack, np.ndarray) or stack.ndim == 0:
+        what = f"`{name}` is a {type(stack).__name__}"
+        raise error("operand-type", f"{what}; a stack of tangents is an array, a row for each")
+    if not len(stack):
+        raise error("shape-mismatch", f"`{name}` has no rows", help="pass at least one tangent")
+    if stack.shape[1:] != shape:
+        raise error(
+            "shape-mismatch",
+            f"the rows of `{name}` have shape {stack.shape[1:]}, `{owner}` has shape {shape}",
+            help=f"one more axis in front: {(len(stack), *shape)}",
+        )
+    check_fit(name, stack[0], f"`{owner}`", shape, kind)
+    count: Size = 1 if len(stack) == 1 else Dim.atom(f"{name}.shape[0]")
+    return Array(kind.dtype, (count, *kind.shape))
+
+
+def check_rows(stacks: dict[str, Any]) -> None:
+    """All stacks are of as many tangents.
+
+    Raises
+    ------
+    ShapeError
+        If not.
+    """
+    counts = {name: len(stack) for name, stack in stacks.items()}
+    if len(set(counts.values())) > 1:
+        words = " and ".join(f"`{name}` {count}" for name, count in sorted(counts.items()))
+        raise error("shape-mismatch", f"stacks of unlike numbers of tangents: {words}")
+
+
 def check_fit(name: str, tangent: Any, owner: str, shape: tuple[int, ...], kind: Type) -> None:
     """Compare a tangent or adjoint with the value to which it belongs; the errors of `fitting`."""
     found: Any = tangent.dtype if isinstance(tangent, np.ndarray | np.generic) else None
@@ -77,3 +118,11 @@ def check_fit(name: str, tangent: Any, owner: str, shape: tuple[int, ...], kind:
             f"`{name}` has dtype {found}, {owner} has {kind.dtype}",
             help=f"convert it: {name}.astype(np.{kind.dtype})",
         )
+
+
+def example_tangent(value: Any, rows: int = 0) -> Any:
+    """Ones in the shape and dtype of an argument, or so many of them."""
+    is_numpy = isinstance(value, np.ndarray | np.generic)
+    if rows:
+        return np.ones((rows, *np.shape(value)), value.dtype if is_numpy else float)
+    return np.ones_like(value)[()] if is_numpy else 1.0

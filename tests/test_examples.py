@@ -29,7 +29,7 @@ def load(monkeypatch, tmp_path):
 
 def test_examples_are_all_here_and_short():
     names = {path.stem for path in EXAMPLES.glob("*.py")}
-    assert names == {"digits", "fit_scipy", "heat", "neuron"}
+    assert names == {"digits", "fit_scipy", "heat", "lotka_volterra", "neuron"}
     for path in EXAMPLES.glob("*.py"):
         assert len(path.read_text(encoding="utf-8").splitlines()) <= PAGE, path.name
 
@@ -146,3 +146,13 @@ def test_heat_gradient(load, monkeypatch):
     shown = heat.readings(heat.truth(), heat.STEPS)
     start = np.sin(np.arange(heat.POINTS))
     check_grads(heat.loss, (start, shown, 0.1), argnums="start")
+
+
+def test_lotka_volterra(load, capsys):
+    lotka_volterra = load("lotka_volterra")
+    fit = lotka_volterra.main(["--backend", "numpy", "--show"])
+    out = capsys.readouterr().out
+    assert np.allclose(fit.x, [0.540, 0.0272, 0.796, 0.0237, 34.6, 5.84], rtol=0.01)
+    assert fit.success
+    assert "dot_p4_solve_hare = 1.0\n" in out
+    assert "typical error of a count 24%" in out

@@ -13,7 +13,7 @@ RULES = {"_version", "errors", "activations", "activations_numba", "ir", "primit
 STAGES = RULES | {"frontend", "analysis", "transform", "codegen", "backends"}
 CALLS = STAGES | {
     "derivatives", "pipeline", "signature", "tangents", "returned", "inspection", "callers",
-    "compiled_calls", "linear_maps", "derived", "api", "modes",
+    "compiled_calls", "columns", "linear_maps", "derived", "api", "jacobians", "modes",
 }  # fmt: skip
 
 # A module or folder of the package, and what it may import besides itself.
@@ -32,15 +32,17 @@ MAY_IMPORT: dict[str, set[str]] = {
     "backends": {"_version", "errors", "activations", "activations_numba"},  # never IR
     "derivatives": RULES | {"analysis", "transform"},
     "pipeline": STAGES | {"derivatives"},
+    "columns": RULES | {"analysis", "transform", "derivatives"},
     "signature": STAGES | {"pipeline"},
     "returned": STAGES,
     "tangents": RULES,
     "inspection": STAGES | {"pipeline", "signature"},
     "callers": STAGES | {"pipeline", "signature", "inspection", "returned"},
     "compiled_calls": STAGES | {"pipeline", "signature"},
-    "linear_maps": RULES | {"derivatives", "callers", "tangents"},
-    "derived": (CALLS - {"api", "modes"}) | {"exclusive"},
-    "api": CALLS - {"modes"},
+    "linear_maps": RULES | {"derivatives", "columns", "callers", "tangents"},
+    "derived": (CALLS - {"api", "jacobians", "modes"}) | {"exclusive"},
+    "api": CALLS - {"jacobians", "modes"},
+    "jacobians": CALLS - {"modes"},
     "modes": CALLS,
     "differences": set(),
     "testing": {"errors", "api", "differences"},

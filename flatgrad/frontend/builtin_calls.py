@@ -9,13 +9,16 @@ import ast
 import builtins
 import math
 import operator
+import types
 from collections.abc import Callable
 from functools import reduce
 from typing import Any
 
 import numpy as np
 
+from flatgrad.frontend.functional import FUNCTIONAL
 from flatgrad.frontend.refs import Ref
+from flatgrad.frontend.trees import Held, Record
 from flatgrad.frontend.values import kind_of, needs_static, read
 from flatgrad.primitives.effects import PRINT
 from flatgrad.primitives.symbolic import Symbol, apply_function, is_number, is_symbolic
@@ -24,7 +27,7 @@ Handler = Callable[..., Any]
 
 _PURE = (
     abs, bool, dict, divmod, float, int, len, list, max, min, pow, range, reversed, round, slice,
-    sorted, str, sum, tuple, zip, type,
+    sorted, str, sum, tuple, zip, type, operator.itemgetter,
 )  # fmt: skip
 
 _IMPURE = (
@@ -61,7 +64,7 @@ def _counted(
 ) -> tuple[Any, ...]:
     """Exactly `count` positional arguments."""
     if len(args) != count or kwargs:
-        name = low.source.segment(node.func)
+        name = low.source.segment(getattr(node, "func", node))
         raise low.refuse(node, "unsupported-call", f"`{name}` takes {count} arguments here")
     return args
 
@@ -89,6 +92,8 @@ def _sum(low: Any, node: ast.Call, args: tuple[Any, ...], kwargs: dict[str, Any]
 def _extreme(function: Any) -> Handler:
     def call(low: Any, node: ast.Call, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         name = function.__name__
+        if args and set(kwargs) == {"key"}:
+            return _by_key(low, node, function, args, kwargs["key"])
         if kwargs or not args:
             raise low.refuse(node, "unsupported-call", f"this form of `{name}`")
         items: Any = args[0] if len(args) == 1 else args
@@ -108,6 +113,16 @@ def _extreme(function: Any) -> Handler:
     return call
 
 
+def _by_key(low: Any, node: ast.Call, function: Any, args: tuple[Any, ...], key: Any) -> Any:
+    """`max(items, key=f)`: only the keys must be known while compiling."""
+    items = low.items(node, args[0]) if len(args) == 1 else list(args)
+    keys = [low.call(node, key, (item,), {}) for item in items]
+    low.no_objects(node, keys)
+    needs_static(read(keys), f"a key of `{function.__name__}`")
+    pick = lambda: function(range(len(items)), key=keys.__getitem__)  # noqa: E731
+    return items[low.static(node, pick)]
+
+
 def _isinstance(low: Any, node: ast.Call, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     found, kinds = _counted(low, node, args, kwargs, 2)
     if isinstance(found, Ref):
@@ -118,6 +133,9 @@ def _isinstance(low: Any, node: ast.Call, args: tuple[Any, ...], kwargs: dict[st
             raise low.refuse(node, "unsupported-call", "`isinstance` of a NumPy number")
         kind = {"float64": float, "int64": int, "bool": bool}[found.type.dtype]
         return low.static(node, issubclass, kind, kinds)
+    if isinstance(found, Record | Held):
+        kind = found.kind if isinstance(found, Record) else types.FunctionType
+        return low.static(node, issubclass, kind, kinds)
     return low.static(node, isinstance, found, kinds, structural=True)
 
 
@@ -126,23 +144,6 @@ def _add_at(low: Any, node: ast.Call, args: tuple[Any, ...], kwargs: dict[str, A
     if not isinstance(base, Ref):
         raise low.refuse(node, "unsupported-write", "`np.add.at` into something that is no array")
     low.add_at(node, base, read(index), read(value))
-
-
-def _zip(low: Any, node: ast.Call, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    columns = [low.items(node, arg) for arg in args]
-    return low.static(node, lambda: list(zip(*columns, **kwargs)), structural=True)  # noqa: B905
-
-
-def _enumerate(low: Any, node: ast.Call, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    if not args:
-        raise low.refuse(node, "unsupported-call", "`enumerate` of nothing")
-    items = low.items(node, args[0])
-    needs_static(read([*args[1:], *kwargs.values()]), "the start of `enumerate`")
-    return low.static(node, lambda: list(enumerate(items, *args[1:], **kwargs)))
-
-
-def _reversed(low: Any, node: ast.Call, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    return low.items(node, _counted(low, node, args, kwargs, 1)[0])[::-1]
 
 
 def _container(kind: Any) -> Handler:
@@ -204,12 +205,10 @@ BUILTINS: dict[Any, Handler] = {
     builtins.divmod: _divmod,
     math.log: _log,
     builtins.print: _print,
-    builtins.zip: _zip,
-    builtins.enumerate: _enumerate,
-    builtins.reversed: _reversed,
     builtins.list: _container(list),
     builtins.tuple: _container(tuple),
     builtins.range: _range,
     np.add.at: _add_at,
+    **FUNCTIONAL,
     math.isclose: lambda low, node, args, kwargs: low.static(node, math.isclose, *args, **kwargs),
 }

@@ -8,26 +8,35 @@
 from __future__ import annotations
 
 import ast
+import functools
+import operator
 import types
-from functools import partial
 from typing import Any
 
 from flatgrad.frontend.builtin_calls import BUILTINS, is_pure
+from flatgrad.frontend.construct import ConstructLowerer
 from flatgrad.frontend.derived_calls import (
     call_derived,
     call_deriving,
     derived_behind,
     is_deriving,
 )
-from flatgrad.frontend.expressions import ExpressionLowerer
+from flatgrad.frontend.functional import same
+from flatgrad.frontend.objects import Init, class_of, special_method
 from flatgrad.frontend.refs import Ref
-from flatgrad.frontend.resolve import Capture, Reader, is_data, is_sequence
+from flatgrad.frontend.resolve import (
+    Capture,
+    Reader,
+    is_builtin,
+    is_data,
+    is_sequence,
+    item_reader,
+)
+from flatgrad.frontend.scopes import Closure, Partial
 from flatgrad.frontend.source import read_source, signature_of
-from flatgrad.frontend.values import needs_static, read
+from flatgrad.frontend.values import kind_of, needs_static, read
 from flatgrad.primitives.registry import METHODS, lookup
 from flatgrad.primitives.symbolic import Symbol, is_symbolic
-
-MAX_DEPTH = 64
 
 READERS: dict[Any, tuple[str, ...]] = {
     dict: ("items", "keys", "values", "get", "copy"), list: ("copy",),
@@ -38,12 +47,8 @@ WRITERS: dict[Any, tuple[str, ...]] = {
 """Methods of Python containers that are handled."""
 
 
-class CallLowerer(ExpressionLowerer):
+class CallLowerer(ConstructLowerer):
     """Evaluates calls; `run`, the statements of a function, comes with the subclass."""
-
-    def run(self) -> Any:
-        """The value that the function returns."""
-        raise NotImplementedError
 
     def eval_Call(self, node: ast.Call) -> Any:
         """A method, a function with rules, a builtin, or another Python function."""
@@ -62,32 +67,114 @@ class CallLowerer(ExpressionLowerer):
         return self.call(node, callee, args, kwargs)
 
     def call(
-        self, node: ast.Call, callee: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
+        self, node: Any, callee: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> Any:
         """A call of a static callee."""
+        match callee:
+            case Closure():
+                return self.call_closure(node, callee, args, kwargs)
+            case Partial():
+                given = (*callee.args, *args)
+                return self.call(node, callee.function, given, callee.kwargs | kwargs)
+            case functools.partial():
+                return self.call(node, self.opened(callee), args, kwargs)
+            case Init():
+                return self.fill(node, callee, args, kwargs)
+            case types.MethodType():
+                return self.call_bound(node, callee, args, kwargs)
+            case functools._lru_cache_wrapper():
+                return self.call_cached(node, callee, args, kwargs)
+        method = special_method(callee, "call")
+        if method is not None and lookup(callee) is None:
+            return self.call(node, method, (callee, *args), kwargs)
         if isinstance(callee, Symbol | Ref) or not callable(callee):
             raise self.refuse(node, "unsupported-call", "a call of something that is no function")
-        if isinstance(callee, types.MethodType) and isinstance(callee.__func__, types.FunctionType):
-            return self.inline(node, callee.__func__, (callee.__self__, *args), kwargs)
         if derived_behind(callee) is not None:
             return call_derived(self, node, callee, args, kwargs)
         if is_deriving(callee):
             return call_deriving(self, node, callee, args, kwargs)
-        builtin = BUILTINS.get(callee) if _hashable(callee) else None
+        builtin = special = None
+        if _hashable(callee):
+            builtin, special = BUILTINS.get(callee), UNARY_BUILTINS.get(callee)
+        if callee is bool and len(args) == 1 and class_of(args[0]) is not None:
+            return self.truth_of_object(node, args[0])
+        if special is not None and len(args) == 1 and class_of(args[0]) is not None:
+            found = self.unary(node, special, args[0])
+            if found is not NotImplemented:
+                return found
         if builtin is not None:
             return builtin(self, node, args, kwargs)
         if lookup(callee) is not None:
             return self.apply(node, callee, args, kwargs, self.argument_names(node, callee))
-        if not is_symbolic(read((args, kwargs))) and is_pure(callee):
+        if is_jit(callee):
+            return args[0] if args else Partial(same, (), {})
+        if is_pure(callee) and not is_symbolic(read((args, kwargs))):
             return self.static(node, callee, *args, **kwargs)
         if (
             isinstance(callee, types.FunctionType) or hasattr(callee, "py_func")
         ) and not is_library(callee):
             return self.inline(node, callee, args, kwargs)
+        if isinstance(callee, operator.itemgetter):
+            return self.picked(node, callee, args, kwargs)
+        if isinstance(callee, type) and not (is_library(callee) or is_opaque(callee)):
+            return self.construct(node, callee, args, kwargs)
+        text = self.source.segment(getattr(node, "func", node))
         raise self.refuse(
-            node, "unsupported-call", f"`{self.source.segment(node.func)}` has no rule",
+            node, "unsupported-call", f"`{text}` has no rule",
             "write it with functions that have rules, or register one with flatgrad.defvjp",
         )  # fmt: skip
+
+    def picked(
+        self, node: Any, callee: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Any:
+        """What `operator.itemgetter(...)` takes out of a container."""
+        if len(args) != 1 or kwargs:
+            raise self.refuse(node, "unsupported-call", "`itemgetter` of other than one argument")
+        indices = callee.__reduce__()[1]
+        found = [self.call(node, operator.getitem, (args[0], index), {}) for index in indices]
+        return found[0] if len(found) == 1 else tuple(found)
+
+    def call_bound(
+        self, node: Any, callee: types.MethodType, args: tuple[Any, ...], kwargs: Any
+    ) -> Any:
+        """A method of an object."""
+        function, owner = callee.__func__, callee.__self__
+        name = getattr(function, "__name__", "")
+        if isinstance(owner, tuple) and name == "_replace" and not args:
+            return self.replaced(node, owner, kwargs)
+        if isinstance(owner, tuple) and name == "_asdict":
+            return dict(zip(owner._fields, owner, strict=True))  # type: ignore[attr-defined]
+        if isinstance(owner, type) and issubclass(owner, tuple) and name == "_make":
+            return owner._make(self.items(node, *args))  # type: ignore[attr-defined]
+        return self.call(node, function, (owner, *args), kwargs)
+
+    def call_cached(
+        self, node: Any, callee: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Any:
+        """A function behind `functools.lru_cache`, which takes no arrays."""
+        for found in (*args, *kwargs.values()):
+            if isinstance(found, Ref | list | dict):
+                raise self.refuse(
+                    node, "operand-type", f"{kind_of(found)} is passed to a cached function",
+                    "take functools.lru_cache away from it",
+                )  # fmt: skip
+        return self.call(node, callee.__wrapped__, args, kwargs)
+
+    def opened(self, callee: functools.partial[Any]) -> Partial:
+        """A partial function from outside; the data in it becomes hidden arguments."""
+        name = getattr(callee.func, "__name__", "partial")
+        args = [
+            self.captured((id(callee), k), f"{name}_{k}", item_reader(lambda: callee.args, k), one)
+            for k, one in enumerate(callee.args)
+        ]
+        kwargs = {
+            k: self.captured((id(callee), k), k, item_reader(lambda: callee.keywords, k), found)
+            for k, found in callee.keywords.items()
+        }
+        return Partial(callee.func, tuple(args), kwargs)
+
+    def call_method_of(self, node: ast.Call, name: str, base: Any) -> Any:
+        return self.apply(node, METHODS[name], (base,), {}, spelling="method")
 
     def keywords(self, node: ast.Call) -> dict[str, Any]:
         """Keyword arguments, `**static` unpacked."""
@@ -103,11 +190,12 @@ class CallLowerer(ExpressionLowerer):
             found.update(more)
         return found
 
-    def argument_names(self, node: ast.Call, callee: Any) -> dict[str, str] | None:
+    def argument_names(self, node: Any, callee: Any) -> dict[str, str] | None:
         """The user's words for the operands of a call."""
         known = lookup(callee)
         names = getattr(known, "operand_names", None)
-        if not names or any(isinstance(arg, ast.Starred) for arg in node.args):
+        given = getattr(node, "args", None)
+        if not names or given is None or any(isinstance(arg, ast.Starred) for arg in given):
             return None
         texts = [self.source.segment(arg) for arg in node.args]
         return {name: f"`{text}`" for name, text in zip(names, texts, strict=False)}
@@ -150,23 +238,17 @@ class CallLowerer(ExpressionLowerer):
 
     def owned(self, node: ast.AST, container: Any) -> None:
         """Refuse to write to a list or dict of the user's."""
-        if id(container) in self.shared.outside:
-            raise self.refuse(
-                node, "unsupported-write",
-                f"a {type(container).__name__} from outside the function is written to",
-                "make a copy of it",
-            )  # fmt: skip
+        self.check_owned(node, container, f"a {type(container).__name__}")
 
     def store(self, node: ast.AST, ref: Ref, index: Any, new: Any) -> None:
         """`ref[index] = new`."""
         raise NotImplementedError
 
     def inline(
-        self, node: ast.Call, callee: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
+        self, node: Any, callee: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> Any:
         """Lower another Python function in place."""
-        if self.shared.depth >= MAX_DEPTH:
-            raise self.refuse(node, "too-deep", "a recursion that does not end")
+        self.check_depth(node)
         source = read_source(callee)
         function = source.function
         try:
@@ -180,16 +262,12 @@ class CallLowerer(ExpressionLowerer):
             with self.at(node):
                 inner.env[name] = value if name in given else inner.default(name, value)
         inner.depends_on_code()
-        self.shared.depth += 1
-        self.shared.frames.append(self.env)
-        try:
-            return inner.run()
-        finally:
-            self.shared.depth -= 1
-            self.shared.frames.pop()
+        return self.entered(inner)
 
     def default(self, name: str, value: Any) -> Any:
         """The default of a parameter; arrays and containers are captured."""
+        if self.defaults is not None:
+            return self.defaults[name]
         if not (is_data(value) or is_sequence(value) or type(value) is dict):
             return value
         function = self.source.function
@@ -204,13 +282,28 @@ class CallLowerer(ExpressionLowerer):
         for what in ("__code__", "__defaults__", "__kwdefaults__"):
             value = getattr(function, what)
             if value is not None:
-                read = partial(getattr, function, what)
+                read = functools.partial(getattr, function, what)
                 static[f"{id(function)}.{what}"] = Capture(what, read, value)
 
 
 def default_reader(function: types.FunctionType, name: str) -> Reader:
     """Reads the present default of a parameter."""
     return lambda: signature_of(function).parameters[name].default
+
+
+UNARY_BUILTINS: dict[Any, str] = {abs: "abs", len: "len", round: "round", float: "float",
+                                  int: "int"}  # fmt: skip
+
+
+def is_jit(callee: Any) -> bool:
+    """Whether this is `numba.njit` or `numba.jit`, which change nothing of what a function does."""
+    home = getattr(callee, "__module__", None) or ""
+    return home.startswith("numba.") and getattr(callee, "__name__", "") in ("njit", "jit")
+
+
+def is_opaque(kind: type) -> bool:
+    """Whether a class of Python's own makes objects that are not followed."""
+    return is_builtin(kind) and kind is not types.SimpleNamespace
 
 
 def is_library(callee: Any) -> bool:

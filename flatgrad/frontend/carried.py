@@ -32,6 +32,7 @@ from flatgrad.frontend.leaves import (
     zeros,
 )
 from flatgrad.frontend.refs import Ref
+from flatgrad.frontend.trees import Record, children, same_form
 from flatgrad.frontend.trial import Trial, keys_of
 from flatgrad.frontend.values import VALUE, Poison, Unroll, occurrences
 from flatgrad.ir.ops import Block
@@ -82,11 +83,12 @@ class Carrying(Trial):
         wanted: list[tuple[Any, Any]] = []
         stable = True
         for container, content in self.before.containers.values():
-            if type(container) is list and len(container) != len(content):
+            if self._resized(container, content):
                 if self.loop.unrollable:
                     raise Unroll(self.loop)
+                what = "a list" if isinstance(container, list) else "a dict or object"
                 raise self.low.refuse(
-                    self.node, "loop-carried-type", "a list changes its length inside the loop",
+                    self.node, "loop-carried-type", f"{what} changes its length inside the loop",
                     "write to an array that is made before the loop",
                 )  # fmt: skip
             for key in keys_of(content):
@@ -101,6 +103,13 @@ class Carrying(Trial):
         stable = self._compare_new() and stable
         stable = self._compare_buffers() and stable
         return wanted, self._compare_pairs() and stable
+
+    def _resized(self, container: Any, content: Any) -> bool:
+        """Whether a list, or a dict that holds no variables, has other entries than before."""
+        if isinstance(container, list):
+            return len(container) != len(content)
+        roots = [id(root) for root in self.low.roots()]
+        return container.keys() != content.keys() and id(container) not in roots
 
     def _compare_new(self) -> bool:
         """Numbers that the body is the first to assign can be had after a loop that surely runs."""
@@ -172,11 +181,9 @@ class Carrying(Trial):
             return self._match_leaf(tree, end, name)
         if isinstance(tree, Poison):
             return True
-        if isinstance(tree, tuple | list) and type(end) is type(tree) and len(tree) == len(end):
-            found = [self._match(*pair, name) for pair in zip(tree, end, strict=True)]
-            return all(found)
-        if isinstance(tree, dict) and type(end) is dict and list(tree) == list(end):
-            found = [self._match(tree[key], end[key], name) for key in tree]
+        if isinstance(tree, tuple | list | dict | Record) and same_form(tree, end):
+            pairs = zip(children(tree) or (), children(end) or (), strict=True)
+            found = [self._match(*pair, name) for pair in pairs]
             return all(found)
         if tree is not end and not same_static(tree, end):
             raise Mismatch(mismatch(name, tree, end, self.line))

@@ -18,8 +18,10 @@ import numpy as np
 from flatgrad.errors import FlatgradError
 from flatgrad.frontend.calls import CallLowerer
 from flatgrad.frontend.join import Join, Side
+from flatgrad.frontend.objects import class_of
 from flatgrad.frontend.refs import Ref
 from flatgrad.frontend.state import State
+from flatgrad.frontend.trees import Held
 from flatgrad.frontend.values import (
     RETURNED,
     VALUE,
@@ -100,7 +102,8 @@ class ControlLowerer(CallLowerer):
     def exec_Return(self, node: ast.Return) -> None:
         self.result = None
         if node.value is not None:
-            part = "value" if not isinstance(node.value, ast.Name) else None
+            named = isinstance(node.value, ast.Name) or self.shared.depth
+            part = None if named else "value"
             with self.at(node, part):
                 self.result = self.name_result(self.value(node.value))
         raise Returned
@@ -270,6 +273,8 @@ class ControlLowerer(CallLowerer):
             raise self.refuse(
                 node, "operand-type", "the truth of an array", "use np.any or np.all of it"
             )
+        if isinstance(found, Held) or class_of(found):
+            return self.truth_of_object(node, found)
         if isinstance(found, Symbol):
             if found.type.dtype == "bool":
                 return found
@@ -282,7 +287,12 @@ class ControlLowerer(CallLowerer):
         if isinstance(found, Symbol | Ref):
             with self.at(node):
                 raise NeedStatic(read(found), what)
+        if isinstance(found, Held) or class_of(found):
+            found = self.truth_of_object(node, found)
         return bool(self.static(node, bool, found, structural=True))
+
+    def inverted(self, found: Any) -> Any:
+        return apply_function(NOT, (found,), {}, self.builder)
 
     def negation(self, node: ast.UnaryOp) -> Any:
         found = self.test(node.operand)
@@ -399,15 +409,11 @@ def _makes_number(op: Any) -> bool:
 
 
 _STATEMENTS = {
-    "FunctionDef": ("a function defined inside the function", "define it outside"),
     "ClassDef": ("a class defined inside the function", "define it outside"),
     "AsyncFunctionDef": ("a coroutine defined inside the function", "define it outside"),
     "Raise": ("`raise` is reached while compiling", "raise under a condition on static values"),
     "Import": ("`import` inside the function", "import at the top of the module"),
     "ImportFrom": ("`import` inside the function", "import at the top of the module"),
-    "Delete": ("`del` is not supported", "leave it out: what is not used costs nothing"),
-    "Global": ("`global` is not supported", "return the value instead"),
-    "Nonlocal": ("`nonlocal` is not supported", "return the value instead"),
     "Match": ("`match` is not supported", "use `if`"),
     "With": ("`with` is not supported", "open the context around the call of the derivative"),
     "Try": ("`try` is not supported", "catch errors around the call of the derivative"),

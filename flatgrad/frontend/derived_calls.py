@@ -20,8 +20,11 @@ from typing import Any
 import numpy as np
 
 from flatgrad.frontend.refs import Buffer, Ref
+from flatgrad.frontend.scopes import Closure
 from flatgrad.frontend.source import read_source
-from flatgrad.frontend.values import flattened, read, wrap
+from flatgrad.frontend.state import State
+from flatgrad.frontend.trees import objects_in
+from flatgrad.frontend.values import flattened, kind_of, read, wrap
 from flatgrad.ir.dims import Dim
 from flatgrad.ir.ops import (
     Apply,
@@ -78,6 +81,10 @@ def call_deriving(
     except TypeError as caught:
         raise lowerer.refuse(node, "static-evaluation", f"TypeError: {caught}") from None
     name, function = callee.__name__, given.pop("function", None)
+    if isinstance(function, Closure):
+        stub = function.stub()
+        lowerer.shared.stubs[stub] = function
+        function = stub
     primals, tangents = given.pop("primals", None), given.pop("tangents", None)
     if name not in DERIVING[:4] or not callable(function) or is_symbolic(read(given)):
         raise lowerer.refuse(
@@ -113,9 +120,18 @@ def call_derived(
             node, "unsupported-call", f"the derivative of `{text}` is not supported",
             "call a function made by grad, value_and_grad, jvp or hvp",
         )  # fmt: skip
+    if derived.stacks():
+        raise lowerer.refuse(
+            node, "unsupported-call", "stacks of tangents inside a differentiated function",
+            "call it from outside",
+        )  # fmt: skip
     if shared.depth >= 64:
         raise lowerer.refuse(node, "too-deep", "a recursion that does not end")
-    inner = type(lowerer)(read_source(derived.primal), shared)
+    closure = shared.stubs.get(derived.primal)
+    if closure is None:
+        inner = type(lowerer)(read_source(derived.primal), shared)
+    else:
+        inner = lowerer.inside(closure, {})
     values = _arguments(lowerer, inner, node, derived, args, kwargs)
     examples = {name: _example(value) for name, value in values.items()}
     request = derived.request(examples)
@@ -129,6 +145,8 @@ def call_derived(
     ]
     start = len(lowerer.builder.block.ops)
     fn = _lowered(lowerer, inner, node, values, inputs)
+    for name, value in inputs.items():  # `x = a` gave it another
+        value.name = name
     fn = shared.differentiate(fn, request, lowerer.source.span(node))
     return _appended(lowerer, fn, start, list(inputs.values()), dots)
 
@@ -151,10 +169,11 @@ def _arguments(
     values = {}
     for name, value in bound.arguments.items():
         value = read(value if name in given else inner.default(name, value))
-        if isinstance(value, list | dict) or (isinstance(value, tuple) and is_symbolic(value)):
+        objects = isinstance(value, list | dict) or any(objects_in(value))
+        if objects or (isinstance(value, tuple) and is_symbolic(value)):
             raise lowerer.refuse(
                 node, "unsupported-argument",
-                f"`{name}` of a derivative is a {type(value).__name__}", "pass numbers and arrays",
+                f"`{name}` of a derivative is {kind_of(value)}", "pass numbers and arrays",
             )  # fmt: skip
         values[name] = value
     return values
@@ -237,25 +256,26 @@ def _lowered(
     lowerer: Any, inner: Any, node: ast.Call, values: dict[str, Any], inputs: dict[str, Value]
 ) -> Function:
     """The differentiated function as IR over `inputs`; its operations are in the block, too."""
-    shared, builder = lowerer.shared, lowerer.builder
+    builder = lowerer.builder
     start = len(builder.block.ops)
     for name, value in values.items():
         inner.env[name] = wrap(value)
     buffers = [found.buffer for found in inner.env.values() if isinstance(found, Ref)]
     inner.depends_on_code()
-    shared.depth += 1
-    shared.frames.append(lowerer.env)
-    try:
-        result = inner.run()
-    finally:
-        shared.depth -= 1
-        shared.frames.pop()
-    name = inner.source.function.__name__
+    before = State([*lowerer.roots(), *inner.spaces()[1:]])
+    result = lowerer.entered(inner)
+    name = getattr(inner.source.node, "name", "<lambda>")
     _check_writes(lowerer, node, buffers, name)
     leaves: list[Operand] = []
     tree = flattened(read(result), leaves)
     for param, value in inputs.items():
         value.name = param  # whatever variable of the function it was last assigned to
+    if before.changed():
+        raise lowerer.refuse(
+            node, "unsupported-write", f"`{name}` changes what belongs to the function around it",
+            "return what it computes, and differentiate that",
+        )  # fmt: skip
+    before.restore()  # what was read of a view in there is part of what is differentiated
     block = Block(tuple(inputs.values()), builder.block.ops[start:], tuple(leaves))
     return Function(name, block, tree, builder.lengths)
 

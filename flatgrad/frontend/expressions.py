@@ -17,6 +17,7 @@ import numpy as np
 from flatgrad.errors import FlatgradError
 from flatgrad.frontend.names import NameLowerer, Shared
 from flatgrad.frontend.refs import Ref
+from flatgrad.frontend.trees import objects_in
 from flatgrad.frontend.values import (
     VIEWS,
     ControlFlow,
@@ -61,6 +62,15 @@ class ExpressionLowerer(NameLowerer):
 
     def eval_List(self, node: ast.List) -> Any:
         return self.elements(node.elts)
+
+    def eval_Set(self, node: ast.Set) -> Any:
+        return self.set_of(node, self.elements(node.elts))
+
+    def set_of(self, node: ast.expr, items: list[Any]) -> Any:
+        """A set of static values; it is asked for what it holds, not for its order."""
+        self.no_objects(node, items)
+        needs_static(read(items), "an item of a set")
+        return self.static(node, set, items)
 
     def elements(self, nodes: list[ast.expr]) -> list[Any]:
         """The items of a display, stars unpacked."""
@@ -150,6 +160,8 @@ class ExpressionLowerer(NameLowerer):
                         "make it an array first",
                     )  # fmt: skip
             return self.apply(node, function, (left, right), {}, names)
+        if type(left) is type(right) is dict and function is operator.or_:
+            return left | right
         plain = isinstance(left, tuple | list) or isinstance(right, tuple | list)
         if plain and function not in (operator.add, operator.mul):
             raise self.refuse(node, "operand-type", "this operator on a tuple or list")
@@ -160,9 +172,16 @@ class ExpressionLowerer(NameLowerer):
             return self.negation(node)
         inner = self.value(node.operand)
         function = UNARY[type(node.op)]
+        found = self.unary(node, function.__name__, inner)
+        if found is not NotImplemented:
+            return found
         if is_numeric(inner):
             return self.apply(node, function, (inner,), {})
         return self.static(node, function, inner)
+
+    def unary(self, node: ast.AST, name: str, inner: Any) -> Any:
+        """`-a` by a method of the class of `a`; NotImplemented if there is none."""
+        return NotImplemented
 
     def negation(self, node: ast.UnaryOp) -> Any:
         """`not a`."""
@@ -205,16 +224,21 @@ class ExpressionLowerer(NameLowerer):
 
     def eval_NamedExpr(self, node: ast.NamedExpr) -> Any:
         found = self.value(node.value)
-        self.bind(node.target.id, found)
-        return self.env[node.target.id]
+        home: Any = self
+        while home.inside_expression:
+            home = home.outer
+        home.bind(node.target.id, found)
+        return found
 
     def bind(self, name: str, found: Any) -> None:
         """Give a value its variable."""
-        self.env[name] = found
+        raise NotImplementedError
 
     def eval_Subscript(self, node: ast.Subscript) -> Any:
-        base = self.value(node.value)
-        index = self.index(node.slice)
+        return self.subscript(node, self.value(node.value), self.index(node.slice))
+
+    def subscript(self, node: ast.Subscript, base: Any, index: Any) -> Any:
+        """`base[index]`."""
         if isinstance(base, Ref | Symbol):
             found = self.apply(node, operator.getitem, (base, index), {})
             entries = index if isinstance(index, tuple) else (index,)
@@ -264,6 +288,7 @@ class ExpressionLowerer(NameLowerer):
     ) -> Any:
         """Evaluate now, on static values; `structural` functions look at no item of a container."""
         if not structural:
+            self.no_objects(node, (args, kwargs))
             needs_static(read([*args, *kwargs.values()]), "this")
         try:
             found = function(*args, **kwargs)
@@ -273,6 +298,14 @@ class ExpressionLowerer(NameLowerer):
             text = f"{type(caught).__name__}: {caught}"
             raise self.refuse(node, "static-evaluation", text) from caught
         return self.constants(node, found)
+
+    def no_objects(self, node: ast.AST, tree: Any) -> None:
+        """Refuse objects and functions of the program where NumPy or Python would look at them."""
+        for found in objects_in(tree):
+            raise self.refuse(
+                node, "operand-type", f"{kind_of(found)} is passed to what cannot be followed",
+                "pass numbers and arrays",
+            )  # fmt: skip
 
     def constants(self, node: ast.AST, found: Any) -> Any:
         """A static result with arrays of the program in place of NumPy's."""
@@ -303,6 +336,7 @@ class ExpressionLowerer(NameLowerer):
         spelling: str | None = None,
     ) -> Any:
         """Call a function that has rules; views of arrays stay views."""
+        self.no_objects(node, (args, kwargs))
         plain = tuple(read(arg) for arg in args)
         keywords = {key: read(item) for key, item in kwargs.items()}
         known = PRIMITIVES.get(function)

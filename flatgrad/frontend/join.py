@@ -18,7 +18,8 @@ import numpy as np
 from flatgrad.errors import FlatgradError, error
 from flatgrad.frontend.refs import Buffer, Ref
 from flatgrad.frontend.state import State
-from flatgrad.frontend.values import RETURNED, VALUE, Poison, like
+from flatgrad.frontend.trees import Held, Record, children, mapped, rebuilt, same_form
+from flatgrad.frontend.values import RETURNED, VALUE, Poison
 from flatgrad.ir.ops import Block, If, Operand, Value
 from flatgrad.ir.types import Array, Scalar, Type
 from flatgrad.primitives.core import ASTYPE
@@ -141,6 +142,10 @@ def described(found: Any) -> str:
             return repr(found)
         case tuple() | list() | dict():
             return f"a {type(found).__name__} of length {len(found)}"
+        case Record():
+            return f"an object of {found.kind.__name__}"
+        case Held():
+            return str(found)
     return f"{'an' if isinstance(found, int) else 'a'} {type(found).__name__}"
 
 
@@ -223,6 +228,8 @@ class Join:
                 self.seen.add((id(one), id(other)))
                 for key in one.keys() & other.keys():
                     self._collect(one[key], other[key], wanted)
+            case Record():
+                self._collect(one.fields, other.fields, wanted)
 
     def _buffer(self, buffer: Buffer) -> tuple[Symbol, tuple[int, Any, set[Buffer]]]:
         one, other = (side.state.of(buffer) for side in self.sides)
@@ -244,6 +251,12 @@ class Join:
                 )  # fmt: skip
             pairs = zip(one, other, strict=True)
             return [self.value(*pair, "an item of a list") for pair in pairs]
+        roots = [id(root) for root in self.low.roots()]
+        if one.keys() != other.keys() and id(container) not in roots:
+            raise error(
+                "branch-type", "a dict or object has other entries on one path than on the other",
+                self.low.builder.origin.span, help="give it the same entries on both paths",
+            )  # fmt: skip
         names = [*one, *[key for key in other if key not in one]]
         return {
             name: self.value(one.get(name, MISSING), other.get(name, MISSING), name)
@@ -257,6 +270,7 @@ class Join:
             side.block.yields = (*side.block.yields, operand)
         name = {RETURNED: "returned", VALUE: "value"}.get(name or "", name)
         named = isinstance(name, str) and name.isidentifier()
+        name = self.low.spelled(name) if isinstance(name, str) else None
         value = Value(kind, name if named else None)
         value.kept = named and self.low.shared.depth == 0
         self.results.append(value)
@@ -280,27 +294,22 @@ class Join:
             found = self._number(one, other, name)
         elif isinstance(one, Ref) and isinstance(other, Ref):
             found = self._array(one, other, name)
-        elif type(one) is type(other) and isinstance(one, tuple | list | dict):
+        elif type(one) is type(other) and isinstance(one, tuple | list | dict | Record):
             found = self._container(one, other, name)
         else:
             found = one if same_static(one, other) else None
         return _mismatch(one, other, name) if found is None else found
 
     def _container(self, one: Any, other: Any, name: Any) -> Any:
-        if len(one) != len(other):
+        if not same_form(one, other):
             return None
         key = "container", id(one), id(other)
         if key not in self.memo:
-            if isinstance(one, dict):
-                if list(one) != list(other):
-                    return None
-                joined: Any = {k: self.value(one[k], other[k], name) for k in one}
-            else:
-                pairs = zip(one, other, strict=True)
-                items = [self.value(*pair, name) for pair in pairs]
-                joined = like(one, items) if isinstance(one, tuple) else items
-            if not isinstance(one, tuple):
-                self.low.foreign(joined)  # which of the two it is, nobody knows: no writes
+            pairs = zip(children(one) or (), children(other) or (), strict=True)
+            joined = rebuilt(one, [self.value(*pair, name) for pair in pairs])
+            if not isinstance(one, tuple):  # which of the two it is, nobody knows: no writes
+                for either in (one, other, joined):
+                    self.low.doubt(either)
             self.memo[key] = one, other, joined
         return self.memo[key][-1]
 
@@ -357,7 +366,7 @@ def _filled(one: Any, other: Any) -> tuple[Any, Any]:
 
 def _zeros_like(found: Any) -> Any:
     if isinstance(found, tuple):
-        return like(found, [_zeros_like(item) for item in found])
+        return mapped(found, _zeros_like)
     if isinstance(found, Symbol) or is_number(found):
         return {"bool": False, "int64": 0}.get(type_of(found).dtype, 0.0)
     if isinstance(found, Ref):

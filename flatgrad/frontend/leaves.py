@@ -11,7 +11,8 @@ from typing import Any
 
 from flatgrad.frontend.join import cast, same_number, type_of
 from flatgrad.frontend.refs import Buffer, Ref
-from flatgrad.frontend.values import Poison, like
+from flatgrad.frontend.trees import Record, children, like
+from flatgrad.frontend.values import Poison
 from flatgrad.ir.dims import Dim
 from flatgrad.ir.ops import Operand, Value
 from flatgrad.ir.types import Array, Scalar, Type
@@ -80,6 +81,8 @@ class Mismatch(Exception):
 
 def mismatch(name: Any, tree: Any, end: Any, line: int) -> Poison:
     """Says how a variable changes from trip to trip; `line` is that of the loop."""
+    if isinstance(end, Poison):
+        return end
     kind = tree.type if isinstance(tree, Leaf) else None
     last = end.latest.type if isinstance(end, Ref) else None
     if isinstance(end, Symbol) or is_number(end):
@@ -116,15 +119,10 @@ def zeros(value: Any, name: str) -> Any:
 
 
 def leaves_of(tree: Any) -> Iterator[Leaf]:
-    match tree:
-        case Leaf():
-            yield tree
-        case tuple() | list():
-            for item in tree:
-                yield from leaves_of(item)
-        case dict():
-            for item in tree.values():
-                yield from leaves_of(item)
+    if isinstance(tree, Leaf):
+        yield tree
+    for item in children(tree) or ():
+        yield from leaves_of(item)
 
 
 def widened_type(leaf: Leaf, end: Type) -> Type | None:
@@ -165,4 +163,6 @@ def word_for(found: Any) -> str:
         return "an array"
     if isinstance(found, Symbol) or is_number(found):
         return "a number"
+    if isinstance(found, Record):
+        return f"an object of {found.kind.__name__}"
     return repr(found) if found is None else f"a {type(found).__name__}"

@@ -14,8 +14,9 @@ from typing import Any
 
 from flatgrad.frontend.carried import Carrying
 from flatgrad.frontend.control import Break, Continue, Returned, Unrolled
+from flatgrad.frontend.scopes import Delayed, Watched
 from flatgrad.frontend.state import State
-from flatgrad.frontend.trips import TripLowerer, Trips
+from flatgrad.frontend.trips import Items, TripLowerer, Trips
 from flatgrad.frontend.values import RETURNED, VALUE, Loop, Poison, Unroll
 from flatgrad.ir.dims import Dim
 from flatgrad.ir.ops import Block, Const, For, Operand, Value, While
@@ -32,9 +33,11 @@ class LoopLowerer(TripLowerer):
 
     def exec_For(self, node: ast.For) -> None:
         with self.at(node.iter):
-            found = self.trips(node.iter)
+            watched: list[Watched] = []
+            self.watched = watched
+            found = self.trips(node.iter, lazily=True)
         if isinstance(found, list):
-            self.unrolled(node, found)
+            self.unrolled(node, Items(found, watched))
             return
         if found.static is not None and not len(found.static):
             self.body(node.orelse)
@@ -46,7 +49,7 @@ class LoopLowerer(TripLowerer):
         before, depth = State(self.roots()), len(self.rest)
         outer = self.env.get(RETURNED)
         self.env[RETURNED] = False
-        mark = len(self.builder.requirements)
+        mark, doubts = len(self.builder.requirements), dict(self.shared.ambiguous)
         self.shared.frames.insert(0, {f"<{k}>": ref for k, ref in enumerate(found.arrays)})
         try:
             left = self.counted_loop(node, found, loop)
@@ -54,13 +57,15 @@ class LoopLowerer(TripLowerer):
             if wanted.loop is not loop:
                 raise
             before.restore()
+            self.shared.ambiguous = doubts
             del self.builder.requirements[mark:]
             del self.rest[depth:]
             left = None
         finally:
             self.shared.frames.pop(0)
         if left is None:
-            self.unrolled(node, found.items())
+            assert known is not None
+            self.unrolled(node, [Delayed(found.item, k) for k in known])
             return
         name = _index_name(node) if found.plain and left is False else None
         if known is not None and name is not None:
@@ -71,8 +76,14 @@ class LoopLowerer(TripLowerer):
         """The trips of a loop one by one."""
         depth = len(self.rest)
         for k, item in enumerate(items):
-            self.assign(node.target, item)
-            self.rest.append(Unrolled(node, items[k + 1 :]))
+            if isinstance(items, Items) and items.changed(k):
+                raise self.refuse(
+                    node.iter, "unsupported-statement", "what this loop runs over changes in it",
+                    "loop over a copy of it",
+                )  # fmt: skip
+            self.assign(node.target, item() if isinstance(item, Delayed) else item)
+            more = items.after(k + 1) if isinstance(items, Items) else items[k + 1 :]
+            self.rest.append(Unrolled(node, more))
             try:
                 self.body(node.body)
             except Continue:
@@ -97,7 +108,8 @@ class LoopLowerer(TripLowerer):
 
         def trip(block: Block) -> Any:
             kind = Scalar("int64", weak=True, size=index_size())
-            index = Value(kind, name or "k", kept=name is not None and self.shared.depth == 0)
+            shown = self.spelled(name) if name is not None else "k"
+            index = Value(kind, shown, kept=name is not None and self.shared.depth == 0)
             self.shared.loops[index] = loop
             made["index"] = index
             with self.at(node.iter):

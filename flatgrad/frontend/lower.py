@@ -22,10 +22,20 @@ from flatgrad.frontend.control import Returned
 from flatgrad.frontend.expressions import BINARY
 from flatgrad.frontend.loops import LoopLowerer
 from flatgrad.frontend.names import Shared
+from flatgrad.frontend.objects import SPECIAL, class_of, special_method
 from flatgrad.frontend.refs import Ref
 from flatgrad.frontend.resolve import Captures
 from flatgrad.frontend.source import FunctionNode, Source
-from flatgrad.frontend.values import flattened, kind_of, occurrences, read, wrap
+from flatgrad.frontend.trees import objects_in
+from flatgrad.frontend.values import (
+    Poison,
+    flattened,
+    kind_of,
+    needs_static,
+    occurrences,
+    read,
+    wrap,
+)
 from flatgrad.ir.builder import Builder
 from flatgrad.ir.ops import Block, Function, Operand, Value
 from flatgrad.ir.types import Scalar, Type
@@ -88,6 +98,12 @@ def lower(
     shared.captures.written |= {name for name, buffer in buffers.items() if buffer.writes}
     leaves: list[Operand] = []
     with lowerer.at(lowerer.statement):
+        for held in objects_in(result):
+            raise lowerer.refuse(
+                lowerer.statement, "unsupported-statement",
+                f"`{source.function.__name__}` returns {kind_of(held)}",
+                "return numbers and arrays, in tuples, lists or dicts",
+            )  # fmt: skip
         tree = flattened(read(result), leaves)
     block.yields = tuple(leaves)
     name = "f" if source.function.__name__ == "<lambda>" else source.function.__name__
@@ -106,7 +122,7 @@ class Lowerer(LoopLowerer):
         """The value that the function returns."""
         node: FunctionNode = self.source.node
         if isinstance(node, ast.Lambda):
-            with self.at(node.body, "value"):
+            with self.at(node.body, None if self.shared.depth else "value"):
                 return self.name_result(self.value(node.body))
         try:
             self.body(node.body)
@@ -114,8 +130,32 @@ class Lowerer(LoopLowerer):
             return self.result
         return None
 
-    def exec_Pass(self, node: ast.Pass) -> None:
+    def exec_Pass(self, node: ast.Pass | ast.Nonlocal | ast.Global) -> None:
         pass
+
+    exec_Nonlocal = exec_Global = exec_Pass
+
+    def exec_Delete(self, node: ast.Delete) -> None:
+        for target in node.targets:
+            self.delete(target)
+
+    def delete(self, target: ast.expr) -> None:
+        """`del x`, `del items[0]`, `del state.x`."""
+        match target:
+            case ast.Tuple() | ast.List():
+                for item in target.elts:
+                    self.delete(item)
+            case ast.Name():
+                name = target.id
+                self.value(ast.copy_location(ast.Name(name, ast.Load()), target))
+                self.bind(name, Poison("undefined-name", f"`{name}` was deleted"))
+            case ast.Subscript():
+                base, index = self.value(target.value), self.index(target.slice)
+                self.check_container(target, base)
+                needs_static(index, "an index into a Python sequence")
+                self.static(target, operator.delitem, base, index, structural=True)
+            case ast.Attribute():
+                self.delete_attribute(target, self.value(target.value))
 
     def name_result(self, found: Any) -> Any:
         """An unnamed returned value is called `value`."""
@@ -151,11 +191,10 @@ class Lowerer(LoopLowerer):
                 self.unpack(target, found)
             case ast.Subscript():
                 self.write(target, found)
+            case ast.Attribute():
+                self.set_attribute(target, self.value(target.value), found)
             case _:
-                raise self.refuse(
-                    target, "unsupported-write", "assignment to an attribute",
-                    "assign to a local name",
-                )  # fmt: skip
+                raise self.refuse(target, "unsupported-write", "this assignment")
 
     def unpack(self, target: ast.Tuple | ast.List, found: Any) -> None:
         """`a, *rest = ...`."""
@@ -177,8 +216,14 @@ class Lowerer(LoopLowerer):
         """Give a value its variable; the statement keeps the user's name."""
         symbol = found.latest if isinstance(found, Ref) else found
         if isinstance(symbol, Symbol):
-            self.name_value(symbol.value, name)
-        self.env[name] = found
+            self.name_value(symbol.value, self.spelled(name))
+        owner = self.owner(name)
+        if owner is None:
+            raise error(
+                "unsupported-statement", f"the global variable `{name}` is assigned",
+                help="return the value instead",
+            )  # fmt: skip
+        owner.env[name] = found
 
     def name_value(self, value: Value, name: str) -> None:
         """Name a value that has no variable yet."""
@@ -199,10 +244,17 @@ class Lowerer(LoopLowerer):
             elif isinstance(node.target, ast.Subscript):
                 self.augment_item(node, node.target, function)
             else:
-                raise self.refuse(
-                    node.target, "unsupported-write", "assignment to an attribute",
-                    "assign to a local name",
-                )  # fmt: skip
+                base = self.value(node.target.value)
+                self.changeable(node.target, base)
+                left = self.attribute(node.target, base)
+                found = self.augmented(node, left, function, self.value(node.value))
+                self.set_attribute(node.target, base, found)
+
+    def set_attribute(self, node: ast.Attribute, base: Any, found: Any) -> None:
+        symbol = found.latest if isinstance(found, Ref) else found
+        if isinstance(symbol, Symbol):
+            self.name_value(symbol.value, _part(node) or node.attr)
+        super().set_attribute(node, base, found)
 
     def augmented(
         self, node: ast.AugAssign, left: Any, function: Callable[..., Any], right: Any
@@ -219,6 +271,13 @@ class Lowerer(LoopLowerer):
                 raise self.refuse(node, "unsupported-statement", "this operation on a list")
             self.owned(node, left)
             left.extend(self.items(node.value, right))
+            return left
+        in_place = special_method(left, f"i{SPECIAL[function]}")
+        if in_place is not None:
+            return self.call(node.value, in_place, (left, right), {})
+        if type(left) is dict and type(right) is dict and function is operator.or_:
+            self.owned(node, left)
+            left.update(right)
             return left
         if isinstance(left, Symbol):
             self.check_one_name(node, left)
@@ -275,9 +334,21 @@ class Lowerer(LoopLowerer):
                 new = self.same_type(node, read(new), old.latest)
             self.store(node, base, index, read(new))
             return
+        if class_of(base) is not None:
+            old = self.subscript(target, base, index)
+            new = self.augmented(node, old, function, self.value(node.value))
+            self.set_item(target, base, index, new)
+            return
         self.check_container(target, base)
         old = self.static(target, operator.getitem, base, index, structural=True)
         base[index] = self.augmented(node, old, function, self.value(node.value))
+
+    def set_item(self, target: ast.Subscript, base: Any, index: Any, found: Any) -> None:
+        """`__setitem__` of the class of an object."""
+        method = special_method(base, "setitem")
+        if method is None:
+            raise self.refuse(target, "unsupported-write", f"an item of {kind_of(base)}")
+        self.call(target, method, (base, index, found), {})
 
     def write(self, target: ast.Subscript, found: Any) -> None:
         """`a[index] = v`."""
@@ -291,6 +362,9 @@ class Lowerer(LoopLowerer):
                     "take a `.copy()` of the value",
                 )  # fmt: skip
             self.store(target, base, index, read(found))
+            return
+        if class_of(base) is not None:
+            self.set_item(target, base, index, found)
             return
         self.check_container(target, base)
         self.static(target, operator.setitem, base, index, found, structural=True)
@@ -330,6 +404,9 @@ def _part(target: ast.expr) -> str | None:
     """The variable that a statement defines."""
     while isinstance(target, ast.Subscript):
         target = target.value
+    if isinstance(target, ast.Attribute):
+        base = _part(target.value)
+        return target.attr if base in (None, "self") else f"{base}_{target.attr}"
     if isinstance(target, ast.Tuple | ast.List) and target.elts:
         return _part(target.elts[0])
     return target.id if isinstance(target, ast.Name) else None

@@ -32,8 +32,10 @@ from flatgrad.frontend.resolve import (
     item_reader,
     structure,
 )
+from flatgrad.frontend.scopes import Variables, variables_of
 from flatgrad.frontend.source import Source
-from flatgrad.frontend.values import ControlFlow, Loop, Poison, Unroll, like, number_in, read, wrap
+from flatgrad.frontend.trees import Record, children, like
+from flatgrad.frontend.values import ControlFlow, Loop, Poison, Unroll, number_in, read, wrap
 from flatgrad.ir.builder import Builder
 from flatgrad.ir.ops import Block, Origin, Value
 from flatgrad.ir.types import Scalar, Type
@@ -48,11 +50,13 @@ class Shared:
     """What the lowering of a function and of all that it calls inline has in common.
 
     `names` are those of the parameters; `imported` what was captured, by where it came from;
-    `outside` the lists and dicts that belong to the user; `frames` the variables of each function
-    on the way to the present call. `loops` tells which loop an index or carried int belongs to.
-    `plain` are the results of loops and branches that are numbers, never arrays of no axes;
-    `aliased` those which may be an array of no axes that another name holds; `differentiate` makes
-    the derivatives that are called.
+    `outside` the lists and dicts that belong to the user; `ambiguous` those which are perhaps what
+    another name holds, after a branch or in a loop; `stubs` the functions of the program that are
+    differentiated, by the functions that stand for them; `first` the lowering of the function
+    itself; `frames` the variables of each function on the way to the present call. `loops` tells
+    which loop an index or carried int belongs to. `plain` are the results of loops and branches
+    that are numbers, never arrays of no axes; `aliased` those which may be an array of no axes
+    that another name holds; `differentiate` makes the derivatives that are called.
     """
 
     builder: Builder
@@ -63,6 +67,9 @@ class Shared:
     names: set[str] = field(default_factory=set)
     imported: dict[Any, Any] = field(default_factory=dict)
     outside: dict[int, Any] = field(default_factory=dict)
+    ambiguous: dict[int, Any] = field(default_factory=dict)
+    stubs: dict[Any, Any] = field(default_factory=dict)
+    first: Any = None
     frames: list[dict[str, Any]] = field(default_factory=list)
     hidden_values: set[Value] = field(default_factory=set)
     loops: dict[Value, Loop] = field(default_factory=dict)
@@ -74,14 +81,46 @@ class Shared:
 class NameLowerer:
     """Finds what names and attributes mean, and says where errors are."""
 
-    def __init__(self, source: Source, shared: Shared) -> None:
+    def __init__(
+        self,
+        source: Source,
+        shared: Shared,
+        outer: Any = None,
+        targets: frozenset[str] | None = None,
+    ) -> None:
+        """`outer` is the function around; `targets` are the variables of a comprehension in it."""
         self.source = source
         self.shared = shared
+        self.outer = outer
+        self.inside_expression = targets is not None
         self.builder = shared.builder
         self.scope = Scope(source.function)
         self.env: dict[str, Any] = {}
-        code = source.function.__code__
-        self.local_names = frozenset((*code.co_varnames, *code.co_cellvars))
+        self.variables = variables_of(source.node) if targets is None else Variables(targets)
+        shared.first = shared.first or self
+
+    def spelled(self, name: str) -> str:
+        """What a variable is called in emitted code: `layer_h` in `layer`, if there is an `h`, too.
+
+        There is one if the function that is compiled has a variable of this name.
+        """
+        first, owner = self.shared.first, self.owner(name)
+        if first is owner or name not in first.variables.local:
+            return name
+        home = getattr(self.source.node, "name", "").strip("_")
+        return f"{home}_{name}" if home else name
+
+    def spaces(self) -> list[dict[str, Any]]:
+        """The variables of this function and of those around it."""
+        return [self.env, *(self.outer.spaces() if self.outer is not None else ())]
+
+    def owner(self, name: str) -> Any:
+        """The function around whose variable a name is; None if it comes from outside."""
+        if name in self.variables.local:
+            return self
+        if self.outer is None or name in self.variables.world:
+            return None
+        return self.outer.owner(name)
 
     @contextmanager
     def at(self, node: ast.AST, part: str | None = None) -> Iterator[None]:
@@ -189,9 +228,10 @@ class NameLowerer:
         return read(self.value(node))
 
     def eval_Name(self, node: ast.Name) -> Any:
-        if node.id in self.env:
-            return self.env[node.id]
-        if node.id in self.local_names:
+        owner = self.owner(node.id)
+        if owner is not None:
+            if node.id in owner.env:
+                return owner.env[node.id]
             raise self.refuse(node, "undefined-name", f"`{node.id}` is read before it is assigned")
         capture = self.scope.lookup(node.id, self.source.span(node))
         cell = self.scope.cells.get(node.id)
@@ -230,8 +270,31 @@ class NameLowerer:
 
     def foreign(self, container: Any) -> Any:
         """Mark a list or dict as the user's, which may not be written to."""
-        self.shared.outside[id(container)] = container
+        kept = container.fields if isinstance(container, Record) else container
+        self.shared.outside[id(kept)] = kept
         return container
+
+    def doubt(self, container: Any) -> None:
+        """Mark a list, dict or object that may be what another name holds: it cannot be changed."""
+        if isinstance(container, Record | list | dict):
+            kept = container.fields if isinstance(container, Record) else container
+            self.shared.ambiguous[id(kept)] = kept
+        for item in children(container) or ():
+            self.doubt(item)
+
+    def check_owned(self, node: ast.AST, kept: Any, what: str) -> None:
+        """Refuse to change a list, dict or object of the user's, or one that may be another."""
+        if id(kept) in self.shared.outside:
+            raise self.refuse(
+                node, "unsupported-write", f"{what} from outside the function is written to",
+                "make a copy of it",
+            )  # fmt: skip
+        if id(kept) in self.shared.ambiguous:
+            raise self.refuse(
+                node, "unsupported-write",
+                f"{what} is changed that may be the same as another, after a branch or in a loop",
+                "make a new one instead of changing it",
+            )  # fmt: skip
 
     def hidden(self, key: Any, name: str, read: Reader, value: Any) -> Any:
         """A hidden argument that carries a captured float or array."""
@@ -263,7 +326,7 @@ class NameLowerer:
 
     def attribute(self, node: ast.Attribute, base: Any) -> Any:
         """`base.name`: of an array, of a module or class, or of an object of the user's."""
-        name = node.attr
+        name = self.mangled(node.attr)
         if isinstance(base, Ref | Symbol):
             return self.array_attribute(node, base)
         if isinstance(base, np.dtype | np.ufunc):
@@ -287,6 +350,10 @@ class NameLowerer:
             self.captured((id(base), name), name, read, read())
             return found
         return self.captured((id(base), name), name, read, found)
+
+    def mangled(self, name: str) -> str:
+        """The name of an attribute inside a class."""
+        return name
 
     def array_attribute(self, node: ast.Attribute, base: Any) -> Any:
         """An attribute of an array or number."""

@@ -10,6 +10,7 @@
 from __future__ import annotations
 
 import builtins
+import inspect
 import types
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -188,6 +189,12 @@ def is_fixed(base: Any) -> bool:
     return owner.split(".")[0] in LIBRARIES
 
 
+def is_builtin(kind: type) -> bool:
+    """Whether a class is none of the user's, but written in C, or one of NumPy's."""
+    in_c = not kind.__flags__ & (1 << 9)  # no heap type
+    return in_c or kind.__module__ in ("types", "functools", "numpy", "_operator")
+
+
 def has_plain_attribute(base: Any, attribute: str) -> bool:
     """Whether reading `base.attribute` runs no code of the user's."""
     if isinstance(base, types.ModuleType | type):
@@ -198,5 +205,8 @@ def has_plain_attribute(base: Any, attribute: str) -> bool:
         return False
     if attribute in getattr(base, "__dict__", {}):
         return not isinstance(getattr(kind, attribute, None), property)
-    found = getattr(kind, attribute, None)
-    return isinstance(found, types.FunctionType | types.MemberDescriptorType)
+    found = inspect.getattr_static(kind, attribute, MISSING)
+    if found is MISSING or is_builtin(kind):
+        return False
+    known = (types.FunctionType, types.MemberDescriptorType, staticmethod, classmethod)
+    return isinstance(found, known) or not hasattr(type(found), "__get__")

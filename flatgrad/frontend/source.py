@@ -289,10 +289,19 @@ def _imported(function: types.FunctionType) -> Iterator[tuple[str, ...]]:
     notebook, the import may stand in another cell.
     """
     space = function.__globals__
-    names = [n for n in function.__code__.co_names if isinstance(space.get(n), types.ModuleType)]
+    every = dict.fromkeys(_names(function.__code__))
+    names = [name for name in every if isinstance(space.get(name), types.ModuleType)]
     for count in range(len(names), -1, -1):
         if len(names) <= 4 or count in (0, len(names)):
             yield from itertools.combinations(names, count)
+
+
+def _names(code: types.CodeType) -> Iterator[str]:
+    """The global names that a function and the functions inside it may read."""
+    yield from code.co_names
+    for item in code.co_consts:
+        if isinstance(item, types.CodeType):
+            yield from _names(item)
 
 
 def _compiled(

@@ -11,9 +11,11 @@ buffers. A list that two names hold is one list before and after.
 
 from __future__ import annotations
 
+import types
 from typing import Any
 
 from flatgrad.frontend.refs import Buffer, Ref
+from flatgrad.frontend.trees import Held, Record
 
 _BUFFER = ("current", "writes", "fixed", "lost", "shares")
 _REF = ("buffer", "steps", "cached", "seen")
@@ -55,6 +57,13 @@ class State:
                 self.containers[id(found)] = found, dict(found)
                 for item in found.values():
                     self._visit(item)
+            case Record():
+                self._visit(found.fields)
+            case Held():
+                for item in found.held():
+                    self._visit(item)
+            case types.MethodType():
+                self._visit(found.__self__)
 
     def restore(self) -> None:
         """Make everything as it was."""
@@ -70,6 +79,19 @@ class State:
         for buffer, fields in self.buffers.values():
             for name, value in zip(_BUFFER, fields, strict=True):
                 setattr(buffer, name, set(value) if name == "shares" else value)
+
+    def changed(self) -> bool:
+        """Whether a variable, an item or the content of an array is not what it was."""
+        for container, content in self.containers.values():
+            keys = range(len(content)) if isinstance(content, list) else list(content)
+            if len(container) != len(content) or not all(
+                container[key] is content[key] for key in keys
+            ):
+                return True
+        return any(
+            buffer.current is not fields[0] or buffer.writes != fields[1]
+            for buffer, fields in self.buffers.values()
+        )
 
     def content(self, container: Any) -> Any:
         """What a list or dict held."""

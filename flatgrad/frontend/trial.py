@@ -21,7 +21,8 @@ from flatgrad.frontend.leaves import (
 )
 from flatgrad.frontend.refs import Buffer, Ref
 from flatgrad.frontend.state import State
-from flatgrad.frontend.values import RETURNED, VALUE, Loop, Poison, like, occurrences
+from flatgrad.frontend.trees import Record, mapped
+from flatgrad.frontend.values import RETURNED, VALUE, Loop, Poison, occurrences
 from flatgrad.ir.ops import Block, Operand, Value
 from flatgrad.ir.types import Array, Scalar
 from flatgrad.primitives.symbolic import Symbol, is_number
@@ -131,17 +132,17 @@ class Trial:
                 tree.buffer = Buffer(symbol)
                 return Ref(tree.buffer)
             case tuple():
-                return like(tree, [self._built(item) for item in tree])
-            case list():
-                return self.low.foreign([self._built(item) for item in tree])
-            case dict():
-                return self.low.foreign({key: self._built(item) for key, item in tree.items()})
+                return mapped(tree, self._built)
+            case list() | dict() | Record():
+                made = mapped(tree, self._built)
+                self.low.doubt(made)
+                return made
         return tree
 
     def _add(self, container: Any, key: Any) -> None:
         """Carry a variable; called with everything as before the loop."""
         value = self.before.content(container)[key]
-        name = key.strip("<>") if isinstance(key, str) else None
+        name = self.low.spelled(key.strip("<>")) if isinstance(key, str) else None
         self.places[id(container), key] = Place(container, key, self._template(value, name))
 
     def _template(self, value: Any, name: str | None) -> Any:
@@ -157,12 +158,9 @@ class Trial:
                 leaf.outer = set(leaf.entry)
                 self._pair_on_entry(leaf)
                 return leaf
-            case tuple():
-                return like(value, [self._template(item, name) for item in value])
-            case list():
-                return [self._template(item, name) for item in value]
-            case dict():
-                return {key: self._template(item, name) for key, item in value.items()}
+            case tuple() | list() | dict() | Record():
+                self.low.doubt(value)
+                return mapped(value, lambda item: self._template(item, name))
         if isinstance(value, Symbol) or is_number(value):
             kind = type_of(value)
             size = fresh_size() if kind.dtype == "int64" else None
@@ -249,12 +247,11 @@ class Trial:
                 tree.buffer = Buffer(symbol)
                 return Ref(tree.buffer)
             case tuple():
-                return like(tree, [self._concluded(item, found) for item in tree])
-            case list():
-                return self.low.foreign([self._concluded(item, found) for item in tree])
-            case dict():
-                items = {key: self._concluded(item, found) for key, item in tree.items()}
-                return self.low.foreign(items)
+                return mapped(tree, lambda item: self._concluded(item, found))
+            case list() | dict() | Record():
+                made = mapped(tree, lambda item: self._concluded(item, found))
+                self.low.doubt(made)
+                return made
         return tree
 
 

@@ -19,6 +19,7 @@ import numpy as np
 from flatgrad.errors import error
 from flatgrad.frontend.control import ControlLowerer
 from flatgrad.frontend.refs import Ref
+from flatgrad.frontend.scopes import Once, Watched
 from flatgrad.frontend.values import kind_of, read, same_length
 from flatgrad.primitives.symbolic import NeedInteger, Symbol, is_number, is_symbolic
 
@@ -55,20 +56,58 @@ def _of_range(
     return Trips(found.start, found.stop, found.step, item, found, arrays, plain)
 
 
+class Items(list[Any]):
+    """The items of a loop that is unrolled, and the lists and dicts that must not change in it."""
+
+    def __init__(self, items: list[Any], watched: list[Watched], done: int = 0) -> None:
+        super().__init__(items)
+        self.watched = watched
+        self.done = done
+
+    def after(self, k: int) -> Items:
+        """The items from the k-th on."""
+        return Items(self[k:], self.watched, self.done + k)
+
+    def changed(self, k: int) -> bool:
+        """Whether, at the start of the k-th trip, what comes is not what came first."""
+        return any(watched.changed(self.done + k) for watched in self.watched)
+
+
 class TripLowerer(ControlLowerer):
     """Finds out over what a loop runs."""
 
-    def trips(self, node: ast.expr) -> Trips | list[Any]:
-        """A counted loop, or the items of a static sequence."""
+    watched: list[Watched]
+
+    def trips(self, node: ast.expr, *, lazily: bool = False) -> Trips | list[Any]:
+        """A counted loop, or the items of a static sequence; `lazily`, computed at their trips.
+
+        `self.watched` takes up the lists and dicts over which the loop runs.
+        """
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
             handler = _ITERATORS.get(node.func.id)
             starred = any(isinstance(arg, ast.Starred) for arg in node.args)
             plain = handler and not starred and node.args and self.value(node.func) is handler
             if plain and (not node.keywords or handler is enumerate):
                 with self.at(node):
-                    found: Trips | list[Any] = getattr(self, f"over_{node.func.id}")(node)
-                    return found
-        return self.over(node, self.value(node))
+                    made: Trips | list[Any] = getattr(self, f"over_{node.func.id}")(node)
+                    return made
+        found = self.value(node)
+        if type(found) in (list, dict):
+            self.watched.append(Watched(found, list(found)))
+        if isinstance(found, Once):
+            return self.turns(node, found) if lazily else self.items(node, found)
+        return self.over(node, found)
+
+    def turns(self, node: ast.expr, found: Once) -> list[Any]:
+        """The items of an iterator, each to be read at the start of its trip."""
+        turns = found.turns()
+        if turns is None:
+            raise self.refuse(
+                node, "unsupported-statement", "a loop over this iterator", "make it a list first"
+            )
+        found.left.clear()
+        self.watched += turns.watched
+        return list(turns.items)
 
     def over(self, node: ast.expr, found: Any) -> Trips | list[Any]:
         """The rows of an array, or the items of a static sequence."""
@@ -150,7 +189,10 @@ class TripLowerer(ControlLowerer):
 
     def over_reversed(self, node: ast.Call) -> Trips | list[Any]:
         """`reversed(range(n))`, `reversed(x)`."""
+        count = len(self.watched)
         inner = self.trips(node.args[0])
+        for watched in self.watched[count:]:
+            watched.backward = not watched.backward
         if isinstance(inner, list):
             return inner[::-1]
         if inner.static is not None:

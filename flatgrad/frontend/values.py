@@ -13,6 +13,7 @@ import numpy as np
 
 from flatgrad.errors import error
 from flatgrad.frontend.refs import Buffer, Ref, is_view_without_axes, located
+from flatgrad.frontend.trees import Held, Record, children, like, mapped
 from flatgrad.ir.ops import Const, Operand, Slot, Value
 from flatgrad.ir.types import Scalar
 from flatgrad.primitives.symbolic import NeedStatic, Symbol, is_number
@@ -68,26 +69,22 @@ def place(result: Any, sources: dict[Value, Ref], whole: bool) -> Any:
 
 def refs_in(tree: Any) -> list[Ref]:
     """All references in a tree of arguments."""
-    match tree:
-        case Ref():
-            return [tree]
-        case tuple() | list():
-            return [ref for item in tree for ref in refs_in(item)]
-        case dict():
-            return [ref for item in tree.values() for ref in refs_in(item)]
-    return []
+    if isinstance(tree, Ref):
+        return [tree]
+    return [ref for item in children(tree) or () for ref in refs_in(item)]
 
 
-def occurrences(number: Symbol, tree: Any) -> int:
-    """How often a number stands in variables and containers."""
-    match tree:
-        case Symbol():
-            return int(tree.value is number.value)
-        case tuple() | list():
-            return sum(occurrences(number, item) for item in tree)
-        case dict():
-            return sum(occurrences(number, item) for item in tree.values())
-    return 0
+def occurrences(number: Symbol, tree: Any, seen: set[int] | None = None) -> int:
+    """How often a number stands in variables, containers, objects and what functions see."""
+    seen = set() if seen is None else seen
+    if isinstance(tree, Symbol):
+        return int(tree.value is number.value)
+    if isinstance(tree, list | dict | Record | Held):
+        if id(tree) in seen:
+            return 0
+        seen.add(id(tree))
+    items = tree.held() if isinstance(tree, Held) else children(tree) or ()
+    return sum(occurrences(number, item, seen) for item in items)
 
 
 def kind_of(found: Any) -> str:
@@ -97,6 +94,10 @@ def kind_of(found: Any) -> str:
             return "an array"
         case Symbol():
             return "a number"
+        case Record():
+            return f"an object of {found.kind.__name__}"
+        case Held():
+            return str(found)
     return f"a value of type {type(found).__name__}"
 
 
@@ -105,14 +106,11 @@ def needs_static(found: Any, what: str) -> None:
     match found:
         case Symbol():
             raise NeedStatic(found, what)
-        case tuple() | list():
-            for item in found:
-                needs_static(item, what)
-        case dict():
-            for item in found.values():
-                needs_static(item, what)
         case slice():
             needs_static((found.start, found.stop, found.step), what)
+        case _:
+            for item in children(found) or ():
+                needs_static(item, what)
 
 
 def same_length(left: Any, right: Any) -> bool | None:
@@ -144,29 +142,18 @@ def read(found: Any) -> Any:
     match found:
         case Ref():
             return found.read()
-        case tuple():
-            return like(found, [read(item) for item in found])
-        case list():
-            return [read(item) for item in found]
-        case dict():
-            return {key: read(item) for key, item in found.items()}
         case Poison():
             raise error(found.code, found.message, help=found.help)
-    return found
+    return mapped(found, read)
 
 
 def flattened(result: Any, leaves: list[Operand]) -> Any:
     """The tree of a result with slots for its leaves, which are appended."""
-    match result:
-        case Symbol():
-            leaves.append(result.value)
-            return Slot(len(leaves) - 1)
-        case tuple():
-            return like(result, [flattened(item, leaves) for item in result])
-        case list():
-            return [flattened(item, leaves) for item in result]
-        case dict():
-            return {key: flattened(item, leaves) for key, item in result.items()}
+    if isinstance(result, Symbol):
+        leaves.append(result.value)
+        return Slot(len(leaves) - 1)
+    if isinstance(result, tuple | list | dict | Record):
+        return mapped(result, lambda item: flattened(item, leaves))
     if is_number(result) and not isinstance(result, bool):
         leaves.append(Const(result))
         return Slot(len(leaves) - 1)
@@ -182,12 +169,6 @@ def wrap(result: Any) -> Any:
     if isinstance(result, tuple):
         return like(result, [wrap(item) for item in result])
     return result
-
-
-def like(found: tuple[Any, ...], items: list[Any]) -> Any:
-    """A tuple, or a named tuple of the same kind."""
-    make_from = getattr(type(found), "_make", tuple)
-    return make_from(items)
 
 
 def number_in(found: Any) -> Any:

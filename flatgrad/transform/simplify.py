@@ -326,6 +326,18 @@ def spread_shape(s: _Simplifier, spread: Apply, op: Apply) -> tuple[Any, ...] | 
     return shape if spread.result.type.shape == op.result.type.shape else None
 
 
+def flat_sum(s: _Simplifier, op: Apply) -> Any:
+    """`a + (b + c)` and `a + (b - c)` become chains, unless that repeats work over an array."""
+    a, b = s.symbols(op)
+    for function in (operator.add, operator.sub):
+        inner = s.definition(b, function)
+        if inner is None or not s.single(inner) or _extent(inner.result) != _extent(op.result):
+            continue
+        left, right = s.symbols(inner)
+        return s.call(function, s.call(operator.add, a, left), right)
+    return None
+
+
 def doubled(s: _Simplifier, op: Apply) -> Any:
     """`a + a` is `a * 2`."""
     a, b = op.operands
@@ -443,7 +455,7 @@ REWRITES: dict[Any, tuple[Rewrite, ...]] = {
     operator.truediv: (drop_unit, plain_operand, spread_last),
     operator.pow: (drop_unit, plain_operand),
     operator.neg: (double_negation, plain_operand),
-    operator.add: (plain_operand, doubled, sum_with_negative),
+    operator.add: (plain_operand, doubled, sum_with_negative, flat_sum),
     np.where: (plain_operand, where_once),
     np.sum: (negative_sum,),
     np.squeeze: (squeezed_sum,),

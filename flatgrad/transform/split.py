@@ -6,6 +6,9 @@
 
 What the late half reads of the early half are the *residuals*. It may run many times, and after its
 caller changed the arguments: residuals are copies of what is not the early half's own.
+
+A loop or branch that computes values and, in step with them, their tangents is in both halves. The
+early one has it without the tangents; the late one goes through the values again.
 """
 
 from __future__ import annotations
@@ -15,9 +18,12 @@ from dataclasses import replace
 
 import numpy as np
 
+from flatgrad.analysis.dependence import dependent
 from flatgrad.ir.ops import Apply, Block, Function, Op, Slot, Value, blocks_of, operands_of
 from flatgrad.primitives.core import IDENTITY
 from flatgrad.primitives.symbolic import DIM, SIZE
+from flatgrad.transform.clone import with_blocks
+from flatgrad.transform.dce import swept
 
 CHEAP = (np.transpose, np.broadcast_to, np.expand_dims, np.swapaxes, IDENTITY)
 """Views of all of an array: it is kept itself, not the view."""
@@ -29,26 +35,23 @@ def split(fn: Function, waiting: Sequence[Value], early_results: int) -> tuple[F
     The first `early_results` results are those of the early half, which returns the residuals after
     them. The late half takes the residuals, then `waiting`, and returns the other results.
     """
-    late = _late(fn, waiting)
+    depends = dependent(fn.body, waiting)
+    waits = {op for op in fn.body.ops if any(result in depends for result in op.results)}
     outputs = list(fn.results[:early_results])
-    late |= _sunk(fn.body.ops, late, {o for o in outputs if isinstance(o, Value)})
-    early_ops = [op for op in fn.body.ops if op not in late]
-    late_ops = [op for op in fn.body.ops if op in late]
-    made = {value for op in late_ops for value in op.results}
-    read = [value for op in late_ops for value in reads(op)]
-    read += [item for item in fn.results[early_results:] if isinstance(item, Value)]
+    late = waits | _sunk(fn.body.ops, waits, {o for o in outputs if isinstance(o, Value)})
+    rest = fn.results[early_results:]
+    late_body = swept(Block((), _silent([op for op in fn.body.ops if op in late]), rest))
+    made = {value for op in late_body.ops for value in op.results}
+    read = [value for op in late_body.ops for value in reads(op)]
+    read += [item for item in rest if isinstance(item, Value)]
     residuals = [v for v in dict.fromkeys(read) if v not in made and v not in waiting]
     count = len(residuals)
     slots = tuple(Slot(early_results + k) for k in range(count))
-    early = replace(
-        fn,
-        body=Block(
-            tuple(p for p in fn.params if p not in waiting), early_ops, (*outputs, *residuals)
-        ),
-        tree=(*fn.tree[:1], *slots),
-    )
-    body = Block((*residuals, *waiting), late_ops, fn.results[early_results:])
-    rest = fn.results[early_results:]
+    params = tuple(p for p in fn.params if p not in waiting)
+    early_ops = [op for op in fn.body.ops if op not in waits or not isinstance(op, Apply)]
+    early_body = swept(Block(params, early_ops, (*outputs, *residuals)))
+    early = replace(fn, body=early_body, tree=(*fn.tree[:1], *slots))
+    body = Block((*residuals, *waiting), late_body.ops, rest)
     tree = tuple(Slot(k) for k in range(len(rest))) if len(rest) != 1 else Slot(0)
     return early, replace(fn, body=body, tree=tree, requirements=[], hidden=())
 
@@ -64,15 +67,14 @@ def reads(op: Op) -> Iterator[Value]:
         yield from (v for v in block.yields if isinstance(v, Value) and v not in inside)
 
 
-def _late(fn: Function, waiting: Sequence[Value]) -> set[Op]:
-    """The operations that depend on `waiting`."""
-    found: set[Op] = set()
-    values = set(waiting)
-    for op in fn.body.ops:
-        if any(value in values for value in reads(op)):
-            found.add(op)
-            values.update(op.results)
-    return found
+def _silent(ops: Sequence[Op]) -> list[Op]:
+    """Operations without those that have an effect: the early half has had it."""
+
+    def inside(block: Block) -> Block:
+        return Block(block.params, _silent(block.ops), block.yields)
+
+    kept = [op for op in ops if not (isinstance(op, Apply) and op.primitive.effect)]
+    return [with_blocks(op, inside) for op in kept]
 
 
 def _sunk(ops: Sequence[Op], late: set[Op], outputs: set[Value]) -> set[Op]:

@@ -80,6 +80,14 @@ SUPPORTED = {
     ast.Call: "return np.sum(square(x, by=2.0)) + many(x, scale=2.0)[0] + x.sum()",
     ast.FormattedValue: "return np.sum(x * x) * OPTIONS[f'{NAME}']",
     ast.JoinedStr: "return np.sum(x * x) * {'a3': 2.0, 'b': 1.0}[f'{NAME}{K:d}']",
+    ast.FunctionDef: "def g(v, k=x[0]):\n    return v * k\nreturn np.sum(g(x))",
+    ast.Delete: "y = x * x\nz = y\ndel y\nreturn np.sum(z)",
+    ast.Lambda: "g = lambda v: v * v\nreturn np.sum(g(x))",
+    ast.Set: "return np.sum(x * x) if K in {K, 5} else x[0]",
+    ast.ListComp: "return np.sum(sum([v * x for v in LAYERS if K for k in (1, 2)]))",
+    ast.SetComp: "return np.sum(x * x) if 'a' in {v for v in 'ab'} else x[0]",
+    ast.DictComp: "s = {v: x * k for k, v in enumerate('ab')}\nreturn np.sum(s['b'] * x)",
+    ast.GeneratorExp: "return np.sum(sum(v * x for v in LAYERS))",
     ast.Constant: "return np.sum(x * 2.5 * 1e-1 + True)",
     ast.Attribute: "return np.sum(x.T * x) * x.ndim * x.shape[0] * POINT.rate * np.pi",
     ast.Subscript: (
@@ -95,13 +103,11 @@ SUPPORTED = {
 
 REFUSED = {
     # statements
-    ast.FunctionDef: "def g(v):  # E: [unsupported-statement] def g(v):\n    return v\nreturn g(x)",
     ast.AsyncFunctionDef: (
         "async def g(v):  # E: [unsupported-statement] async def g(v):\n    pass\n"
         "return x"
     ),
     ast.ClassDef: "class C:  # E: [unsupported-statement] class C:\n    pass\nreturn x[0]",
-    ast.Delete: "y = x\ndel y  # E: [unsupported-statement] del y\nreturn np.sum(x)",
     ast.With: (
         "with np.errstate():  # E: [unsupported-statement] with np.errstate():\n    pass\n"
         "return x[0]"
@@ -124,26 +130,7 @@ REFUSED = {
         "from os import path  # E: [unsupported-statement] from os import path\n"
         "return x[0]"
     ),
-    ast.Global: "global K  # E: [unsupported-statement] global K\nreturn x[0]",
-    # expressions
-    ast.Lambda: "g = lambda v: v  # E: [unsupported-expression] lambda v: v\nreturn g(x)[0]",
-    ast.Set: "s = {K}  # E: [unsupported-expression] {K}\nreturn x[0]",
-    ast.ListComp: (
-        "s = [v for v in LAYERS]  # E: [unsupported-expression] [v for v in LAYERS]\n"
-        "return x[0]"
-    ),
-    ast.SetComp: (
-        "s = {v for v in 'ab'}  # E: [unsupported-expression] {v for v in 'ab'}\n"
-        "return x[0]"
-    ),
-    ast.DictComp: (
-        "s = {v: v for v in 'a'}  # E: [unsupported-expression] {v: v for v in 'a'}\n"
-        "return x[0]"
-    ),
-    ast.GeneratorExp: (
-        "s = sum(v for v in LAYERS)  # E: [unsupported-expression] (v for v in LAYERS)\n"
-        "return x[0]"
-    ),
+    ast.Global: "global K\nK = 4  # E: [unsupported-statement] K = 4\nreturn x[0]",
 }
 
 ELSEWHERE = {
@@ -156,6 +143,8 @@ ELSEWHERE = {
 }
 
 SUPPORTED_MORE = [
+    "return OPEN(x)[0]",
+    "return x[0] * getattr(POINT, 'rate')",
     "y = x * 1.0\nparts = [y]\nparts.append(x)\nparts += [x * 2.0]\nreturn np.sum(sum(parts) ** 2)",
     "d = {'a': x}\nd['b'] = x * x\nreturn np.sum(sum(d.values())) + len(d)",
     "total = 0.0\nfor k, v in {'a': x, 'b': x * x}.items():\n    total += np.sum(v)\nreturn total",
@@ -223,11 +212,9 @@ REFUSED_MORE = [
     "np.copyto(x, 1.0)  # E: [unsupported-call] np.copyto(x, 1.0)\nreturn x[0]",
     "np.fill_diagonal(W, 1.0)  # E: [unsupported-call] np.fill_diagonal(W, 1.0)\nreturn x[0]",
     "return x[0] * float(np.load('x.npy'))  # E: [unsupported-call] np.load('x.npy')",
-    "return OPEN(x)[0]  # E: [unsupported-call] OPEN(x)",
     "return x(1)  # E: [unsupported-call] x(1)",
     "return NAME(x)  # E: [unsupported-call] NAME(x)",
     "return open(NAME) * x[0]  # E: [unsupported-call] open(NAME)",
-    "return x[0] * getattr(POINT, 'rate')  # E: [unsupported-call] getattr(POINT, 'rate')",
     "return eval('x')  # E: [unsupported-call] eval('x')",
     "return square(x, 2.0)  # E: [static-evaluation] square(x, 2.0)",
     (

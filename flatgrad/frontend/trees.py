@@ -1,0 +1,101 @@
+"""Containers of the program: what stands in them, and the same again with other items.
+
+    (a, b)   [a, b]   {"a": a}   Point(a, b)     tuples, lists, dicts, named tuples
+    Record(State, {"x": a, "v": b})              an object of a plain class or a dataclass
+
+    children(found)            [a, b]; None for what is no container
+    rebuilt(found, [c, d])     a container of the same form with other items
+    same_form(one, other)      they differ in nothing but their items
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(eq=False, slots=True)
+class Record:
+    """An object whose attributes are values of the program: its class, and its attributes.
+
+    Two names that hold one object hold one Record. `fields` is changed in place by `s.x = ...`;
+    like any dict it is known by its identity when the program goes back to an earlier point.
+    """
+
+    kind: type
+    fields: dict[str, Any]
+
+
+class Held:
+    """A value that holds others, and is no container: a function, a partial call, an iterator."""
+
+    __slots__ = ()
+
+    def held(self) -> list[Any]:
+        """What can be reached through this."""
+        raise NotImplementedError
+
+
+def like(found: tuple[Any, ...], items: list[Any]) -> Any:
+    """A tuple, or a named tuple of the same kind."""
+    make_from = getattr(type(found), "_make", tuple)
+    return make_from(items)
+
+
+def children(found: Any) -> list[Any] | None:
+    """The items of a container, in order; None for anything else."""
+    match found:
+        case tuple() | list():
+            return list(found)
+        case dict():
+            return list(found.values())
+        case Record():
+            return list(found.fields.values())
+    return None
+
+
+def rebuilt(found: Any, items: list[Any]) -> Any:
+    """A container of the form of `found` with these items."""
+    match found:
+        case tuple():
+            return like(found, items)
+        case list():
+            return items
+        case Record():
+            return Record(found.kind, dict(zip(found.fields, items, strict=True)))
+    return dict(zip(found, items, strict=True))
+
+
+def mapped(found: Any, function: Callable[[Any], Any]) -> Any:
+    """A container with `function` of each item."""
+    items = children(found)
+    return found if items is None else rebuilt(found, [function(item) for item in items])
+
+
+def same_form(one: Any, other: Any) -> bool:
+    """Whether two containers are of the same type and length, with the same keys in order."""
+    if type(one) is not type(other):
+        return False
+    match one:
+        case tuple() | list():
+            return len(one) == len(other)
+        case dict():
+            return list(one) == list(other)
+        case Record():
+            return one.kind is other.kind and list(one.fields) == list(other.fields)
+    return False
+
+
+def objects_in(tree: Any) -> Iterator[Any]:
+    """The objects and functions of the program in a tree of arguments."""
+    if isinstance(tree, Record | Held):
+        yield tree
+        return
+    for item in children(tree) or ():
+        yield from objects_in(item)
+
+
+__all__ = [
+    "Held", "Record", "children", "like", "mapped", "objects_in", "rebuilt", "same_form",
+]  # fmt: skip

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
         softplus,
     )
     from flatgrad.api import grad, value_and_grad
+    from flatgrad.checkpointing import checkpoint
     from flatgrad.errors import (
         ArgumentError,
         FlatgradError,
@@ -57,6 +58,7 @@ _HOMES = {
         "elu", "gelu", "leaky_relu", "log_softmax", "logsumexp", "relu", "sigmoid", "silu",
         "softmax", "softplus",
     ),
+    "checkpointing": ("checkpoint",),
     "errors": (
         "ArgumentError", "FlatgradError", "InternalError", "NameResolutionError", "ShapeError",
         "SourceError", "StaticValueError", "TypeInferenceError", "UnsupportedError",
@@ -73,9 +75,9 @@ _HOME = {name: module for module, names in _HOMES.items() for name in names}
 __all__ = [
     "ArgumentError", "FlatgradError", "InternalError", "NameResolutionError", "ShapeError",
     "SourceError", "StaticValueError", "TypeInferenceError", "UnsupportedError", "__version__",
-    "check_grads", "defjvp", "defvjp", "elu", "gelu", "grad", "hessian", "hvp", "jacfwd",
-    "jacobian", "jacrev", "jvp", "leaky_relu", "linearize", "log_softmax", "logsumexp", "relu",
-    "sigmoid", "silu", "softmax", "softplus", "value_and_grad", "value_and_jacobian", "vjp",
+    "check_grads", "checkpoint", "defjvp", "defvjp", "elu", "gelu", "grad", "hessian", "hvp",
+    "jacfwd", "jacobian", "jacrev", "jvp", "leaky_relu", "linearize", "log_softmax", "logsumexp",
+    "relu", "sigmoid", "silu", "softmax", "softplus", "value_and_grad", "value_and_jacobian", "vjp",
 ]  # fmt: skip
 
 

@@ -8,19 +8,19 @@
 from __future__ import annotations
 
 import operator
-import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from flatgrad.errors import Span, error
-from flatgrad.ir.ops import Apply, Block, Const, Function, Op, Operand, Slot, Value, blocks_of
+from flatgrad.ir.ops import Apply, Block, Const, Function, Op, Operand, Slot, Value
 from flatgrad.ir.types import Scalar
 from flatgrad.primitives.core import IDENTITY
-from flatgrad.transform.clone import picked, rewired_outside, with_blocks
+from flatgrad.transform.clone import all_ops, picked, rewired_outside, with_blocks
 from flatgrad.transform.cse import merge_common
 from flatgrad.transform.dce import eliminate_dead
 from flatgrad.transform.forward import Unit, forward
+from flatgrad.transform.numbering import order, prefixed, renumber, stamp_tangents
 from flatgrad.transform.reverse import reverse
 from flatgrad.transform.simplify import simplify
 from flatgrad.transform.vector_forward import stacked_parameters
@@ -185,7 +185,7 @@ def pushed(fn: Function, request: Request) -> Function:
     number = order(fn, "dot")
     wrt = parameters(fn, request)
     count = len(fn.params)
-    fn, tangents = forward(fn, wrt)
+    fn, tangents = forward(fn, wrt, halves=request.kind == "linearize")
     stamp_tangents(fn, before)
     renumber(fn, before, "dot", number)
     dots = fn.params[count:]
@@ -258,66 +258,6 @@ def waiting(fn: Function, request: Request) -> tuple[Value, ...]:
 def early_results(fn: Function) -> int:
     """The number of leaves of the results of f itself."""
     return len(list(slots(fn.tree[0])))
-
-
-def order(fn: Function, prefix: str) -> int:
-    """Which derivative of this direction comes next: 1, or more if some were taken."""
-    taken = [0]
-    values = [*fn.params, *(value for op in all_ops(fn.body) for value in op.results)]
-    for value in values:
-        if value.of is not None and value.of[0].startswith(prefix):
-            number = re.match(r"\d*", value.of[0].removeprefix(prefix))
-            taken.append(int((number and number[0]) or 1))
-    return max(taken) + 1
-
-
-def prefixed(prefix: str, number: int) -> str:
-    """`grad`, `grad2`, `grad3`."""
-    return prefix if number == 1 else f"{prefix}{number}"
-
-
-SWEEPS = {2: "second", 3: "third", 4: "fourth", 5: "fifth"}
-
-
-def renumber(fn: Function, before: set[Op], prefix: str, number: int) -> None:
-    """Name what the sweep number `number` made `grad2_x` instead of `grad_x`, and its heading.
-
-    Only values and operations that are not in `before` are touched; they belong to no one else yet.
-    """
-    if number == 1:
-        return
-    old, new = f"{prefix}_", f"{prefixed(prefix, number)}_"
-    for value in (v for op in all_ops(fn.body) if op not in before for v in op.results):
-        if value.name is not None and value.name.startswith(old):
-            value.name = new + value.name.removeprefix(old)
-        if value.part is not None and value.part.startswith(old):
-            value.part = new + value.part.removeprefix(old)
-        if value.of is not None and f"{value.of[0]}_".startswith(old):
-            value.of = (f"{new}{value.of[0][len(old):]}".rstrip("_"), value.of[1])
-    ops = fn.body.ops
-    for k, op in enumerate(ops):
-        if op not in before and op.origin.sweep == "backward":
-            heading = f"{SWEEPS.get(number, f'{number}th')} backward"
-            ops[k] = replace(op, origin=replace(op.origin, sweep=heading))
-
-
-def stamp_tangents(fn: Function, before: set[Op]) -> None:
-    """Say of tangents to which sweep they belong: to that of the values that they follow."""
-    sweep = "forward"
-    ops = fn.body.ops
-    for k, op in enumerate(ops):
-        if op in before:
-            sweep = op.origin.sweep
-        elif sweep != "forward" and not sweep.endswith("tangent"):
-            ops[k] = replace(op, origin=replace(op.origin, sweep=f"{sweep} tangent"))
-
-
-def all_ops(block: Block) -> Iterator[Op]:
-    """The operations of a block and of the blocks in it."""
-    for op in block.ops:
-        yield op
-        for inner in blocks_of(op):
-            yield from all_ops(inner)
 
 
 def _add(results: list[Operand], operand: Operand) -> Slot:

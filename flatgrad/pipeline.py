@@ -26,6 +26,7 @@ from flatgrad.derivatives import (
     early_results,
     waiting,
 )
+from flatgrad.errors import Span
 from flatgrad.frontend.lower import Static, lower
 from flatgrad.frontend.resolve import Capture, Captures
 from flatgrad.frontend.source import Source
@@ -35,6 +36,7 @@ from flatgrad.ir.types import Type
 from flatgrad.ir.verify import verify
 from flatgrad.transform.cse import merge_common
 from flatgrad.transform.dce import eliminate_dead
+from flatgrad.transform.outline import outline
 from flatgrad.transform.results import separate_results
 from flatgrad.transform.simplify import simplify
 from flatgrad.transform.split import split
@@ -99,7 +101,8 @@ def compile_derivative(
         If the function is outside the supported subset or has no such derivative.
     """
     stages: dict[str, Callable[[], str]] = {"source": lambda: source.text}
-    fn, captures = lower(source, signature, hidden_type, differentiate_inside)
+    fn, captures = lower(source, signature, hidden_type, _differentiated_inside)
+    fn = outline(fn)
     _keep(stages, "ir", fn)
     if any(not isinstance(op, Apply) for op in fn.body.ops):
         fn = merge_common(fn)  # or what is computed twice would be taped twice
@@ -124,6 +127,11 @@ def compile_derivative(
     compiled = build(fn, f"{fn.name}_{request.name}", request, source, captures, stages)
     compiled.late = late
     return compiled
+
+
+def _differentiated_inside(fn: Function, request: Request, span: Span | None) -> Function:
+    """The derivative of a function that is called, with its own calls as calls."""
+    return differentiate_inside(outline(fn), request, span)
 
 
 def _late_name(fn: Function, request: Request) -> str:

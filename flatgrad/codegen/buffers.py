@@ -13,6 +13,8 @@ import operator
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
+import numpy as np
+
 from flatgrad.codegen.liveness import Liveness
 from flatgrad.ir.ops import (
     Apply,
@@ -219,9 +221,11 @@ class _Walk:
                 self.buffers.give(op.result, given | {op.result}, view=True)
                 return
             for result in op.results:
-                fresh = frozenset({result}) if result.type.ndim else NONE
+                # A number that a function hands over may be a view without axes.
+                is_memory = result.type.ndim or op.primitive.body is not None
+                fresh = frozenset({result}) if is_memory else NONE
                 self.buffers.owned |= fresh
-                self.buffers.give(result, fresh)
+                self.buffers.give(result, fresh, view=op.primitive.function is np.broadcast_to)
 
     def allowed(self, op: Apply, base: Value) -> bool:
         """Whether nobody reads the old version, or what shares its memory, after the write."""

@@ -54,7 +54,7 @@ class Dialect:
     """How operations are written for NumPy; the Numba dialect overrides what Numba lacks.
 
     `helpers` collects the functions whose text must stand in the module, by name; `objects` the
-    users' functions that the module gets as they are.
+    users' functions that the module gets as they are; `functions` names those of the program.
     """
 
     backend = "numpy"
@@ -65,15 +65,25 @@ class Dialect:
     def __init__(self) -> None:
         self.helpers: dict[str, str] = {}
         self.objects: dict[str, Any] = {}
+        self.functions: dict[Any, str] = {}
 
     def returned(self, tree: Any) -> Any:
         """The structure in which results are returned."""
         return tree
 
+    def enter(self, fn: Function) -> None:
+        """Take note of a function that others call, before it is written."""
+
+    def called(self, op: Apply, operands: list[ast.expr]) -> ast.expr:
+        """A call of a function of the program, under its name in the module."""
+        return call(name(self.functions[op.primitive]), operands, {})
+
     def expression(
         self, op: Apply, operands: list[ast.expr], overrides: dict[str, ast.expr]
     ) -> ast.expr:
         """One operation as an expression; `overrides` are arguments that have a shorter text."""
+        if op.primitive.body is not None:
+            return self.called(op, operands)
         return write(op, operands, overrides)
 
     def add_in_place(self, op: Apply, base: str, index: Any, value: ast.expr) -> ast.stmt:
@@ -210,7 +220,12 @@ class _Emitter(BlockEmitter):
             return
         operands = [self.operand(operand) for operand in op.operands]
         node = self.dialect.expression(op, operands, self.overrides(op))
-        if op.primitive.function is REQUIRE_EQUAL:
+        if len(op.results) > 1:
+            targets: list[ast.expr] = [
+                ast.Name(self.declare(result), ast.Store()) for result in op.results
+            ]
+            self.line(ast.Assign([ast.Tuple(targets, ast.Store())], node, lineno=0), op.origin)
+        elif op.primitive.function is REQUIRE_EQUAL:
             self.line(requirement(operands, op.arguments["message"]), op.origin)
         elif not op.results:
             self.line(ast.Expr(node), op.origin)

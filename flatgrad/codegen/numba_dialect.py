@@ -57,6 +57,8 @@ class NumbaDialect(Dialect):
         UnsupportedError
             If there is neither a text that Numba compiles rightly nor a helper.
         """
+        if op.primitive.body is not None:
+            return self.called(op, operands)
         if op.primitive.opaque:
             raise unsupported(op)
         key = op.primitive.name

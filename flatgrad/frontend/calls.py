@@ -13,6 +13,7 @@ import operator
 import types
 from typing import Any
 
+from flatgrad.checkpointing import checkpoint, inside_checkpoint, run_again
 from flatgrad.frontend.builtin_calls import BUILTINS, is_pure
 from flatgrad.frontend.construct import ConstructLowerer
 from flatgrad.frontend.derived_calls import (
@@ -35,6 +36,7 @@ from flatgrad.frontend.resolve import (
 from flatgrad.frontend.scopes import Closure, Partial
 from flatgrad.frontend.source import read_source, signature_of
 from flatgrad.frontend.values import kind_of, needs_static, read
+from flatgrad.ir.ops import CallSite
 from flatgrad.primitives.registry import METHODS, lookup
 from flatgrad.primitives.symbolic import Symbol, is_symbolic
 
@@ -89,6 +91,13 @@ class CallLowerer(ConstructLowerer):
             return self.call(node, method, (callee, *args), kwargs)
         if isinstance(callee, Symbol | Ref) or not callable(callee):
             raise self.refuse(node, "unsupported-call", "a call of something that is no function")
+        inside = inside_checkpoint(callee)
+        if inside is not None:
+            return self.checkpointed(node, inside, args, kwargs)
+        if callee is run_again:
+            return self.checkpointed(node, args[0], args[1:], kwargs)
+        if callee is checkpoint and len(args) == 1 and is_function(args[0]):
+            return Partial(run_again, args, {})
         if derived_behind(callee) is not None:
             return call_derived(self, node, callee, args, kwargs)
         if is_deriving(callee):
@@ -264,6 +273,15 @@ class CallLowerer(ConstructLowerer):
         inner.depends_on_code()
         return self.entered(inner)
 
+    def checkpointed(
+        self, node: Any, callee: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Any:
+        """A call of a checkpointed function: what it consists of stays together."""
+        name = getattr(callee, "__name__", "f")
+        span, outer = self.source.span(node), self.builder.site
+        with self.builder.calling(CallSite(name, name, span, outer, checkpoint=True)):
+            return self.call(node, callee, args, kwargs)
+
     def default(self, name: str, value: Any) -> Any:
         """The default of a parameter; arrays and containers are captured."""
         if self.defaults is not None:
@@ -284,6 +302,13 @@ class CallLowerer(ConstructLowerer):
             if value is not None:
                 read = functools.partial(getattr, function, what)
                 static[f"{id(function)}.{what}"] = Capture(what, read, value)
+
+
+def is_function(found: Any) -> bool:
+    """Whether this can be called: a function of the program's, or one from outside."""
+    return isinstance(found, Closure | Partial) or (
+        callable(found) and not isinstance(found, Symbol | Ref)
+    )
 
 
 def default_reader(function: types.FunctionType, name: str) -> Reader:

@@ -401,7 +401,7 @@ def _leaves(statements: list[ast.stmt]) -> bool:
 def _makes_number(op: Any) -> bool:
     """Whether the result of rank 0 is a NumPy number rather than an array of no axes."""
     function = op.primitive.function
-    if op.result.type.ndim:
+    if op.primitive.body is not None or op.result.type.ndim:
         return False
     return function.__name__ == "getitem" or (
         op.primitive.elementwise and function is not np.where

@@ -264,6 +264,8 @@ def _lowered(
     inner.depends_on_code()
     before = State([*lowerer.roots(), *inner.spaces()[1:]])
     result = lowerer.entered(inner)
+    for known, value in inputs.items():
+        value.name = known  # it may have got a second one: `y = x`
     name = getattr(inner.source.node, "name", "<lambda>")
     _check_writes(lowerer, node, buffers, name)
     leaves: list[Operand] = []

@@ -231,6 +231,8 @@ class Lowerer(LoopLowerer):
             return
         value.name = name
         value.kept = self.shared.depth == 0
+        if not value.kept:
+            value.part = name  # a variable of a function that is called, no temporary
 
     def exec_AugAssign(self, node: ast.AugAssign) -> None:
         function = BINARY[type(node.op)]

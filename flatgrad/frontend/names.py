@@ -176,7 +176,7 @@ class NameLowerer:
             number = isinstance(kind, Scalar) and (kind.weak or kind.dtype == "int64")
             return value if number and value not in self.shared.hidden_values else None
         op = self.builder.made.get(value)
-        if op is None or op.result.type.ndim:
+        if op is None or value.type.ndim:
             return None
         roots = [self.integer_root(item) for item in op.operands if isinstance(item, Value)]
         return None if None in roots or not roots else roots[0]
@@ -201,7 +201,7 @@ class NameLowerer:
         if value in self.shared.root.params:
             return self.integer_root(value) is not None
         op = self.builder.made.get(value)
-        if op is None or op.result.type.ndim:
+        if op is None or value.type.ndim:
             return False
         inputs = [item for item in op.operands if isinstance(item, Value)]
         return bool(inputs) and all(self.integer_sources(item, loops) for item in inputs)

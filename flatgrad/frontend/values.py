@@ -87,6 +87,31 @@ def occurrences(number: Symbol, tree: Any, seen: set[int] | None = None) -> int:
     return sum(occurrences(number, item, seen) for item in items)
 
 
+def values_in(tree: dict[str, Any], variables: dict[str, Any] | None = None) -> dict[Value, str]:
+    """The values in variables with readable names: those of `variables` if they are there, too."""
+    named = values_in(variables) if variables is not None else {}
+    found: dict[Value, str] = {}
+
+    def visit(name: str, item: Any) -> None:
+        match item:
+            case Ref() | Symbol():
+                value = item.latest.value if isinstance(item, Ref) else item.value
+                found.setdefault(value, named.get(value, name))
+            case tuple() | list():
+                for k, part in enumerate(item):
+                    visit(f"{name}_{k}", part)
+            case dict():
+                for key, part in item.items():
+                    visit(f"{name}_{key}", part)
+            case Record():
+                for key, part in item.fields.items():
+                    visit(f"{name}_{key}", part)
+
+    for name, item in tree.items():
+        visit(name, item)
+    return found
+
+
 def kind_of(found: Any) -> str:
     """The user's word for what an expression is."""
     match found:

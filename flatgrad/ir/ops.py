@@ -70,18 +70,44 @@ class PrimitiveLike(Protocol):
     """What the IR needs to know of a primitive."""
 
     name: str
+    body: Function | None
 
     def evaluate(self, arguments: dict[str, Any]) -> Any:
         """The reference semantics: the result for concrete arguments."""
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class CallSite:
+    """One call of a Python function that was lowered in place, inside the call `outer`, if any.
+
+    `names` are the parameters by the values that came in, `results` the values that were returned
+    with the names that they had, `part` the variable to whose statement the call belongs,
+    `comments` those of the function's text. `checkpoint`: it stays a call, and is run again
+    backwards.
+    """
+
+    function: Any
+    name: str
+    span: Span | None = None
+    outer: CallSite | None = None
+    checkpoint: bool = False
+    part: str | None = None
+    names: dict[Value, str] = field(default_factory=dict)
+    results: dict[Value, str] = field(default_factory=dict)
+    comments: dict[int, str] = field(default_factory=dict)
+
+
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """Where an operation comes from: the user's text, the sweep, the rule that made it."""
+    """Where an operation comes from: the user's text, the sweep, the rule that made it.
+
+    `site` is the call in whose function the text stands, None in the compiled function itself.
+    """
 
     span: Span | None = None
     sweep: str = "forward"
     rule: str | None = None
+    site: CallSite | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -177,6 +203,7 @@ class Function:
     """A function: parameters and results of `body`, and the tree in which the results return.
 
     `lengths` maps the atoms of `Dim`s to the parameter and axis that they measure.
+    A function that others call is the `body` of the primitive in their `Apply`.
     `hidden` are trailing parameters that carry captured values (closures, globals), by name.
     """
 
@@ -241,6 +268,18 @@ def blocks_of(op: Op) -> tuple[Block, ...]:
         case While():
             return op.condition, op.body
     return ()
+
+
+def called_functions(block: Block) -> dict[Any, None]:
+    """The primitives called in a block that are functions of the program, those they call first."""
+    found: dict[Any, None] = {}
+    for op in block.ops:
+        if isinstance(op, Apply) and op.primitive.body is not None:
+            found |= called_functions(op.primitive.body.body)
+            found[op.primitive] = None
+        for inner in blocks_of(op):
+            found |= called_functions(inner)
+    return found
 
 
 def size_of(operand: Operand) -> int | Dim | None:

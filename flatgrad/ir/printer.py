@@ -9,7 +9,19 @@ from __future__ import annotations
 
 from typing import Any
 
-from flatgrad.ir.ops import Apply, Block, Const, For, Function, If, Op, Operand, Value, substitute
+from flatgrad.ir.ops import (
+    Apply,
+    Block,
+    Const,
+    For,
+    Function,
+    If,
+    Op,
+    Operand,
+    Value,
+    called_functions,
+    substitute,
+)
 
 
 class _Written:
@@ -114,5 +126,6 @@ class Printer:
 
 
 def print_function(fn: Function) -> str:
-    """The text of a function."""
-    return Printer().function(fn)
+    """The text of a function, after those that it calls."""
+    bodies = [callee.body for callee in called_functions(fn.body)]
+    return "\n\n".join([Printer().function(one) for one in [*bodies, fn]])

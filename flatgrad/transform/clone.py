@@ -96,6 +96,25 @@ def cloned(op: Apply, mapping: dict[Value, Operand], sweep: str) -> Apply:
     return replace(op, operands=operands, results=results, origin=replace(op.origin, sweep=sweep))
 
 
+def copied_block(
+    block: Block, mapping: dict[Value, Operand], new: Callable[[Value], Value]
+) -> Block:
+    """A copy of a block and all blocks in it, `new(value)` in the place of each value in it."""
+
+    def made(values: tuple[Value, ...]) -> tuple[Value, ...]:
+        found = tuple([new(value) for value in values])
+        mapping.update(zip(values, found, strict=True))
+        return found
+
+    params = made(block.params)
+    ops: list[Op] = []
+    for op in block.ops:
+        read = rewired_outside(op, mapping)
+        inner = with_blocks(read, lambda nested: copied_block(nested, mapping, new))
+        ops.append(replace(inner, results=made(op.results)))
+    return Block(params, ops, tuple([picked(item, mapping) for item in block.yields]))
+
+
 def all_ops(block: Block) -> Iterator[Op]:
     """Every operation in a block and in the blocks inside it."""
     for op in block.ops:

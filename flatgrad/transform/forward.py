@@ -43,6 +43,7 @@ from flatgrad.primitives.symbolic import (
     is_number,
     rule_arguments,
 )
+from flatgrad.transform.calls import push_call
 from flatgrad.transform.clone import twin
 from flatgrad.transform.reverse import times
 
@@ -57,10 +58,12 @@ def forward(
     among: Collection[Value] | None = None,
     along: str = "",
     units: Mapping[Value, Unit] | None = None,
+    halves: bool = False,
 ) -> tuple[Function, list[Operand]]:
     """Add tangents: a parameter `dot_x` for each of `wrt`, after the others.
 
     Returns the function, whose results are unchanged, and the tangents of its results, in order.
+    `halves`: what computes tangents will be split from the rest, also in calls.
     With `among` only these values get tangents, with `along` they are called `dot_<along>_x`: so
     several tangents of the same values can be added one after the other. `units` tells of arrays in
     `wrt` that their tangent is 0 but for a 1 at an index: elements that are read singly are then
@@ -76,7 +79,8 @@ def forward(
     body = Block((*fn.params, *dots), [], fn.body.yields)
     builder = Builder(body, fn.lengths)
     reached = varied(fn.body, wrt)
-    pushed = _Push(builder, reached if among is None else reached.intersection(among), prefix)
+    chosen = reached if among is None else reached.intersection(among)
+    pushed = _Push(builder, chosen, prefix, halves)
     pushed.units = dict(units or {})
     pushed.tangent = {
         value: Symbol(dot, builder) for value, dot in zip(wrt, dots, strict=True)
@@ -95,8 +99,11 @@ def unit_of(kind: Type) -> Any:
 class _Push:
     """The tangents found so far."""
 
-    def __init__(self, builder: Builder, varied_values: set[Value], prefix: str) -> None:
+    def __init__(
+        self, builder: Builder, varied_values: set[Value], prefix: str, halves: bool
+    ) -> None:
         self.builder = builder
+        self.halves = halves
         self.varied = varied_values
         self.prefix = prefix
         self.units: dict[Value, Unit] = {}
@@ -106,6 +113,8 @@ class _Push:
         """Append the operations of a block, each followed by its tangents."""
         for op in block.ops:
             match op:
+                case Apply() if op.primitive.body is not None:
+                    push_call(self, op, forward, halves=self.halves)
                 case Apply():
                     self.builder.block.ops.append(op)
                     if op.primitive.derivative and len(op.results) == 1:

@@ -36,6 +36,7 @@ from flatgrad.primitives.symbolic import (
     symbol_of,
 )
 from flatgrad.transform.branches import Branches
+from flatgrad.transform.calls import visit_call
 from flatgrad.transform.structured import Context, visit_structured
 
 
@@ -156,6 +157,9 @@ class _Sweep:
             visit_structured(self, op)
             return
         rule = op.primitive.name
+        if op.primitive.body is not None:
+            visit_call(self, op, reverse)
+            return
         result = op.result
         for operand, contribution in self.pull(op, self.adjoint[result]):
             with self.builder.at(Origin(op.origin.span, "backward", rule), _part(operand)):

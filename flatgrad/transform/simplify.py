@@ -86,7 +86,7 @@ class _Simplifier:
 
     def visit(self, op: Apply) -> None:
         """Append `op`, or what replaces it."""
-        if op.origin.sweep != "forward" and op.results:
+        if op.origin.sweep != "forward" and len(op.results) == 1:
             with self.builder.at(op.origin, op.result.part):
                 for rewrite in REWRITES.get(op.primitive.function, ANYWHERE):
                     new = rewrite(self, op)
@@ -95,7 +95,8 @@ class _Simplifier:
                         return
         self.builder.block.ops.append(op)
         for value in op.results:
-            self.builder.made[value] = op
+            if len(op.results) == 1:
+                self.builder.made[value] = op
             self.see(value)
 
     def may_replace(self, new: Any, old: Value) -> bool:

@@ -29,16 +29,19 @@ CHEAP = (np.transpose, np.broadcast_to, np.expand_dims, np.swapaxes, IDENTITY)
 """Views of all of an array: it is kept itself, not the view."""
 
 
-def split(fn: Function, waiting: Sequence[Value], early_results: int) -> tuple[Function, Function]:
+def split(
+    fn: Function, waiting: Sequence[Value], early_results: int, sweep: str | None = None
+) -> tuple[Function, Function]:
     """The early half, without the parameters `waiting`, and the late half.
 
     The first `early_results` results are those of the early half, which returns the residuals after
-    them. The late half takes the residuals, then `waiting`, and returns the other results.
+    them. The late half takes the residuals, then `waiting`, and returns the other results. What
+    belongs to `sweep` waits with it: that half runs once.
     """
     depends = dependent(fn.body, waiting)
     waits = {op for op in fn.body.ops if any(result in depends for result in op.results)}
     outputs = list(fn.results[:early_results])
-    late = waits | _sunk(fn.body.ops, waits, {o for o in outputs if isinstance(o, Value)})
+    late = waits | _sunk(fn.body.ops, waits, {o for o in outputs if isinstance(o, Value)}, sweep)
     rest = fn.results[early_results:]
     late_body = swept(Block((), _silent([op for op in fn.body.ops if op in late]), rest))
     made = {value for op in late_body.ops for value in op.results}
@@ -77,7 +80,9 @@ def _silent(ops: Sequence[Op]) -> list[Op]:
     return [with_blocks(op, inside) for op in kept]
 
 
-def _sunk(ops: Sequence[Op], late: set[Op], outputs: set[Value]) -> set[Op]:
+def _sunk(
+    ops: Sequence[Op], late: set[Op], outputs: set[Value], sweep: str | None
+) -> set[Op]:
     """Early operations that only the late half reads, and that it can do at no cost."""
     early_reads = set(outputs)
     late_reads = {value for op in late for value in reads(op)}
@@ -85,7 +90,8 @@ def _sunk(ops: Sequence[Op], late: set[Op], outputs: set[Value]) -> set[Op]:
     for op in reversed(ops):
         if op in late:
             continue
-        if _is_cheap(op, late_reads) and early_reads.isdisjoint(op.results):
+        moves = op.origin.sweep == sweep or _is_cheap(op, late_reads)
+        if moves and early_reads.isdisjoint(op.results):
             found.add(op)
             late_reads.update(reads(op))
         else:

@@ -38,8 +38,13 @@ def test_modes(name):
             check(name, mode)
 
 
+REFUSED_BY_NUMBA = pytest.mark.xfail(
+    reason="in Fortran order before the loop, in C order in it", strict=False
+)
+NOT_YET = {"newton_schulz_inverse": REFUSED_BY_NUMBA}
+
 CHOSEN = [
-    (mode, name)
+    pytest.param(mode, name, marks=NOT_YET.get(name, ()))
     for mode in (MODES if FULL else ("grad",))
     for name in (EXAMPLES if FULL else COMPILED)
     if mode in modes_of(name)

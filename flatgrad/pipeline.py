@@ -37,6 +37,7 @@ from flatgrad.ir.verify import verify
 from flatgrad.transform.cse import merge_common
 from flatgrad.transform.dce import eliminate_dead
 from flatgrad.transform.outline import outline
+from flatgrad.transform.plain import without_marks
 from flatgrad.transform.results import separate_results
 from flatgrad.transform.simplify import simplify
 from flatgrad.transform.split import split
@@ -109,6 +110,7 @@ def compile_derivative(
         _keep(stages, "shared", fn)
     fn = differentiate(fn, request, source.span(source.node))
     _keep(stages, request.kind, fn)
+    fn = without_marks(fn)
     late = None
     if request.kind in SPLIT:
         for name, run in CLEAN_UP[:-1]:

@@ -10,7 +10,8 @@ import pytest
 PACKAGE = Path(__file__).parent.parent / "flatgrad"
 
 RULES = {
-    "_version", "errors", "activations", "activations_numba", "checkpointing", "ir", "primitives",
+    "_version", "errors", "activations", "activations_numba", "checkpointing", "hooks",
+    "ir", "primitives",
 }  # fmt: skip
 STAGES = RULES | {"frontend", "analysis", "transform", "codegen", "backends"}
 CALLS = STAGES | {
@@ -23,11 +24,12 @@ MAY_IMPORT: dict[str, set[str]] = {
     "_version": set(),
     "errors": set(),
     "exclusive": set(),
-    "checkpointing": {"errors"},
     "activations": set(),  # and of other packages only NumPy
     "activations_numba": {"activations"},
+    "checkpointing": {"errors"},
+    "hooks": {"errors"},
     "ir": {"errors"},
-    "primitives": {"errors", "activations", "ir"},
+    "primitives": {"errors", "activations", "hooks", "ir"},
     "frontend": RULES,
     "analysis": RULES,
     "transform": RULES | {"analysis"},

@@ -216,7 +216,8 @@ class _Walk:
             self.buffers.give(op.result, self.buffers.of(op.operands[0]))
         else:
             self.buffers.in_place.discard(op)
-            if op.primitive.opaque:  # a function of the user's may hand out what it was given
+            if op.primitive.opaque and op.results:
+                # A function of the user's may hand out what it was given.
                 given = frozenset().union(*[self.buffers.of(operand) for operand in op.operands])
                 self.buffers.give(op.result, given | {op.result}, view=True)
                 return

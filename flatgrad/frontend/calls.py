@@ -16,6 +16,7 @@ from typing import Any
 from flatgrad.checkpointing import checkpoint, inside_checkpoint, run_again
 from flatgrad.frontend.builtin_calls import BUILTINS, is_pure
 from flatgrad.frontend.construct import ConstructLowerer
+from flatgrad.frontend.custom_calls import call_custom
 from flatgrad.frontend.derived_calls import (
     call_derived,
     call_deriving,
@@ -36,6 +37,7 @@ from flatgrad.frontend.resolve import (
 from flatgrad.frontend.scopes import Closure, Partial
 from flatgrad.frontend.source import read_source, signature_of
 from flatgrad.frontend.values import kind_of, needs_static, read
+from flatgrad.hooks import custom_vjp
 from flatgrad.ir.ops import CallSite
 from flatgrad.primitives.registry import METHODS, lookup
 from flatgrad.primitives.symbolic import Symbol, is_symbolic
@@ -72,6 +74,8 @@ class CallLowerer(ConstructLowerer):
         self, node: Any, callee: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> Any:
         """A call of a static callee."""
+        if isinstance(callee, custom_vjp):
+            return call_custom(self, node, callee, args, kwargs)
         match callee:
             case Closure():
                 return self.call_closure(node, callee, args, kwargs)

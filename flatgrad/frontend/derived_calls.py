@@ -268,6 +268,8 @@ def _lowered(
         value.name = known  # it may have got a second one: `y = x`
     name = getattr(inner.source.node, "name", "<lambda>")
     _check_writes(lowerer, node, buffers, name)
+    for parameter, value in inputs.items():
+        value.name = parameter  # `h = x` has given it another
     leaves: list[Operand] = []
     tree = flattened(read(result), leaves)
     for param, value in inputs.items():

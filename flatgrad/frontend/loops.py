@@ -43,7 +43,7 @@ class LoopLowerer(TripLowerer):
             self.body(node.orelse)
             return
         known = found.static
-        unrollable = known is not None and len(known) <= MOST_UNROLLED
+        unrollable = known is not None and len(known) <= MOST_UNROLLED and not found.checkpoint
         bounds = tuple(x for x in (found.start, found.stop, found.step) if isinstance(x, Symbol))
         loop = Loop(unrollable, bounds)
         before, depth = State(self.roots()), len(self.rest)
@@ -122,7 +122,15 @@ class LoopLowerer(TripLowerer):
         block.params = (made["index"], *block.params)
         start, stop, step = (operand_of(x) for x in (trips.start, trips.stop, trips.step))
         exits, origin = left is not False, self.builder.origin
-        op = For(start, stop, step, inits, block, results, exits, origin)
+        if exits and trips.checkpoint:
+            raise self.refuse(
+                node, "bad-checkpoint", "a checkpointed loop is left before its end",
+                "leave out `checkpoint`, or let the loop run through all its trips",
+            )  # fmt: skip
+        count = None if trips.snapshots is None else operand_of(trips.snapshots)
+        op = For(
+            start, stop, step, inits, block, results, exits, origin, trips.checkpoint, count
+        )
         self.builder.block.ops.append(op)
         return self.conclude(carrying, results, left, bool(node.orelse))
 

@@ -20,6 +20,7 @@ import numpy as np
 from flatgrad.errors import error
 from flatgrad.frontend.control import Returned
 from flatgrad.frontend.expressions import BINARY
+from flatgrad.frontend.hooks import effect_call, lower_with
 from flatgrad.frontend.loops import LoopLowerer
 from flatgrad.frontend.names import Shared
 from flatgrad.frontend.objects import SPECIAL, class_of, special_method
@@ -168,7 +169,14 @@ class Lowerer(LoopLowerer):
     def exec_Expr(self, node: ast.Expr) -> None:
         if isinstance(node.value, ast.Constant):
             return
+        if self.shared.hooked and isinstance(node.value, ast.Call) and (
+            effect_call(self, node.value)
+        ):
+            return
         self.value(node.value)
+
+    def exec_With(self, node: ast.With) -> None:
+        lower_with(self, node)
 
     def exec_Assign(self, node: ast.Assign) -> None:
         with self.at(node, _part(node.targets[0])):

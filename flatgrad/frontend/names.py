@@ -56,7 +56,9 @@ class Shared:
     itself; `frames` the variables of each function on the way to the present call. `loops` tells
     which loop an index or carried int belongs to. `plain` are the results of loops and branches
     that are numbers, never arrays of no axes; `aliased` those which may be an array of no axes
-    that another name holds; `differentiate` makes the derivatives that are called.
+    that another name holds; `differentiate` makes the derivatives that are called. `hooked` counts
+    the bodies of `adjoint` around the present statement, `effects` are the functions that these
+    call for what they do.
     """
 
     builder: Builder
@@ -76,6 +78,8 @@ class Shared:
     plain: set[Value] = field(default_factory=set)
     aliased: set[Value] = field(default_factory=set)
     differentiate: Callable[..., Any] | None = None
+    hooked: int = 0
+    effects: dict[str, Any] = field(default_factory=dict)
 
 
 class NameLowerer:

@@ -157,6 +157,10 @@ class For:
 
     The others are the carried values, from `inits` at first, then the yields of the last trip.
     With `exits`, the first yield is a bool: the loop ends after the trip that yields True.
+
+    `checkpoint` says how the backward sweep gets the values of the trips: "sqrt" from segments that
+    it runs again, "revolve" from so many `snapshots` of the carried values, "trip" by running each
+    trip again from the values carried into it. None is a tape. The loop itself means the same.
     """
 
     start: Operand
@@ -167,6 +171,8 @@ class For:
     results: tuple[Value, ...]
     exits: bool = False
     origin: Origin = field(default_factory=Origin)
+    checkpoint: str | None = None
+    snapshots: Operand | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -254,6 +260,8 @@ def operands_of(op: Op) -> Iterator[Operand]:
             yield op.condition
         case For():
             yield from (op.start, op.stop, op.step, *op.inits)
+            if op.snapshots is not None:
+                yield op.snapshots
         case While():
             yield from op.inits
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from flatgrad.hooks import stop_gradient
 from flatgrad.ir.dims import never_negative, opaque, product, without
 from flatgrad.ir.ops import Const
 from flatgrad.ir.types import Array, Scalar
@@ -51,6 +52,13 @@ linear(IDENTITY)
 @vjp(IDENTITY)
 def _(grad_y, y, x):
     return grad_y
+
+
+@primitive(
+    stop_gradient, alias="x", derivative=False, samples=lambda: [call(A()), call(A(2, 3))]
+)
+def _(x, /):
+    return x
 
 
 @primitive(

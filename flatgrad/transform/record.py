@@ -232,6 +232,9 @@ class LoopTape:
         if self.total is None:
             op = self.op
             assert isinstance(op, For)
+            if op.checkpoint == "trip" and self.plain:  # segments, counted already
+                self.total = symbol_of(op.stop, self.builder)
+                return self.total
             bounds = [symbol_of(o, self.builder) for o in (op.start, op.stop, op.step)]
             self.total = apply_function(TRIPS, bounds, {}, self.builder)
             if isinstance(self.total, Symbol) and isinstance(self.total.type, Scalar):

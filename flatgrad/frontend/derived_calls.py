@@ -270,6 +270,8 @@ def _lowered(
     _check_writes(lowerer, node, buffers, name)
     leaves: list[Operand] = []
     tree = flattened(read(result), leaves)
+    for param, value in inputs.items():
+        value.name = param  # whatever variable of the function it was last assigned to
     if before.changed():
         raise lowerer.refuse(
             node, "unsupported-write", f"`{name}` changes what belongs to the function around it",

@@ -235,6 +235,9 @@ def _visit_loop(sweep: _Sweep, op: For | While) -> None:
         results, loop = revolved(context, op, back, inner.visible, inits, targets)
     else:
         results, loop = _taped(context, op, back, inner.visible, inits, targets)
+    for k, result in zip(active, results, strict=False):
+        if result.type.ndim:  # as long as what enters, whatever the lengths in the trips
+            result.type = op.inits[k].type
     builder.block.ops.append(loop)
     for value, result in zip(free, results[len(active) :], strict=True):
         sweep.contributions[value].append(Symbol(result, builder))

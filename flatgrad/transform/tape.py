@@ -380,6 +380,7 @@ class Supply:
         function = op.primitive.function
         if function is DIM:
             self.mapping[op.result] = self.final(sizes[op.arguments["axis"]])
+            self.mapping = _closed(self.mapping)  # a copy's result stands for the original's
             return []
         with self.builder.inside(Block()) as scratch:
             if function is SIZE:

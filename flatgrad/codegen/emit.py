@@ -44,7 +44,7 @@ from flatgrad.primitives.effects import RAISE
 from flatgrad.primitives.index import ADD_ITEM, has_duplicates
 from flatgrad.primitives.symbolic import REQUIRE_EQUAL
 
-WITHIN = {"tangent": "forward", "derived": "forward"}
+WITHIN = {"tangent": "forward", "derived": "forward", "tape": "forward"}
 """Operations whose lines stand between those of a sweep."""
 
 
@@ -101,6 +101,12 @@ class Dialect:
         target.ctx = ast.Store()  # type: ignore[attr-defined]
         return ast.AugAssign(target, ast.Add(), value)  # type: ignore[arg-type]
 
+    def augmented(
+        self, op: Apply, target: ast.Name, sign: ast.operator, value: ast.expr, inner: Apply | None
+    ) -> ast.stmt:
+        """`y += value`; `inner` is the call that `value` is the text of, if it is one."""
+        return ast.AugAssign(target, sign, value)
+
     def set_in_place(self, op: Apply, base: str, index: Any, value: ast.expr) -> ast.stmt:
         """`base[index] = value`."""
         target = subscript(name(base), index)
@@ -148,6 +154,7 @@ class _Emitter(BlockEmitter):
         self.names = Names(taken)
         self.identifiers: dict[Variable, str] = {}
         self.written: dict[Value, ast.expr] = {}
+        self.within: dict[Operand, Apply] = {}
         self.visible: list[Value] = []
         self.lines: list[Line] = []
         self.depth = 1
@@ -227,6 +234,8 @@ class _Emitter(BlockEmitter):
             self.line(raising(op, operands, formats=self.dialect.formats_messages), op.origin)
             return
         node = self.dialect.expression(op, operands, self.overrides(op))
+        if op.results and op.results[0] in self.buffers.parts:
+            node = call(ast.Attribute(node, "copy", ast.Load()), [], {})
         if len(op.results) > 1:
             targets: list[ast.expr] = [
                 ast.Name(self.declare(result), ast.Store()) for result in op.results
@@ -238,6 +247,7 @@ class _Emitter(BlockEmitter):
             self.line(ast.Expr(node), op.origin)
         elif op.result in self.inline:
             self.written[op.result] = node
+            self.within[op.result] = op
         else:
             statement = self.assignment(op, node)
             if not _assigns_itself(statement):
@@ -253,7 +263,8 @@ class _Emitter(BlockEmitter):
             and node.left.id == target.id
             and (op in self.buffers.in_place or self.is_number(op))
         ):
-            return ast.AugAssign(target, node.op, node.right)
+            inner = self.within.get(op.operands[1]) if len(op.operands) > 1 else None
+            return self.dialect.augmented(op, target, node.op, node.right, inner)
         return ast.Assign([target], node, lineno=0)
 
     def is_number(self, op: Apply) -> bool:

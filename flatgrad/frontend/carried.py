@@ -15,6 +15,7 @@ from dataclasses import replace
 from typing import Any
 
 from flatgrad.errors import FlatgradError
+from flatgrad.frontend.assumed import assume_lengths, lengths_follow
 from flatgrad.frontend.join import (
     join_types,
     same_number,
@@ -37,7 +38,7 @@ from flatgrad.frontend.rows import Grow
 from flatgrad.frontend.trees import Record, children, same_form
 from flatgrad.frontend.trial import Trial, keys_of
 from flatgrad.frontend.values import VALUE, Poison, Unroll, occurrences
-from flatgrad.ir.ops import Block
+from flatgrad.ir.ops import Block, Requirement
 from flatgrad.ir.types import Scalar, Type
 from flatgrad.primitives.symbolic import Symbol, is_number
 
@@ -58,7 +59,11 @@ class Carrying(Trial):
                 self.install(self.block)
                 left = self.left = self.one_trip(trip)
                 wanted, stable = self._compare()
+            entering = builder.requirements[mark:]
+            stable = self._lengths_hold(entering) and stable
             if stable and not wanted and not self._drop():
+                for leaf in self.leaves():
+                    builder.requirements += leaf.entering if not leaf.refuted else ()
                 return self.block, left
             self.before.restore()
             for container, key in wanted:
@@ -80,6 +85,17 @@ class Carrying(Trial):
             return trip(self.block)
         finally:
             growing.loops.pop()
+
+    def _lengths_hold(self, required: list[Requirement]) -> bool:
+        """Take back lengths that were assumed and do not follow from what trips require."""
+        hold = True
+        for leaf in [leaf for leaf in self.leaves() if leaf.assumed and not leaf.refuted]:
+            if leaf.param is None or leaf.param.type != leaf.type:
+                leaf.entering = required
+            elif not lengths_follow(leaf, [*self.low.builder.requirements, *leaf.entering]):
+                leaf.refute()
+                hold = False
+        return hold
 
     def changes(self) -> bool:
         """Whether anything is not as at the start of the trip."""
@@ -259,14 +275,18 @@ class Carrying(Trial):
         except FlatgradError as caught:
             known = caught.diagnostic
             raise Mismatch(Poison(known.code, known.message, known.help)) from None
-        kind = widened_type(leaf, symbol.type)
+        if leaf.assumed and not leaf.refuted and symbol.type != leaf.type:
+            leaf.refute()
+            return False
+        assumed = assume_lengths(leaf, symbol.type)
+        kind = leaf.type if assumed else widened_type(leaf, symbol.type)
         if kind is None:
             raise Mismatch(mismatch(name, leaf, end, self.line))
         leaf.end, leaf.end_buffer = symbol, end.buffer
         outer = {
             other for other in (end.buffer, *end.buffer.shares) if id(other) in self.before.buffers
         }
-        stable = kind == leaf.type and outer <= leaf.outer
+        stable = not assumed and kind == leaf.type and outer <= leaf.outer
         leaf.type = kind
         leaf.outer |= outer
         return stable

@@ -148,8 +148,6 @@ def call_derived(
     start = len(lowerer.builder.block.ops)
     trees = {name: tree for name, tree in given.trees.items() if name not in tangents}
     fn = _lowered(lowerer, inner, node, (trees, values), inputs)
-    for name, value in inputs.items():  # `x = a` gave it another
-        value.name = name
     fn = shared.differentiate(fn, request, lowerer.source.span(node))
     return _appended(lowerer, fn, start, list(inputs.values()), dots)
 
@@ -276,12 +274,12 @@ def _lowered(
     inner.depends_on_code()
     before = State([*lowerer.roots(), *inner.spaces()[1:]])
     result = lowerer.entered(inner)
-    for known, value in inputs.items():
-        value.name = known  # it may have got a second one: `y = x`
     name = getattr(inner.source.node, "name", "<lambda>")
     _check_writes(lowerer, node, buffers, name)
     results: list[Operand] = []
     tree = flattened(read(result), results)
+    for param, value in inputs.items():
+        value.name = param  # whatever variable of the function it was last assigned to
     if before.changed():
         raise lowerer.refuse(
             node, "unsupported-write", f"`{name}` changes what belongs to the function around it",

@@ -14,8 +14,8 @@ from flatgrad.frontend.lengths import undefined
 from flatgrad.frontend.refs import Buffer, Ref
 from flatgrad.frontend.trees import Record, children, like
 from flatgrad.frontend.values import Poison
-from flatgrad.ir.dims import Dim
-from flatgrad.ir.ops import Operand, Value
+from flatgrad.ir.dims import Dim, Size
+from flatgrad.ir.ops import Operand, Requirement, Value
 from flatgrad.ir.types import Array, Scalar, Type
 from flatgrad.primitives.symbolic import Symbol, is_number, operand_of
 from flatgrad.primitives.typerules import fresh_size
@@ -23,7 +23,11 @@ from flatgrad.primitives.typerules import fresh_size
 
 @dataclass(eq=False, slots=True)
 class Leaf:
-    """One carried number or array; `init` is its value on entry, `end` that of the last trial."""
+    """One carried number or array; `init` is its value on entry, `end` that of the last trial.
+
+    `widened`: lengths that change. `assumed`: pairs of lengths taken to be equal, until `refuted`;
+    `entering`: what a trip requires that starts with the lengths on entry.
+    """
 
     name: str | None
     type: Type
@@ -33,10 +37,18 @@ class Leaf:
     base: Buffer | None = None
     outer: set[Buffer] = field(default_factory=set)
     widened: set[Dim] = field(default_factory=set)
+    assumed: list[tuple[Size, Size]] = field(default_factory=list)
+    refuted: bool = False
+    entering: list[Requirement] = field(default_factory=list)
     param: Value | None = None
     buffer: Buffer | None = None
     end: Any = None
     end_buffer: Buffer | None = None
+
+    def refute(self) -> None:
+        """Lengths that were taken to be equal are not: the variable has those on entry again."""
+        self.type = self.init.type
+        self.refuted = True
 
     @property
     def unchanged(self) -> bool:

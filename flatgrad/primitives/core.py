@@ -152,6 +152,10 @@ def _(start, stop, step, /):
     plain = isinstance(start.size, int) and start.size == 0 and step.size == 1
     if plain and stop.size is not None and never_negative(stop.size) and not opaque(stop.size):
         return Scalar("int64", weak=True, size=stop.size)
+    if plain and _by_shape(stop.size):
+        less = sum(factor for monomial, factor in stop.size.terms if not monomial)
+        if less < 0 and never_negative(stop.size - less):
+            return Scalar("int64", weak=True, size=without(stop.size - less, -less))
     if isinstance(start.size, int) and start.size > 0 and step.size == 1 and _by_shape(stop.size):
         return Scalar("int64", weak=True, size=without(stop.size, start.size))
     bounds = [argument(name) for name in ("start", "stop", "step")]

@@ -40,6 +40,7 @@ from flatgrad.transform.branches import Branches
 from flatgrad.transform.calls import visit_call
 from flatgrad.transform.checkpoint import segmented
 from flatgrad.transform.clone import picked, rewired_block
+from flatgrad.transform.nest import nest_tapes
 from flatgrad.transform.structured import Context, visit_structured
 
 
@@ -74,6 +75,11 @@ def reverse(
     ops = [*context.rebuilt(fn.body).ops, *back.ops]
     body = rewired_block(Block(fn.params, ops, fn.body.yields), context.released)
     adjoints = [picked(adjoint, context.released) for adjoint in adjoints]
+    both = (*body.yields, *adjoints)
+    body = nest_tapes(Block(fn.params, body.ops, both), builder)
+    body.yields, adjoints = (
+        body.yields[: len(fn.body.yields)], list(body.yields[len(fn.body.yields) :]),
+    )  # fmt: skip
     return replace(fn, body=body, requirements=fn.requirements + builder.requirements), adjoints
 
 
@@ -125,7 +131,7 @@ class _Sweep:
             self.contributions[output].append(symbol_of(seed, self.builder))
         for output in dict.fromkeys(output for output, _ in planted):
             assert isinstance(output, Value)
-            with self.builder.at(Origin(None, "backward", "seed"), f"grad_{output.name}"):
+            with self.builder.at(Origin(None, "backward", "seed"), _adjoint_name(output)):
                 self.begin(output)
 
     def begin(self, output: Value) -> None:
@@ -137,7 +143,7 @@ class _Sweep:
             self.adjoint[output] = parts[0]  # a parameter has its name already
             return
         if not output.kept and is_number(parts[0]):  # rules take symbols
-            parts[0] = self.copied(parts[0], f"grad_{output.name}")
+            parts[0] = self.copied(parts[0], _adjoint_name(output))
         self.settle(output)
 
     def settle_planted(self) -> None:
@@ -428,6 +434,10 @@ def cast(contribution: Any, target: Type, builder: Builder) -> Any:
 
 def _part(value: Value | None) -> str | None:
     return f"grad_{value.name}" if value is not None else None
+
+
+def _adjoint_name(output: Value) -> str:
+    return f"grad_{output.name or 'value'}"
 
 
 def _as_tuple(outcome: Any) -> tuple[Any, ...]:

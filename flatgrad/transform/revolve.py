@@ -82,6 +82,13 @@ class _States:
         self.read[value] = twin(value)
         return self.read[value]
 
+    def following(self, kept: set[Any]) -> dict[Value, Value]:
+        """Nothing: the state after a trip is in no later row."""
+        return {}
+
+    def lengthen(self, values: set[Value], followed: dict[Value, Value]) -> None:
+        """Snapshots have no rows to add."""
+
     def needed(self) -> list[int]:
         """The carried variables from which those that are read follow, by position."""
         params, body = self.op.body.params[1:], self.op.body

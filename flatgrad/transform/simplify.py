@@ -269,11 +269,34 @@ def double_negation(s: _Simplifier, op: Apply) -> Any:
 
 
 def sum_with_negative(s: _Simplifier, op: Apply) -> Any:
-    """`a + -b` is `a - b`."""
+    """`a + -b` is `a - b`, and `a + -b * c` is `a - b * c`."""
     a, b = s.symbols(op)
     negated = s.definition(b, operator.neg)
     if negated is not None and s.single(negated):
         return s.call(operator.sub, a, symbol_of(negated.operands[0], s.builder))
+    product = s.definition(b, operator.mul)
+    if product is not None and s.single(product):
+        left, right = s.symbols(product)
+        negated = s.definition(left, operator.neg)
+        if negated is not None and s.single(negated):
+            (x,) = s.symbols(negated)
+            return s.call(operator.sub, a, s.call(operator.mul, x, right))
+    return None
+
+
+def one_offset(s: _Simplifier, op: Apply) -> Any:
+    """`(n - 1) - 1` of ints is `n - 2`, and `(i + 1) - 1` is `i`."""
+    a, less = s.symbols(op)
+    if not isinstance(less, int) or op.result.type.dtype != "int64":
+        return None
+    for function, sign in ((operator.sub, 1), (operator.add, -1)):
+        inner = s.definition(a, function)
+        if inner is None:
+            continue
+        x, shift = s.symbols(inner)
+        if isinstance(x, Symbol) and isinstance(shift, int):
+            total = less + sign * shift
+            return x if not total else s.call(operator.sub, x, total) if total > 0 else None
     return None
 
 
@@ -398,6 +421,7 @@ REWRITES: dict[Any, tuple[Rewrite, ...]] = {
     operator.truediv: (drop_unit, plain_operand, spread_last),
     operator.pow: (drop_unit, plain_operand),
     operator.neg: (double_negation, plain_operand),
+    operator.sub: (plain_operand, spread_last, one_offset),
     operator.add: (plain_operand, doubled, sum_with_negative, flat_sum),
     np.where: (plain_operand, where_once),
     np.sum: (negative_sum,),

@@ -35,10 +35,11 @@ from flatgrad.ir.types import Scalar
 from flatgrad.primitives.core import ASTYPE
 from flatgrad.primitives.symbolic import Symbol, apply_function, operand_of
 from flatgrad.primitives.typerules import fresh_size
+from flatgrad.transform.branch_tape import BranchTape
 from flatgrad.transform.checkpoint import rerun, unchanged
 from flatgrad.transform.clone import all_ops, defined_in, rewired_block
 from flatgrad.transform.plain import released
-from flatgrad.transform.record import BranchTape, LoopTape
+from flatgrad.transform.record import LoopTape
 from flatgrad.transform.revolve import revolved
 from flatgrad.transform.tape import Supply
 
@@ -234,6 +235,9 @@ def _visit_loop(sweep: _Sweep, op: For | While) -> None:
         results, loop = revolved(context, op, back, inner.visible, inits, targets)
     else:
         results, loop = _taped(context, op, back, inner.visible, inits, targets)
+    for k, result in zip(active, results, strict=False):
+        if result.type.ndim:  # as long as what enters, whatever the lengths in the trips
+            result.type = op.inits[k].type
     builder.block.ops.append(loop)
     for value, result in zip(free, results[len(active) :], strict=True):
         sweep.contributions[value].append(Symbol(result, builder))
@@ -255,7 +259,7 @@ def _taped(
         again = True
         back, forward = rerun(forward, back), unchanged(op)
     tape = LoopTape(context, op, forward, index, visible)
-    given: dict[Value, Operand] = {}
+    given = tape.counters()
     if isinstance(op, For):
         given[op.body.params[0]] = operand_of(tape.index_in_backward())
     back = Supply(context, forward, back, given, visible, tape).run()

@@ -40,6 +40,7 @@ def split(
     """
     depends = dependent(fn.body, waiting)
     waits = {op for op in fn.body.ops if any(result in depends for result in op.results)}
+    waits |= _measuring(fn.body.ops, waits)
     early_effects, late_effects = _effects(fn, waits)
     waits |= {op for op in fn.body.ops if op in late_effects}
     outputs = list(fn.results[:early_results])
@@ -61,6 +62,17 @@ def split(
     body = Block((*residuals, *waiting), late_body.ops, rest)
     tree = tuple(Slot(k) for k in range(len(rest))) if len(rest) != 1 else Slot(0)
     return early, replace(fn, body=body, tree=tree, requirements=[], hidden=())
+
+
+def _measuring(ops: Sequence[Op], waits: set[Op]) -> set[Op]:
+    """What reads the length of an array that is there in the late half only, and what reads that."""
+    missing = {value for op in waits if isinstance(op, Apply) for value in op.results}
+    found: set[Op] = set()
+    for op in ops:
+        if op not in waits and not missing.isdisjoint(reads(op)):
+            found.add(op)
+            missing.update(op.results)
+    return found
 
 
 def reads(op: Op) -> Iterator[Value]:
@@ -90,7 +102,7 @@ def _effects(fn: Function, waits: set[Op]) -> tuple[set[Op], set[Op]]:
         if isinstance(op, Apply) and op.primitive.effect and not op.results
     }  # fmt: skip
     sweeps = {op.origin.sweep for op in waits} - {"forward"}
-    late = {op for op in found if op.origin.sweep in sweeps}
+    late = {op for op in found if op in waits or op.origin.sweep in sweeps}
     return found - late, late
 
 

@@ -65,7 +65,7 @@ def split(
 
 
 def _measuring(ops: Sequence[Op], waits: set[Op]) -> set[Op]:
-    """What reads the length of an array that is there in the late half only, and what reads that."""
+    """What reads the length of an array of the late half alone, and what reads that."""
     missing = {value for op in waits if isinstance(op, Apply) for value in op.results}
     found: set[Op] = set()
     for op in ops:

@@ -27,6 +27,8 @@ def call_custom(
         raise low.refuse(
             node, "bad-rule", f"`{_title(callee)}` has no rule yet", "call its `defvjp` first"
         )
+    if callee in low.shared.inside_rules:  # its forward function calls the function itself
+        return low.inline(node, callee.function, args, kwargs)
     try:
         bound = inspect.signature(callee.function).bind(*args, **kwargs)
     except TypeError as caught:
@@ -68,13 +70,18 @@ class _CustomCall:
         """The value of the call."""
         low = self.low
         group = _Group()
-        inside = [group.detached(low, leaf) for leaf in leaves]
+        detached = [group.detached(low, leaf) for leaf in leaves]
         args = [
-            arg if k in static else wrap(substitute(tree, inside.__getitem__))
+            arg if k in static else wrap(substitute(tree, detached.__getitem__))
             for k, (arg, tree) in enumerate(zip(given, trees, strict=True))
         ]
         buffers = _buffers(args)
-        found = low.inline(self.node, self.callee.forward, tuple(args), {})
+        inside = low.shared.inside_rules
+        low.shared.inside_rules = (*inside, self.callee)
+        try:
+            found = low.inline(self.node, self.callee.forward, tuple(args), {})
+        finally:
+            low.shared.inside_rules = inside
         if not isinstance(found, tuple) or len(found) != 2:
             raise self.refuse(
                 f"the forward function of `{self.name}` returns {kind_of(found)}",

@@ -59,8 +59,8 @@ class Shared:
     that are numbers, never arrays of no axes; `aliased` those which may be an array of no axes
     that another name holds; `differentiate` makes the derivatives that are called. `hooked` counts
     the bodies of `adjoint` around the present statement, `effects` are the functions that these
-    call for what they do. `growing` are lists in loops; `counting` the symbolic values of indices
-    that count from 0.
+    call for what they do; `inside_rules` are the `custom_vjp`s in whose forward function it stands.
+    `growing` are lists in loops; `counting` the symbolic values of indices that count from 0.
     """
 
     builder: Builder
@@ -81,6 +81,7 @@ class Shared:
     aliased: set[Value] = field(default_factory=set)
     differentiate: Callable[..., Any] | None = None
     hooked: int = 0
+    inside_rules: tuple[Any, ...] = ()
     effects: dict[str, Any] = field(default_factory=dict)
     growing: Growing = field(default_factory=Growing)
     counting: set[str] = field(default_factory=set)

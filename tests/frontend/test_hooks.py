@@ -728,3 +728,27 @@ def test_custom_vjp_of_no_function():
         custom_vjp(3)
     with pytest.raises(fg.ArgumentError):
         custom_vjp(power_of).defvjp(1, 2)
+
+
+def test_forward_function_calls_the_function_itself():
+    @custom_vjp
+    def clipped(x):
+        return np.clip(x, -1.0, 1.0)
+
+    clipped.defvjp(lambda x: (clipped(x), x), lambda x, grad_y: (2.0 * grad_y,))
+
+    def f(x):
+        return np.sum(clipped(x) * x)
+
+    x = np.array([0.3, -2.0])
+    assert np.allclose(grad(f)(x), np.clip(x, -1, 1) + 2 * x)
+
+
+def test_custom_vjp_is_no_function_to_differentiate():
+    @custom_vjp
+    def square(x):
+        return x * x
+
+    with pytest.raises(fg.FlatgradError, match="a `custom_vjp`, which has a rule") as caught:
+        grad(square)(2.0)
+    assert "lambda x: square(x)" in str(caught.value)

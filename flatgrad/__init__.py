@@ -26,6 +26,7 @@ if TYPE_CHECKING:
         softplus,
     )
     from flatgrad.api import grad, value_and_grad
+    from flatgrad.checkpointing import checkpoint
     from flatgrad.errors import (
         ArgumentError,
         FlatgradError,
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
         TypeInferenceError,
         UnsupportedError,
     )
+    from flatgrad.hooks import adjoint, custom_vjp, stop_gradient
     from flatgrad.modes import (
         hessian,
         hvp,
@@ -57,10 +59,12 @@ _HOMES = {
         "elu", "gelu", "leaky_relu", "log_softmax", "logsumexp", "relu", "sigmoid", "silu",
         "softmax", "softplus",
     ),
+    "checkpointing": ("checkpoint",),
     "errors": (
         "ArgumentError", "FlatgradError", "InternalError", "NameResolutionError", "ShapeError",
         "SourceError", "StaticValueError", "TypeInferenceError", "UnsupportedError",
     ),
+    "hooks": ("adjoint", "custom_vjp", "stop_gradient"),
     "modes": (
         "hessian", "hvp", "jacfwd", "jacobian", "jacrev", "jvp", "linearize",
         "value_and_jacobian", "vjp",
@@ -73,9 +77,10 @@ _HOME = {name: module for module, names in _HOMES.items() for name in names}
 __all__ = [
     "ArgumentError", "FlatgradError", "InternalError", "NameResolutionError", "ShapeError",
     "SourceError", "StaticValueError", "TypeInferenceError", "UnsupportedError", "__version__",
-    "check_grads", "defjvp", "defvjp", "elu", "gelu", "grad", "hessian", "hvp", "jacfwd",
-    "jacobian", "jacrev", "jvp", "leaky_relu", "linearize", "log_softmax", "logsumexp", "relu",
-    "sigmoid", "silu", "softmax", "softplus", "value_and_grad", "value_and_jacobian", "vjp",
+    "adjoint", "check_grads", "checkpoint", "custom_vjp", "defjvp", "defvjp", "elu", "gelu", "grad",
+    "hessian", "hvp", "jacfwd", "jacobian", "jacrev", "jvp", "leaky_relu", "linearize",
+    "log_softmax", "logsumexp", "relu", "sigmoid", "silu", "softmax", "softplus", "stop_gradient",
+    "value_and_grad", "value_and_jacobian", "vjp",
 ]  # fmt: skip
 
 

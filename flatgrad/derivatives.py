@@ -8,20 +8,26 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from flatgrad.errors import Span, error
-from flatgrad.ir.ops import Apply, Block, Const, Function, Op, Operand, Slot, Value, blocks_of
+from flatgrad.ir.ops import Apply, Block, Const, Function, Op, Operand, Slot, Value
+from flatgrad.ir.trees import children, rebuilt
 from flatgrad.ir.types import Scalar
 from flatgrad.primitives.core import IDENTITY
-from flatgrad.transform.clone import rewired_apply
+from flatgrad.transform.clone import all_ops, picked, rewired_outside, with_blocks
 from flatgrad.transform.cse import merge_common
 from flatgrad.transform.dce import eliminate_dead
-from flatgrad.transform.forward import forward
+from flatgrad.transform.forward import Unit, forward
+from flatgrad.transform.numbering import order, prefixed, renumber, stamp_tangents
 from flatgrad.transform.reverse import reverse
 from flatgrad.transform.simplify import simplify
+from flatgrad.transform.vector_forward import stacked_parameters
+
+Direction = tuple[str, Unit | None]
+"""A parameter that is a number, or an array with the index of an element and the shape."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,10 +41,16 @@ class Request:
     hvp          the tangents alone                   the same
     linearize    as jvp, in two halves                the same, in the second half
     vjp          results of f, gradients; two halves  an adjoint for each float result
+    jacfwd       Jacobians of all results             none
+    value_and_jacfwd
 
-    `inner` is the derivative that is differentiated again. `gradients` is the named tuple in which
-    several gradients are returned, `seeds` are the names of the new parameters. A single gradient
-    comes `bare`, or else in a tuple.
+    `rows` says of jvp and hvp how many tangents they take at once, as stacks: 0 for one that is no
+    stack, 1 for stacks of one, 2 for more. `directions` are those in which a Jacobian is swept
+    without stacks (see `columns.py`).
+
+    `inner` is the derivative that is differentiated again. `seeds` are the names of the new
+    parameters. `form` is the tree in which gradients are returned, with a Slot for each of `wrt`;
+    without it one comes bare, several in a tuple.
     """
 
     kind: str
@@ -46,9 +58,10 @@ class Request:
     has_aux: bool = False
     backend: str = "numpy"
     inner: Request | None = None
-    gradients: Any = None
+    form: Any = None
     seeds: tuple[str, ...] = ()
-    bare: bool = True
+    rows: int = 0
+    directions: tuple[Direction, ...] | None = None
 
     @property
     def name(self) -> str:
@@ -61,11 +74,19 @@ class Request:
         return (*(self.inner.tangents if self.inner is not None else ()), *self.seeds)
 
     @property
+    def in_stacks(self) -> bool:
+        """Whether it carries several tangents at once."""
+        return self.rows > 0 or self.kind in ELSEWHERE
+
+    @property
     def title(self) -> str:
         """`%s` with a function's name in it, in the words of messages."""
         inner = self.inner.title if self.inner is not None else "`%s`"
         return f"the derivative of {inner}"
 
+
+ELSEWHERE: dict[str, Callable[[Function, Request], Function]] = {}
+"""Kinds that are built in modules of their own, which enter them here."""
 
 SPLIT = ("linearize", "vjp")
 """Kinds that are compiled in two halves."""
@@ -81,6 +102,8 @@ def differentiate(fn: Function, request: Request, span: Span | None) -> Function
         return gradient(fn, request, span)
     if request.kind == "vjp":
         return pulled(fn, request, span)
+    if request.kind in ELSEWHERE:
+        return ELSEWHERE[request.kind](fn, request)
     return pushed(fn, request)
 
 
@@ -94,20 +117,20 @@ def differentiate_inside(fn: Function, request: Request, span: Span | None) -> F
 
 def without_constants(fn: Function) -> Function:
     """Constants of a derivative, such as `grad_L = 1.0`, written where they are read."""
-    if any(not isinstance(op, Apply) for op in fn.body.ops):
-        return fn  # they may be read inside of blocks
     known: dict[Value, Operand] = {}
-    ops: list[Op] = []
-    for op in fn.body.ops:
-        assert isinstance(op, Apply)
-        op = rewired_apply(op, known)
-        constant = _constant(op)
-        if constant is None:
-            ops.append(op)
-        else:
-            known[op.result] = constant
-    yields = tuple(known.get(item, item) for item in fn.results)  # type: ignore[arg-type]
-    return replace(fn, body=Block(fn.params, ops, yields))
+
+    def inside(block: Block) -> Block:
+        ops: list[Op] = []
+        for op in block.ops:
+            op = with_blocks(rewired_outside(op, known), inside)
+            constant = _constant(op) if isinstance(op, Apply) else None
+            if constant is None:
+                ops.append(op)
+            else:
+                known[op.results[0]] = constant
+        return Block(block.params, ops, tuple([picked(item, known) for item in block.yields]))
+
+    return replace(fn, body=inside(fn.body))
 
 
 def _constant(op: Apply) -> Const | None:
@@ -151,9 +174,9 @@ def gradient(fn: Function, request: Request, span: Span | None) -> Function:
     elif request.has_aux:
         value = collect(fn.results, aux, results)
     gradients = tuple(_add(results, adjoint) for adjoint in adjoints)
-    tree: Any = gradients[0]
-    if len(gradients) > 1 or not request.bare:
-        tree = gradients if request.gradients is None else request.gradients(*gradients)
+    tree: Any = gradients if len(gradients) > 1 else gradients[0]
+    if request.form is not None:
+        tree = mapped(request.form, lambda k: gradients[k])
     if request.kind == "value_and_grad":
         tree = (value, tree)
     elif request.has_aux:
@@ -167,7 +190,7 @@ def pushed(fn: Function, request: Request) -> Function:
     number = order(fn, "dot")
     wrt = parameters(fn, request)
     count = len(fn.params)
-    fn, tangents = forward(fn, wrt)
+    fn, tangents = forward(fn, wrt, halves=request.kind == "linearize")
     stamp_tangents(fn, before)
     renumber(fn, before, "dot", number)
     dots = fn.params[count:]
@@ -185,7 +208,18 @@ def pushed(fn: Function, request: Request) -> Function:
     }
     tree = mapped(fn.tree, slots_of.get, None)
     tree = tree if request.kind == "hvp" else (fn.tree, tree)
-    return replace(fn, body=Block(params, fn.body.ops, tuple(results)), tree=tree)
+    fn = replace(fn, body=Block(params, fn.body.ops, tuple(results)), tree=tree)
+    if request.rows:
+        tangent_slots = [slot.index for slot in slots_of.values()]
+        fn = stacked_parameters(cleaned(fn), dots, tangent_slots, one=request.rows == 1)
+    return fn
+
+
+def cleaned(fn: Function) -> Function:
+    """A function with tangents, cleaned up before these become stacks."""
+    for run in (eliminate_dead, simplify, merge_common, simplify, eliminate_dead):
+        fn = run(fn)
+    return fn
 
 
 def pulled(fn: Function, request: Request, span: Span | None) -> Function:
@@ -231,65 +265,6 @@ def early_results(fn: Function) -> int:
     return len(list(slots(fn.tree[0])))
 
 
-def order(fn: Function, prefix: str) -> int:
-    """Which derivative of this direction comes next: 1, or more if some were taken."""
-    taken = [0]
-    values = [*fn.params, *(value for op in all_ops(fn.body) for value in op.results)]
-    for value in values:
-        if value.of is not None and value.of[0].startswith(prefix):
-            taken.append(int(value.of[0].removeprefix(prefix) or 1))
-    return max(taken) + 1
-
-
-def prefixed(prefix: str, number: int) -> str:
-    """`grad`, `grad2`, `grad3`."""
-    return prefix if number == 1 else f"{prefix}{number}"
-
-
-SWEEPS = {2: "second", 3: "third", 4: "fourth", 5: "fifth"}
-
-
-def renumber(fn: Function, before: set[Op], prefix: str, number: int) -> None:
-    """Name what the sweep number `number` made `grad2_x` instead of `grad_x`, and its heading.
-
-    Only values and operations that are not in `before` are touched; they belong to no one else yet.
-    """
-    if number == 1:
-        return
-    old, new = f"{prefix}_", f"{prefixed(prefix, number)}_"
-    for value in (v for op in all_ops(fn.body) if op not in before for v in op.results):
-        if value.name is not None and value.name.startswith(old):
-            value.name = new + value.name.removeprefix(old)
-        if value.part is not None and value.part.startswith(old):
-            value.part = new + value.part.removeprefix(old)
-        if value.of is not None and value.of[0] == prefix:
-            value.of = (prefixed(prefix, number), value.of[1])
-    ops = fn.body.ops
-    for k, op in enumerate(ops):
-        if op not in before and op.origin.sweep == "backward":
-            heading = f"{SWEEPS.get(number, f'{number}th')} backward"
-            ops[k] = replace(op, origin=replace(op.origin, sweep=heading))
-
-
-def stamp_tangents(fn: Function, before: set[Op]) -> None:
-    """Say of tangents to which sweep they belong: to that of the values that they follow."""
-    sweep = "forward"
-    ops = fn.body.ops
-    for k, op in enumerate(ops):
-        if op in before:
-            sweep = op.origin.sweep
-        elif sweep != "forward" and not sweep.endswith("tangent"):
-            ops[k] = replace(op, origin=replace(op.origin, sweep=f"{sweep} tangent"))
-
-
-def all_ops(block: Block) -> Iterator[Op]:
-    """The operations of a block and of the blocks in it."""
-    for op in block.ops:
-        yield op
-        for inner in blocks_of(op):
-            yield from all_ops(inner)
-
-
 def _add(results: list[Operand], operand: Operand) -> Slot:
     results.append(operand)
     return Slot(len(results) - 1)
@@ -305,28 +280,20 @@ KEEP = object()
 
 def mapped(tree: Any, pick: Any, static: Any = KEEP) -> Any:
     """`tree` with `pick(index)` for each slot, and `static`, if given, for what is no slot."""
-    match tree:
-        case Slot(index):
-            return pick(index)
-        case tuple() | list():
-            items = [mapped(item, pick, static) for item in tree]
-            return getattr(type(tree), "_make", type(tree))(items)
-        case dict():
-            return {key: mapped(item, pick, static) for key, item in tree.items()}
+    if isinstance(tree, Slot):
+        return pick(tree.index)
+    items = children(tree)
+    if items is not None:
+        return rebuilt(tree, [mapped(item, pick, static) for item in items])
     return tree if static is KEEP else static
 
 
 def slots(tree: Any) -> Iterator[int]:
     """The slots of a tree, in the order in which they stand."""
-    match tree:
-        case Slot(index):
-            yield index
-        case tuple() | list():
-            for item in tree:
-                yield from slots(item)
-        case dict():
-            for item in tree.values():
-                yield from slots(item)
+    if isinstance(tree, Slot):
+        yield tree.index
+    for item in children(tree) or ():
+        yield from slots(item)
 
 
 def split_output(fn: Function, request: Request, span: Span | None) -> tuple[Slot, Any]:

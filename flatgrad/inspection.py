@@ -110,7 +110,8 @@ class Inspection:
         self, wanted: Callable[[str], bool], args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> str:
         module = self._found(args, kwargs).compiled.module
-        return "\n".join([text for sweep, text in module.statements if wanted(sweep)]) + "\n"
+        text = "\n".join([text for sweep, text in module.statements if wanted(sweep)])
+        return text.rstrip("\n") + "\n"
 
     def _found(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         derived = self._derived

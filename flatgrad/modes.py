@@ -13,15 +13,12 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Sequence
 from functools import lru_cache
-from types import SimpleNamespace
 from typing import Any
 
-import numpy as np
-
-from flatgrad.derivatives import mapped
-from flatgrad.derived import Derived, derive
+from flatgrad.derived import Derived
+from flatgrad.deriving import derive
 from flatgrad.errors import error
-from flatgrad.linear_maps import Late
+from flatgrad.jacobians import Jacobian, public
 
 Function = Callable[..., Any]
 Argnums = int | str | Sequence[int | str] | None
@@ -32,6 +29,7 @@ def jvp(
     primals: Sequence[Any] | None = None,
     tangents: Sequence[Any] | None = None,
     *,
+    stacked: bool = False,
     backend: str = "numpy",
 ) -> Any:
     """The value of a function and its derivative along tangents: `(y, dot_y)`.
@@ -44,8 +42,12 @@ def jvp(
         The arguments. Without them, the result is the derived function
         `f_jvp(x, w, dot_x=None, dot_w=None)`, which shows its code as that of `grad` does.
     tangents
-        One for each of `primals`, of its shape and dtype. None stands for zero, and for whatever
-        cannot have a tangent.
+        One for each of `primals`, of its shape and dtype, or of its structure. None stands for
+        zero, of a part or of the whole, and for whatever cannot have a tangent.
+    stacked
+        Several tangents at once: each of `tangents` has one more axis in front, a row for each
+        tangent, and so have the tangents of the result; in a structure, each array of it. One sweep
+        computes the values once for all (in JAX: `vmap` of `jvp` over the tangents).
 
     Returns
     -------
@@ -56,7 +58,7 @@ def jvp(
     ShapeError, TypeInferenceError
         If a tangent has another shape or dtype than its argument.
     """
-    derived = _derived(function, "jvp", None, backend)
+    derived = _derived(function, "jvp", None, backend, stacked=stacked)
     if primals is None:
         return derived
     return derived(*_with_tangents(derived, primals, tangents))
@@ -68,15 +70,17 @@ def hvp(
     tangents: Sequence[Any] | None = None,
     argnums: Argnums = None,
     *,
+    stacked: bool = False,
     backend: str = "numpy",
 ) -> Any:
     """The Hessian of a scalar-valued function times tangents, without the Hessian.
 
     It is forward over reverse mode, `jvp(grad(function, argnums), primals, tangents)[1]`, for a few
     times the cost of a gradient; the result has the structure of that gradient. Without `primals`
-    it is the derived function, as for `jvp`.
+    it is the derived function, as for `jvp`; `stacked` as there.
     """
-    derived = _derived(_derived(function, "grad", argnums, backend), "hvp", None, backend)
+    gradient = _derived(function, "grad", argnums, backend)
+    derived = _derived(gradient, "hvp", None, backend, stacked=stacked)
     if primals is None:
         return derived
     return derived(*_with_tangents(derived, primals, tangents))
@@ -86,10 +90,10 @@ def vjp(function: Function, *primals: Any, backend: str = "numpy") -> tuple[Any,
     """The value of a function, and the pullback of adjoints: `(y, pullback)`.
 
     `pullback(grad_y)` takes an adjoint of the shape, dtype and structure of `y` and returns a tuple
-    with a gradient for each of `primals`, None for those that cannot have one. Two functions are
-    compiled: the first keeps what the second reads, so that a pullback computes nothing again and
-    can be called any number of times; `pullback.source()` shows it. Arrays are kept as copies:
-    changing an argument afterwards does not change the pullback.
+    with a gradient for each of `primals`, in its structure, None for what cannot have one. Two
+    functions are compiled: the first keeps what the second reads, so that a pullback computes
+    nothing again and can be called any number of times; `pullback.source()` shows it. Arrays are
+    kept as copies: changing an argument afterwards does not change the pullback.
     """
     derived = _derived(function, "vjp", None, backend, len(primals))
     return derived(*primals)
@@ -110,11 +114,12 @@ def jacfwd(function: Function, argnums: Argnums = None, *, backend: str = "numpy
 
     The derived function has the parameters of `function`. For each result and each chosen argument
     there is an array of the result's shape followed by the argument's; several arguments come as
-    gradients do (`argnums` as for `grad`), within the structure of the result. Each column is one
-    run of the compiled pushforward (see `linearize`); carrying several tangents in one sweep is a
-    later step.
+    gradients do (`argnums` as for `grad`), in their structures, within the structure of the result.
+    All columns come from one sweep, in which each value carries a tangent for each input: of up to
+    8 inputs under names of their own, of more as rows of one array. `.source()` shows it. Beyond
+    512 inputs, each column is a run of the compiled pushforward (see `linearize`).
     """
-    return _jacobian(function, argnums, backend, "linearize", with_value=False)
+    return _jacobian(function, argnums, backend, backwards=False)
 
 
 def jacrev(function: Function, argnums: Argnums = None, *, backend: str = "numpy") -> Function:
@@ -122,23 +127,23 @@ def jacrev(function: Function, argnums: Argnums = None, *, backend: str = "numpy
 
     Each row is one run of the compiled pullback (see `vjp`). The rest is as for `jacfwd`.
     """
-    return _jacobian(function, argnums, backend, "vjp", with_value=False)
+    return _jacobian(function, argnums, backend, forwards=False)
 
 
 def jacobian(function: Function, argnums: Argnums = None, *, backend: str = "numpy") -> Function:
-    """The Jacobian, by `jacfwd` or `jacrev`, whichever takes fewer runs.
+    """The Jacobian, by `jacfwd` or `jacrev`, whichever has fewer tangents or adjoints to carry.
 
     Inputs and results are counted when arguments of some shapes are first seen. The rest is as for
     `jacfwd`.
     """
-    return _jacobian(function, argnums, backend, None, with_value=False)
+    return _jacobian(function, argnums, backend)
 
 
 def value_and_jacobian(
     function: Function, argnums: Argnums = None, *, backend: str = "numpy"
 ) -> Function:
     """The value and the Jacobian of a function: `(y, J)`, with `J` as from `jacobian`."""
-    return _jacobian(function, argnums, backend, None, with_value=True)
+    return _jacobian(function, argnums, backend, with_value=True)
 
 
 def hessian(function: Function, argnums: Argnums = None, *, backend: str = "numpy") -> Function:
@@ -148,18 +153,23 @@ def hessian(function: Function, argnums: Argnums = None, *, backend: str = "nump
     tuples, named as gradients are: `hessian(f)(x, y).x.y`.
     """
     gradient = _derived(function, "grad", argnums, backend)
-    return _jacobian(gradient, argnums, backend, "linearize", with_value=False)
+    return _jacobian(gradient, argnums, backend, backwards=False)
 
 
 @lru_cache(maxsize=256, typed=True)
 def _cached(
-    function: Function, kind: str, argnums: Any, backend: str, limit: int | None
+    function: Function, kind: str, argnums: Any, backend: str, limit: int | None, stacked: bool
 ) -> Function:
-    return derive(function, kind, argnums, False, backend, limit)
+    return derive(function, kind, argnums, False, backend, limit, stacked)
 
 
 def _derived(
-    function: Function, kind: str, argnums: Any, backend: str, limit: int | None = None
+    function: Function,
+    kind: str,
+    argnums: Any,
+    backend: str,
+    limit: int | None = None,
+    stacked: bool = False,
 ) -> Any:
     """The derived function: the same for the same function, so that nothing is compiled twice."""
     if isinstance(argnums, list):
@@ -167,8 +177,8 @@ def _derived(
     try:
         hash((function, argnums))
     except TypeError:
-        return derive(function, kind, argnums, False, backend, limit)
-    return _cached(function, kind, argnums, backend, limit)
+        return derive(function, kind, argnums, False, backend, limit, stacked)
+    return _cached(function, kind, argnums, backend, limit, stacked)
 
 
 def _listed(primals: Any) -> list[Any]:
@@ -212,58 +222,22 @@ def _with_tangents(
 
 
 def _jacobian(
-    function: Function, argnums: Argnums, backend: str, kind: str | None, *, with_value: bool
+    function: Function,
+    argnums: Argnums,
+    backend: str,
+    *,
+    forwards: bool = True,
+    backwards: bool = True,
+    with_value: bool = False,
 ) -> Function:
-    """A derived function that builds Jacobians from runs of one of the two linear maps."""
+    """A function that builds Jacobians in one of the two directions, or the cheaper."""
     if isinstance(argnums, list):
         argnums = tuple(argnums)
-    first = _derived(function, kind or "linearize", argnums, backend)
-    other = _derived(function, "vjp", argnums, backend) if kind is None else None
-    cheaper: dict[Any, bool] = {}
-
-    def jacobian(*args: Any, **kwargs: Any) -> Any:
-        key = tuple(np.shape(arg) for arg in args)
-        chosen = other if other is not None and cheaper.get(key) else first
-        y, linear = chosen(*args, **kwargs)
-        if other is not None and key not in cheaper:
-            cheaper[key] = _size(linear.inputs) > _size(s for s, _ in linear.outputs.values())
-            if cheaper[key]:
-                y, linear = other(*args, **kwargs)
-        found = _assembled(linear)
-        return (y, found) if with_value else found
-
-    behind: Derived = first.__flatgrad__
-    jacobian.__name__ = jacobian.__qualname__ = behind.primal.__name__
-    jacobian.__doc__ = behind.primal.__doc__
-    jacobian.__module__ = behind.primal.__module__
-    jacobian.__signature__ = behind.signature  # type: ignore[attr-defined]
-    jacobian.primal = function  # type: ignore[attr-defined]
-    jacobian.__flatgrad__ = SimpleNamespace(wrapper=jacobian)  # type: ignore[attr-defined]
-    return jacobian
-
-
-def _size(shapes: Any) -> int:
-    return sum(int(np.prod(shape)) for shape in shapes)
-
-
-def _assembled(linear: Late) -> Any:
-    """The Jacobians of all results by all chosen arguments, in their structures."""
-    blocks = linear.blocks()
-
-    def row(k: int) -> Any:
-        if k not in blocks:
-            return None
-        parts = [finished(part, linear, j) for j, part in enumerate(blocks[k])]
-        if linear.bare:
-            return parts[0]
-        return tuple(parts) if linear.gather is None else linear.gather(*parts)
-
-    return mapped(linear.tree, row, None)
-
-
-def finished(block: np.ndarray, linear: Late, j: int) -> Any:
-    """A Jacobian without axes as a number, unless the argument is an array."""
-    argument = linear.arguments[linear.wrt[j]]
-    if block.ndim or isinstance(argument, np.ndarray):
-        return block
-    return float(block) if linear.kinds[j].weak else block[()]
+    made = Jacobian(with_value)
+    if forwards:
+        kind = "value_and_jacfwd" if with_value else "jacfwd"
+        made.sweep = _derived(function, kind, argnums, backend)
+        made.linearize = _derived(function, "linearize", argnums, backend)
+    if backwards:
+        made.vjp = _derived(function, "vjp", argnums, backend)
+    return public(made, function)

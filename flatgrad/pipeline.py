@@ -26,6 +26,7 @@ from flatgrad.derivatives import (
     early_results,
     waiting,
 )
+from flatgrad.errors import Span
 from flatgrad.frontend.lower import Static, lower
 from flatgrad.frontend.resolve import Capture, Captures
 from flatgrad.frontend.source import Source
@@ -35,6 +36,8 @@ from flatgrad.ir.types import Type
 from flatgrad.ir.verify import verify
 from flatgrad.transform.cse import merge_common
 from flatgrad.transform.dce import eliminate_dead
+from flatgrad.transform.outline import outline
+from flatgrad.transform.plain import without_marks
 from flatgrad.transform.results import separate_results
 from flatgrad.transform.simplify import simplify
 from flatgrad.transform.split import split
@@ -90,8 +93,9 @@ def compile_derivative(
     signature: dict[str, Type | Static],
     request: Request,
     hidden_type: Callable[[str, Any], Type],
+    trees: dict[str, Any] | None = None,
 ) -> Compiled:
-    """Run all passes for one signature.
+    """Run all passes for one signature; `trees` are those of the parameters (see structures.py).
 
     Raises
     ------
@@ -99,13 +103,21 @@ def compile_derivative(
         If the function is outside the supported subset or has no such derivative.
     """
     stages: dict[str, Callable[[], str]] = {"source": lambda: source.text}
-    fn, captures = lower(source, signature, hidden_type, differentiate_inside)
+    outlined = _as_it_is if request.in_stacks else outline
+
+    def inside(fn: Function, request: Request, span: Span | None) -> Function:
+        """The derivative of a function that is called, with its own calls as calls."""
+        return differentiate_inside(outlined(fn), request, span)
+
+    fn, captures = lower(source, signature, hidden_type, inside, trees)
+    fn = outlined(fn)
     _keep(stages, "ir", fn)
     if any(not isinstance(op, Apply) for op in fn.body.ops):
         fn = merge_common(fn)  # or what is computed twice would be taped twice
         _keep(stages, "shared", fn)
     fn = differentiate(fn, request, source.span(source.node))
     _keep(stages, request.kind, fn)
+    fn = without_marks(fn)
     late = None
     if request.kind in SPLIT:
         for name, run in CLEAN_UP[:-1]:
@@ -124,6 +136,11 @@ def compile_derivative(
     compiled = build(fn, f"{fn.name}_{request.name}", request, source, captures, stages)
     compiled.late = late
     return compiled
+
+
+def _as_it_is(fn: Function) -> Function:
+    """The pass that changes nothing: no stack of tangents goes through a call."""
+    return fn
 
 
 def _late_name(fn: Function, request: Request) -> str:

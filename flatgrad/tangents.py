@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from flatgrad.errors import error
+from flatgrad.ir.dims import Dim, Size
 from flatgrad.ir.types import Array, Type
 
 
@@ -58,6 +59,49 @@ def fitting(name: str, tangent: Any, owner: str, shape: tuple[int, ...], kind: T
     if isinstance(tangent, np.ndarray):
         tangent = tangent[()]
     return float(tangent) if kind.weak else np.dtype(kind.dtype).type(tangent)
+
+
+def stack_type(
+    name: str, stack: Any, words: tuple[str, str], shape: tuple[int, ...], kind: Type
+) -> Array:
+    """The type of a stack of tangents: one more axis than its value has, in front.
+
+    `words` are what messages call the stack and, in backquotes, its value.
+
+    Raises
+    ------
+    ShapeError, TypeInferenceError
+        If its rows do not have the shape and dtype of the value.
+    """
+    shown, owner = words
+    if not isinstance(stack, np.ndarray) or stack.ndim == 0:
+        what = f"`{shown}` is a {type(stack).__name__}"
+        raise error("operand-type", f"{what}; a stack of tangents is an array, a row for each")
+    if not len(stack):
+        raise error("shape-mismatch", f"`{shown}` has no rows", help="pass at least one tangent")
+    if stack.shape[1:] != shape:
+        raise error(
+            "shape-mismatch",
+            f"the rows of `{shown}` have shape {stack.shape[1:]}, {owner} has shape {shape}",
+            help=f"one more axis in front: {(len(stack), *shape)}",
+        )
+    check_fit(shown, stack[0], owner, shape, kind)
+    count: Size = 1 if len(stack) == 1 else Dim.atom(f"{name}.shape[0]")
+    return Array(kind.dtype, (count, *kind.shape))
+
+
+def check_rows(stacks: dict[str, Any]) -> None:
+    """All stacks are of as many tangents.
+
+    Raises
+    ------
+    ShapeError
+        If not.
+    """
+    counts = {name: len(stack) for name, stack in stacks.items()}
+    if len(set(counts.values())) > 1:
+        words = " and ".join(f"`{name}` {count}" for name, count in sorted(counts.items()))
+        raise error("shape-mismatch", f"stacks of unlike numbers of tangents: {words}")
 
 
 def check_fit(name: str, tangent: Any, owner: str, shape: tuple[int, ...], kind: Type) -> None:

@@ -10,12 +10,14 @@ import pytest
 PACKAGE = Path(__file__).parent.parent / "flatgrad"
 
 RULES = {
-    "_version", "errors", "activations", "activations_numba", "vector_math", "ir", "primitives",
+    "_version", "errors", "activations", "activations_numba", "vector_math", "checkpointing",
+    "hooks", "ir", "primitives",
 }  # fmt: skip
 STAGES = RULES | {"frontend", "analysis", "transform", "codegen", "backends"}
 CALLS = STAGES | {
     "derivatives", "pipeline", "signature", "tangents", "returned", "inspection", "callers",
-    "compiled_calls", "linear_maps", "derived", "api", "modes",
+    "compiled_calls", "columns", "linear_maps", "derived", "deriving", "structures", "examples",
+    "fast_path", "specialisation", "api", "jacobians", "modes",
 }  # fmt: skip
 
 # A module or folder of the package, and what it may import besides itself.
@@ -26,8 +28,10 @@ MAY_IMPORT: dict[str, set[str]] = {
     "activations": set(),  # and of other packages only NumPy
     "activations_numba": {"activations"},
     "vector_math": set(),  # and of other packages only NumPy
+    "checkpointing": {"errors"},
+    "hooks": {"errors"},
     "ir": {"errors"},
-    "primitives": {"errors", "activations", "ir"},
+    "primitives": {"errors", "activations", "hooks", "ir"},
     "frontend": RULES,
     "analysis": RULES,
     "transform": RULES | {"analysis"},
@@ -35,18 +39,26 @@ MAY_IMPORT: dict[str, set[str]] = {
     "backends": {"_version", "errors", "activations", "activations_numba"},  # never IR
     "derivatives": RULES | {"analysis", "transform"},
     "pipeline": STAGES | {"derivatives"},
-    "signature": STAGES | {"pipeline"},
+    "columns": RULES | {"analysis", "transform", "derivatives"},
+    "structures": {"errors", "ir"},
+    "signature": STAGES | {"pipeline", "structures"},
+    "specialisation": STAGES | {"pipeline", "signature"},
+    "examples": STAGES | {"signature", "structures"},
+    "fast_path": {"ir", "signature", "structures"},
     "returned": STAGES,
     "tangents": RULES,
     "inspection": STAGES | {"pipeline", "signature"},
-    "callers": STAGES | {"pipeline", "signature", "inspection", "returned"},
-    "compiled_calls": STAGES | {"pipeline", "signature"},
-    "linear_maps": RULES | {"derivatives", "callers", "tangents"},
-    "derived": (CALLS - {"api", "modes"}) | {"exclusive"},
-    "api": CALLS - {"modes"},
+    "callers": STAGES
+    | {"pipeline", "signature", "structures", "inspection", "returned", "fast_path"},
+    "compiled_calls": STAGES | {"pipeline", "signature", "structures"},
+    "linear_maps": RULES | {"derivatives", "columns", "callers", "structures", "tangents"},
+    "derived": (CALLS - {"deriving", "api", "jacobians", "modes"}) | {"exclusive"},
+    "deriving": CALLS - {"api", "jacobians", "modes"},
+    "api": CALLS - {"jacobians", "modes"},
+    "jacobians": CALLS - {"modes"},
     "modes": CALLS,
     "differences": set(),
-    "testing": {"errors", "api", "differences"},
+    "testing": {"errors", "ir", "api", "differences", "structures"},
     "teach": CALLS,
     "cli": CALLS | {"testing", "teach", "__init__"},
     "__init__": CALLS | {"testing"},

@@ -44,6 +44,10 @@ def varied(block: Block, inputs: Iterable[Value]) -> set[Value]:
 def _vary(block: Block, found: set[Value]) -> None:
     for op in block.ops:
         match op:
+            case Apply() if op.primitive.body is not None:
+                for result, reach in zip(op.results, op.primitive.reach, strict=True):
+                    if any(op.operands[k] in found for k in reach):
+                        _add((result,), found)
             case Apply():
                 if op.primitive.derivative and any(operand in found for operand in op.operands):
                     _add(op.results, found)
@@ -83,6 +87,10 @@ def useful(block: Block, outputs: Iterable[Operand]) -> set[Value]:
 def _use(block: Block, found: set[Value]) -> None:
     for op in reversed(block.ops):
         match op:
+            case Apply() if op.primitive.body is not None:
+                for result, reach in zip(op.results, op.primitive.reach, strict=True):
+                    if result in found:
+                        found.update(o for k in reach if isinstance(o := op.operands[k], Value))
             case Apply():
                 if op.primitive.derivative and any(result in found for result in op.results):
                     found.update(o for o in operands_of(op) if isinstance(o, Value))

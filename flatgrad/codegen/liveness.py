@@ -94,8 +94,9 @@ class Liveness:
             if isinstance(op, Apply) and len(op.results) == 1 and op.result in self.inline:
                 continue
             self.after[op] = live
+            together = live | (self.read(op.results) if isinstance(op, Apply) else 0)
             for result in op.results:
-                self.at_def[result] = live & ~self.bits[result]
+                self.at_def[result] = together & ~self.bits[result]
             outside = live & ~self.read(op.results)
             match op:
                 case Apply():

@@ -16,7 +16,8 @@ from typing import Any
 
 from flatgrad.codegen.emit import Dialect, Emitted, emit
 from flatgrad.codegen.lines import Line
-from flatgrad.ir.ops import Apply, Block, Function, Origin, blocks_of
+from flatgrad.codegen.names import Names
+from flatgrad.ir.ops import Apply, Block, Function, Origin, blocks_of, called_functions
 
 INDENT = "    "
 
@@ -37,29 +38,83 @@ class Module:
     objects: dict[str, Any] = field(default_factory=dict)
 
 
+@dataclass(slots=True)
+class _Text:
+    """A function as text: its head and its lines."""
+
+    head: list[str]
+    body: list[Line]
+
+    @property
+    def text(self) -> str:
+        """All lines."""
+        lines = [INDENT * line.depth + line.text for line in self.body]
+        return "\n".join([*self.head, *lines]) + "\n"
+
+
 def build_module(
     fn: Function,
     name: str,
     dialect: Dialect,
     comments: dict[int, str] | None = None,
 ) -> Module:
-    """Write `fn` as the module of a function called `name`."""
-    emitted = emit(fn, dialect, frozenset({name, *_called(fn.body)}))
-    body = _with_comments(emitted, comments or {})
-    head = [f"def {name}({', '.join(emitted.params)}):"]
-    if dialect.main_decorator:
-        head.insert(0, dialect.main_decorator)
-    text_body = "\n".join(INDENT * line.depth + line.text for line in body)
-    function_text = "\n".join(head) + "\n" + text_body + "\n"
+    """Write `fn` as the module of a function called `name`, with the functions that it calls."""
+    taken = frozenset({name, *_called(fn.body)})
+    functions = _functions(fn, dialect, taken)
+    taken |= {*dialect.functions.values()}
+    functions.append(_written(fn, name, dialect, taken, comments or {}))
+    function_text = "\n\n".join([one.text for one in functions])
     helpers = [
         (f"{dialect.decorator}\n" if dialect.decorator else "") + text.strip() + "\n"
         for text in dialect.helpers.values()
     ]
     imports = _imports("\n".join([*helpers, function_text]))
     text = "\n\n".join([part for part in (imports, *helpers, function_text) if part])
-    first = text.count("\n") - function_text.count("\n") + len(head) + 1
-    origins = {first + k: line.origin for k, line in enumerate(body) if line.origin is not None}
-    return Module(name, text, function_text, origins, _statements(body), dialect.objects)
+    first = text.count("\n") - function_text.count("\n") + 1
+    origins = {}
+    for one in functions:
+        first += len(one.head)
+        for k, line in enumerate(one.body):
+            if line.origin is not None:
+                origins[first + k] = line.origin
+        first += len(one.body) + 2
+    statements = [item for one in functions for item in _statements(one, len(functions) > 1)]
+    return Module(name, text, function_text, origins, statements, dialect.objects)
+
+
+def _functions(fn: Function, dialect: Dialect, taken: frozenset[str]) -> list[_Text]:
+    """The functions that are called, each after those that it calls itself; equal ones once."""
+    callees = list(called_functions(fn.body))
+    for callee in callees:
+        taken |= _called(callee.body.body)
+    names = Names(taken)
+    texts: list[_Text] = []
+    known: dict[str, str] = {}
+    for callee in callees:
+        name = names.fresh(callee.name)
+        taken |= {*dialect.functions.values(), name}
+        dialect.enter(callee.body)
+        made = _written(callee.body, name, dialect, taken, callee.comments)
+        key = f"{callee.name}{made.text.partition('(')[2]}"
+        if key in known:
+            dialect.functions[callee] = known[key]
+            continue
+        if callee.role:
+            made.body.insert(0, Line(f'"""{callee.role}"""'))
+        dialect.functions[callee] = known[key] = name
+        texts.append(made)
+    return texts
+
+
+def _written(
+    fn: Function, name: str, dialect: Dialect, taken: frozenset[str], comments: dict[int, str]
+) -> _Text:
+    """One function as text."""
+    emitted = emit(fn, dialect, taken)
+    head = [f"def {name}({', '.join(emitted.params)}):"]
+    if dialect.main_decorator:
+        head.insert(0, dialect.main_decorator)
+    return _Text(head, _with_comments(emitted, comments))
 
 
 def _called(block: Block) -> set[str]:
@@ -101,10 +156,22 @@ def _with_comments(emitted: Emitted, comments: dict[int, str]) -> list[Line]:
     return result
 
 
-def _statements(lines: list[Line]) -> list[tuple[str, str]]:
-    """The statements with the sweep that each belongs to."""
-    return [
-        (line.origin.sweep, INDENT * (line.depth - 1) + line.text)
-        for line in lines
+def _statements(function: _Text, several: bool) -> list[tuple[str, str]]:
+    """The statements with the sweep that each belongs to; of several functions, with their heads.
+
+    A head belongs to the sweep of what stands under it.
+    """
+    depth = 0 if several else 1
+    found = [
+        (line.origin.sweep, INDENT * (line.depth - depth) + line.text)
+        for line in function.body
         if line.origin is not None
     ]
+    if not several:
+        return found
+    items = []
+    for sweep in dict.fromkeys(sweep for sweep, _ in found):
+        items.append((sweep, function.head[-1]))
+        items += [one for one in found if one[0] == sweep]
+        items.append((sweep, ""))
+    return items

@@ -17,7 +17,7 @@ import numpy as np
 from flatgrad import activations, activations_numba
 from flatgrad.codegen.emit import Dialect
 from flatgrad.codegen.expressions import write
-from flatgrad.ir.ops import Apply, Value
+from flatgrad.ir.ops import Apply, Function, Value
 from flatgrad.primitives.core import ASTYPE, IDENTITY
 
 NUMBERS = frozenset(
@@ -41,6 +41,9 @@ class NumpyDialect(Dialect):
         self, op: Apply, operands: list[ast.expr], overrides: dict[str, ast.expr]
     ) -> ast.expr:
         """One operation as an expression."""
+        if op.primitive.body is not None:
+            self.without_axes.update(result for result in op.results if may_be_0d(result))
+            return self.called(op, operands)
         if op.primitive.opaque:
             self.objects[op.primitive.text] = op.primitive.function
         if op.primitive.helper:
@@ -49,6 +52,10 @@ class NumpyDialect(Dialect):
         if any(result.type.ndim == 0 for result in op.results) and self.may_be_array(op):
             self.without_axes.update(op.results)
         return write(op, operands, overrides)
+
+    def enter(self, fn: Function) -> None:
+        """The numbers that a function takes may be arrays of no axes."""
+        self.without_axes.update(param for param in fn.params if may_be_0d(param))
 
     def may_be_array(self, op: Apply) -> bool:
         """Whether NumPy may hand out an array of no axes, which no helper for numbers takes."""
@@ -73,6 +80,11 @@ class NumpyDialect(Dialect):
             self.require(getattr(activations, needed), scalar=scalar)
         self.helpers.pop(name, None)
         self.helpers[name] = helper_text(function, kinds)
+
+
+def may_be_0d(value: Value) -> bool:
+    """Whether a number that another function handed over may be an array of no axes."""
+    return value.type.ndim == 0 and not value.type.weak
 
 
 def helper_text(function: Callable[..., Any], kinds: set[str]) -> str:

@@ -17,7 +17,8 @@ from flatgrad.frontend.expressions import ExpressionLowerer
 from flatgrad.frontend.refs import Ref
 from flatgrad.frontend.scopes import Closure, Delayed, Once, Turns, Watched, targets_of
 from flatgrad.frontend.source import FunctionNode, Source
-from flatgrad.frontend.values import read
+from flatgrad.frontend.values import read, values_in
+from flatgrad.ir.ops import CallSite
 from flatgrad.primitives.symbolic import NeedStatic, Symbol
 
 MAX_DEPTH = 64
@@ -108,8 +109,17 @@ class FunctionLowerer(ExpressionLowerer):
 
     def entered(self, inner: Any) -> Any:
         """Run the statements of another function; its result."""
-        with self.visiting(inner):
-            return inner.run()
+        source = inner.source
+        name = getattr(source.node, "name", "<lambda>")
+        place = (source.file, source.first_line, source.node.lineno, source.node.col_offset)
+        site = CallSite(
+            (name, place), name, self.builder.origin.span, self.builder.site,
+            part=self.builder.part, names=values_in(inner.env), comments=source.comments,
+        )  # fmt: skip
+        with self.visiting(inner), self.builder.calling(site):
+            result = inner.run()
+            site.results.update(values_in({"value": result}, inner.env))
+            return result
 
     @contextmanager
     def visiting(self, inner: Any, *, deeper: bool = True) -> Iterator[None]:

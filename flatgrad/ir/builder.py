@@ -9,9 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
-from flatgrad.ir.ops import Apply, Block, Operand, Origin, Requirement, Value
+from flatgrad.ir.ops import Apply, Block, CallSite, Operand, Origin, Requirement, Value
 from flatgrad.ir.types import Type
 
 NOUNS = {
@@ -33,6 +34,7 @@ class Builder:
         self.lengths = lengths if lengths is not None else {}
         self.requirements: list[Requirement] = []
         self.origin = Origin()
+        self.site: CallSite | None = None
         self.part: str | None = None
         self.prefer_math = False
         self.made: dict[Value, Apply] = {}
@@ -43,11 +45,22 @@ class Builder:
     ) -> Iterator[None]:
         """Operations built inside come from `origin` and belong to the statement of `part`."""
         saved = self.origin, self.part, self.prefer_math
+        if self.site is not None and origin.site is None:
+            origin = replace(origin, site=self.site)
         self.origin, self.part, self.prefer_math = origin, part, prefer_math
         try:
             yield
         finally:
             self.origin, self.part, self.prefer_math = saved
+
+    @contextmanager
+    def calling(self, site: CallSite) -> Iterator[None]:
+        """Operations built inside belong to the function that is called there."""
+        saved, self.site = self.site, site
+        try:
+            yield
+        finally:
+            self.site = saved
 
     @contextmanager
     def inside(self, block: Block) -> Iterator[Block]:

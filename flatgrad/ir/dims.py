@@ -12,6 +12,7 @@ of a slice, `N[1:]`, which is computed from another length (N - 1 would be wrong
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 Monomial = tuple[str, ...]
@@ -265,6 +266,28 @@ def opaque(size: Size) -> bool:
     if isinstance(size, int):
         return False
     return any(atom.startswith("?") for atom in size.atoms)
+
+
+def substituted(size: Size, pick: Callable[[str], Size]) -> Size:
+    """A length with `pick(name)` in the place of each atom."""
+    if isinstance(size, int):
+        return size
+    total: Size = 0
+    for monomial, factor in size.terms:
+        term: Size = factor
+        for atom in monomial:
+            term = term * _picked(atom, pick)
+        total = term + total
+    return total
+
+
+def _picked(atom: str, pick: Callable[[str], Size]) -> Size:
+    if not isinstance(atom, SliceLength):
+        return pick(atom)
+    start, stop, step = (
+        substituted(bound, pick) if isinstance(bound, Dim) else bound for bound in atom.bounds
+    )
+    return Dim.atom(SliceLength(substituted(atom.size, pick), (start, stop, step)))
 
 
 def product(sizes: tuple[Size, ...]) -> Size:

@@ -17,6 +17,7 @@ from typing import Any, Protocol
 
 from flatgrad.errors import Span
 from flatgrad.ir.dims import Dim
+from flatgrad.ir.trees import Record, children, rebuilt
 from flatgrad.ir.types import Scalar, Type, constant_type
 
 
@@ -70,18 +71,44 @@ class PrimitiveLike(Protocol):
     """What the IR needs to know of a primitive."""
 
     name: str
+    body: Function | None
 
     def evaluate(self, arguments: dict[str, Any]) -> Any:
         """The reference semantics: the result for concrete arguments."""
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class CallSite:
+    """One call of a Python function that was lowered in place, inside the call `outer`, if any.
+
+    `names` are the parameters by the values that came in, `results` the values that were returned
+    with the names that they had, `part` the variable to whose statement the call belongs,
+    `comments` those of the function's text. `checkpoint`: it stays a call, and is run again
+    backwards.
+    """
+
+    function: Any
+    name: str
+    span: Span | None = None
+    outer: CallSite | None = None
+    checkpoint: bool = False
+    part: str | None = None
+    names: dict[Value, str] = field(default_factory=dict)
+    results: dict[Value, str] = field(default_factory=dict)
+    comments: dict[int, str] = field(default_factory=dict)
+
+
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """Where an operation comes from: the user's text, the sweep, the rule that made it."""
+    """Where an operation comes from: the user's text, the sweep, the rule that made it.
+
+    `site` is the call in whose function the text stands, None in the compiled function itself.
+    """
 
     span: Span | None = None
     sweep: str = "forward"
     rule: str | None = None
+    site: CallSite | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -131,6 +158,10 @@ class For:
 
     The others are the carried values, from `inits` at first, then the yields of the last trip.
     With `exits`, the first yield is a bool: the loop ends after the trip that yields True.
+
+    `checkpoint` says how the backward sweep gets the values of the trips: "sqrt" from segments that
+    it runs again, "revolve" from so many `snapshots` of the carried values, "trip" by running each
+    trip again from the values carried into it. None is a tape. The loop itself means the same.
     """
 
     start: Operand
@@ -141,6 +172,8 @@ class For:
     results: tuple[Value, ...]
     exits: bool = False
     origin: Origin = field(default_factory=Origin)
+    checkpoint: str | None = None
+    snapshots: Operand | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -177,6 +210,7 @@ class Function:
     """A function: parameters and results of `body`, and the tree in which the results return.
 
     `lengths` maps the atoms of `Dim`s to the parameter and axis that they measure.
+    A function that others call is the `body` of the primitive in their `Apply`.
     `hidden` are trailing parameters that carry captured values (closures, globals), by name.
     """
 
@@ -200,7 +234,7 @@ class Function:
 
 
 def substitute(tree: Any, pick: Callable[[int], Any]) -> Any:
-    """`tree` with each `Slot` replaced by `pick(index)`; tuples, lists, slices and dicts nest."""
+    """`tree` with each `Slot` replaced by `pick(index)`; containers and slices nest."""
     kind = type(tree)
     if kind is Slot:
         return pick(tree.index)
@@ -213,8 +247,8 @@ def substitute(tree: Any, pick: Callable[[int], Any]) -> Any:
     if kind is slice:
         parts = (tree.start, tree.stop, tree.step)
         return slice(*[substitute(part, pick) for part in parts])
-    if isinstance(tree, tuple) and hasattr(kind, "_make"):
-        return kind._make([substitute(item, pick) for item in tree])
+    if kind is Record or (isinstance(tree, tuple) and hasattr(kind, "_make")):
+        return rebuilt(tree, [substitute(item, pick) for item in children(tree) or ()])
     return tree
 
 
@@ -227,6 +261,8 @@ def operands_of(op: Op) -> Iterator[Operand]:
             yield op.condition
         case For():
             yield from (op.start, op.stop, op.step, *op.inits)
+            if op.snapshots is not None:
+                yield op.snapshots
         case While():
             yield from op.inits
 
@@ -241,6 +277,18 @@ def blocks_of(op: Op) -> tuple[Block, ...]:
         case While():
             return op.condition, op.body
     return ()
+
+
+def called_functions(block: Block) -> dict[Any, None]:
+    """The primitives called in a block that are functions of the program, those they call first."""
+    found: dict[Any, None] = {}
+    for op in block.ops:
+        if isinstance(op, Apply) and op.primitive.body is not None:
+            found |= called_functions(op.primitive.body.body)
+            found[op.primitive] = None
+        for inner in blocks_of(op):
+            found |= called_functions(inner)
+    return found
 
 
 def size_of(operand: Operand) -> int | Dim | None:

@@ -9,7 +9,19 @@ from __future__ import annotations
 
 from typing import Any
 
-from flatgrad.ir.ops import Apply, Block, Const, For, Function, If, Op, Operand, Value, substitute
+from flatgrad.ir.ops import (
+    Apply,
+    Block,
+    Const,
+    For,
+    Function,
+    If,
+    Op,
+    Operand,
+    Value,
+    called_functions,
+    substitute,
+)
 
 
 class _Written:
@@ -81,6 +93,7 @@ class Printer:
                 index, *carried = op.body.params
                 head += f"for {self.name(index)} in ({bounds}){self.carrying(carried, op.inits)}"
                 exits = " exits" if op.exits else ""
+                exits += self.checkpoint(op)
                 return [f"{head}{exits} {{", *self.region(op.body, depth + 1), f"{pad}}}"]
         carrying = self.carrying(list(op.body.params), op.inits)
         return [
@@ -104,6 +117,13 @@ class Printer:
         ]
         return f" carrying ({', '.join(pairs)})" if pairs else ""
 
+    def checkpoint(self, op: For) -> str:
+        """` checkpoint revolve 10`, or nothing."""
+        if op.checkpoint is None:
+            return ""
+        count = "" if op.snapshots is None else f" {self.operand(op.snapshots)}"
+        return f" checkpoint {op.checkpoint}{count}"
+
     def arguments(self, op: Apply) -> str:
         """The arguments of a call; operands positionally, the rest by keyword."""
         parts = []
@@ -114,5 +134,6 @@ class Printer:
 
 
 def print_function(fn: Function) -> str:
-    """The text of a function."""
-    return Printer().function(fn)
+    """The text of a function, after those that it calls."""
+    bodies = [callee.body for callee in called_functions(fn.body)]
+    return "\n\n".join([Printer().function(one) for one in [*bodies, fn]])

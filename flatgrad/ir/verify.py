@@ -21,8 +21,10 @@ from flatgrad.ir.ops import (
     Value,
     While,
     blocks_of,
+    called_functions,
     operands_of,
 )
+from flatgrad.ir.trees import children
 from flatgrad.ir.types import Scalar
 
 
@@ -36,6 +38,8 @@ def verify(fn: Function) -> None:
     """
     defined: set[Value] = set()
     _verify_block(fn.body, defined, fn.name)
+    for callee in called_functions(fn.body):
+        _verify_block(callee.body.body, set(), callee.name)
 
 
 def _fail(message: str) -> None:
@@ -75,6 +79,8 @@ def _verify_op(op: Op) -> None:
             slots = sorted(set(_slots(op.arguments)))
             if slots != list(range(len(op.operands))):
                 _fail(f"{op.primitive.name} has operands 0..{len(op.operands) - 1}, slots {slots}")
+            if op.primitive.body is not None:
+                _verify_call(op, op.primitive.body)
         case If():
             _require_bool(op.condition, "the condition of If")
             _same_types(op.then.yields, op.results, "the then block of If")
@@ -96,17 +102,22 @@ def _verify_op(op: Op) -> None:
             _require_bool(op.condition.yields[0], "the condition of While")
 
 
+def _verify_call(op: Apply, called: Function) -> None:
+    """A call gives the function what it takes, and gets what it returns."""
+    name = op.primitive.name
+    if len(op.operands) != len(called.params):
+        _fail(f"{name} takes {len(called.params)} operands, found {len(op.operands)}")
+    _same_types(op.operands, called.params, f"the operands of {name}")
+    _same_types(called.results, op.results, f"the results of {name}")
+
+
 def _slots(tree: Any) -> list[int]:
     match tree:
         case Slot(index):
             return [index]
-        case tuple() | list():
-            return [i for item in tree for i in _slots(item)]
-        case dict():
-            return [i for item in tree.values() for i in _slots(item)]
         case slice():
             return [i for item in (tree.start, tree.stop, tree.step) for i in _slots(item)]
-    return []
+    return [i for item in children(tree) or () for i in _slots(item)]
 
 
 def _carried(inits: tuple[Operand, ...], params: tuple[Value, ...], op: For | While) -> None:

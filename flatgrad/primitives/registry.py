@@ -24,6 +24,7 @@ from typing import Any
 import numpy as np
 
 from flatgrad.errors import error
+from flatgrad.ir.ops import Function
 from flatgrad.primitives.typerules import elementwise_type
 
 Rule = Callable[..., Any]
@@ -69,6 +70,9 @@ class Primitive:
     `alias` names the operand whose memory the result may share; `fresh_copy` functions never do.
     `creates`: a call on static arguments alone is still an operation (`np.zeros((2, 3))`).
     `opaque`: a function of the user's, which emitted code calls by name as an object.
+    `body`: a function of the program itself, see `primitives/callee.py`.
+    `hook`: it is there for one backward sweep and hands on its first operand; primitives that go
+    together have the same one.
     `derivative` is False where every derivative is zero by definition (`floor`, comparisons).
     """
 
@@ -86,6 +90,7 @@ class Primitive:
     effect: bool = False
     creates: bool = False
     opaque: bool = False
+    hook: object = None
     in_place: str | None = None
     twin_of: Primitive | None = None
     partials: Rule | None = None
@@ -93,6 +98,7 @@ class Primitive:
     jvp: Rule | None = None
     linear: tuple[str, ...] = ()
     bilinear: bool = False
+    body: Function | None = None
 
     @property
     def operand_names(self) -> tuple[str, ...]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 
+from flatgrad.ir.copies import twin
 from flatgrad.ir.ops import (
     Apply,
     Block,
@@ -57,7 +58,10 @@ def rewired_outside(op: Op, mapping: Mapped) -> Op:
             return replace(op, condition=picked(op.condition, mapping))
         case For():
             start, stop, step = swap((op.start, op.stop, op.step))
-            return replace(op, start=start, stop=stop, step=step, inits=swap(op.inits))
+            count = None if op.snapshots is None else picked(op.snapshots, mapping)
+            return replace(
+                op, start=start, stop=stop, step=step, inits=swap(op.inits), snapshots=count
+            )
         case While():
             return replace(op, inits=swap(op.inits))
 
@@ -81,19 +85,31 @@ def rewired_block(block: Block, mapping: Mapped) -> Block:
     return Block(block.params, ops, tuple([picked(item, mapping) for item in block.yields]))
 
 
-def twin(value: Value) -> Value:
-    """A new value that looks the same."""
-    made = Value(value.type, value.name, kept=value.kept, part=value.part)
-    made.of = value.of
-    return made
-
-
 def cloned(op: Apply, mapping: dict[Value, Operand], sweep: str) -> Apply:
     """A copy of `op` with new results, which replace the old ones in `mapping`."""
     operands = tuple([picked(operand, mapping) for operand in op.operands])
     results = tuple([twin(value) for value in op.results])
     mapping.update(zip(op.results, results, strict=True))
     return replace(op, operands=operands, results=results, origin=replace(op.origin, sweep=sweep))
+
+
+def copied_block(
+    block: Block, mapping: dict[Value, Operand], new: Callable[[Value], Value]
+) -> Block:
+    """A copy of a block and all blocks in it, `new(value)` in the place of each value in it."""
+
+    def made(values: tuple[Value, ...]) -> tuple[Value, ...]:
+        found = tuple([new(value) for value in values])
+        mapping.update(zip(values, found, strict=True))
+        return found
+
+    params = made(block.params)
+    ops: list[Op] = []
+    for op in block.ops:
+        read = rewired_outside(op, mapping)
+        inner = with_blocks(read, lambda nested: copied_block(nested, mapping, new))
+        ops.append(replace(inner, results=made(op.results)))
+    return Block(params, ops, tuple([picked(item, mapping) for item in block.yields]))
 
 
 def all_ops(block: Block) -> Iterator[Op]:

@@ -110,22 +110,29 @@ def _key(op: Apply) -> Hashable | None:
         (repr(o.value), o.type) if isinstance(o, Const) else id(o) for o in op.operands
     )
     try:
-        key = (op.primitive.name, id(op.primitive), operands, _frozen(op.arguments))
+        key = (op.primitive.name, id(op.primitive), operands, frozen(op.arguments))
         hash(key)
     except TypeError:
         return None
     return key
 
 
-def _frozen(tree: Any) -> Hashable:
+def frozen(tree: Any) -> Hashable:
+    """An argument tree as a key.
+
+    Raises
+    ------
+    TypeError
+        If something in it cannot be compared.
+    """
     kind = type(tree)
     if kind is Slot:
         return tree.index
     if kind is dict:
-        return tuple([(name, _frozen(item)) for name, item in tree.items()])
+        return tuple([(name, frozen(item)) for name, item in tree.items()])
     if kind is tuple or kind is list:
-        return (kind.__name__, tuple([_frozen(item) for item in tree]))
+        return (kind.__name__, tuple([frozen(item) for item in tree]))
     if kind is slice:
-        return ("slice", _frozen((tree.start, tree.stop, tree.step)))
+        return ("slice", frozen((tree.start, tree.stop, tree.step)))
     hash(tree)
     return (kind.__name__, tree)

@@ -8,7 +8,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import operator
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -27,12 +28,14 @@ from flatgrad.ir.ops import (
     Op,
     Operand,
     Origin,
+    Slot,
     Value,
     While,
     substitute,
 )
-from flatgrad.primitives.core import ASTYPE
-from flatgrad.primitives.registry import Primitive
+from flatgrad.ir.types import Type
+from flatgrad.primitives.core import ASTYPE, IDENTITY, PUSH
+from flatgrad.primitives.registry import PRIMITIVES, Primitive
 from flatgrad.primitives.symbolic import (
     Symbol,
     apply_function,
@@ -40,24 +43,45 @@ from flatgrad.primitives.symbolic import (
     is_number,
     rule_arguments,
 )
+from flatgrad.transform.calls import push_call
 from flatgrad.transform.clone import twin
 from flatgrad.transform.reverse import times
 
+Unit = tuple[tuple[int, ...], tuple[int, ...]]
+"""An index, and the shape of what it is an index into."""
 
-def forward(fn: Function, wrt: Sequence[Value]) -> tuple[Function, list[Operand]]:
+
+def forward(
+    fn: Function,
+    wrt: Sequence[Value],
+    *,
+    among: Collection[Value] | None = None,
+    along: str = "",
+    units: Mapping[Value, Unit] | None = None,
+    halves: bool = False,
+) -> tuple[Function, list[Operand]]:
     """Add tangents: a parameter `dot_x` for each of `wrt`, after the others.
 
     Returns the function, whose results are unchanged, and the tangents of its results, in order.
+    `halves`: what computes tangents will be split from the rest, also in calls.
+    With `among` only these values get tangents, with `along` they are called `dot_<along>_x`: so
+    several tangents of the same values can be added one after the other. `units` tells of arrays in
+    `wrt` that their tangent is 0 but for a 1 at an index: elements that are read singly are then
+    known.
 
     Raises
     ------
     UnsupportedError
         If a varied value passes through an operation without a derivative rule.
     """
-    dots = [Value(value.type, f"dot_{value.name}", kept=True) for value in wrt]
+    prefix = f"dot_{along}" if along else "dot"
+    dots = [Value(value.type, f"{prefix}_{value.name}", kept=True) for value in wrt]
     body = Block((*fn.params, *dots), [], fn.body.yields)
     builder = Builder(body, fn.lengths)
-    pushed = _Push(builder, varied(fn.body, wrt))
+    reached = varied(fn.body, wrt)
+    chosen = reached if among is None else reached.intersection(among)
+    pushed = _Push(builder, chosen, prefix, halves)
+    pushed.units = dict(units or {})
     pushed.tangent = {
         value: Symbol(dot, builder) for value, dot in zip(wrt, dots, strict=True)
     }
@@ -67,18 +91,30 @@ def forward(fn: Function, wrt: Sequence[Value]) -> tuple[Function, list[Operand]
     return replace(fn, body=body, requirements=requirements), tangents
 
 
+def unit_of(kind: Type) -> Any:
+    """The number 1 as a tangent: a Python float takes the place of a float64."""
+    return 1.0 if kind.dtype == "float64" else np.dtype(kind.dtype).type(1)
+
+
 class _Push:
     """The tangents found so far."""
 
-    def __init__(self, builder: Builder, varied_values: set[Value]) -> None:
+    def __init__(
+        self, builder: Builder, varied_values: set[Value], prefix: str, halves: bool
+    ) -> None:
         self.builder = builder
+        self.halves = halves
         self.varied = varied_values
+        self.prefix = prefix
+        self.units: dict[Value, Unit] = {}
         self.tangent: dict[Value, Symbol] = {}
 
     def walk(self, block: Block) -> None:
         """Append the operations of a block, each followed by its tangents."""
         for op in block.ops:
             match op:
+                case Apply() if op.primitive.body is not None:
+                    push_call(self, op, forward, halves=self.halves)
                 case Apply():
                     self.builder.block.ops.append(op)
                     if op.primitive.derivative and len(op.results) == 1:
@@ -98,8 +134,8 @@ class _Push:
 
     def carried(self, value: Value) -> Value:
         """A new value that a loop or branch hands on as the tangent of `value`."""
-        dot = Value(value.type, f"dot_{value.name}", kept=True)
-        dot.of = ("dot", value)
+        dot = Value(value.type, f"{self.prefix}_{value.name}", kept=True)
+        dot.of = (self.prefix, value)
         self.tangent[value] = Symbol(dot, self.builder)
         return dot
 
@@ -137,7 +173,7 @@ class _Push:
         value = op.result
         if value not in self.varied or all(self.of(operand) is None for operand in op.operands):
             return
-        name = f"dot_{value.name}"
+        name = f"{self.prefix}_{value.name}"
         origin = Origin(op.origin.span, "forward", op.primitive.name)
         is_math = op.primitive.text.startswith("math.")
         tangent_origin = replace(origin, sweep="tangent")
@@ -145,15 +181,37 @@ class _Push:
             np.errstate(all="ignore"),
             self.builder.at(tangent_origin, name, prefer_math=is_math),
         ):
-            dot = self.push(op)
-            if dot is None:
+            unit = self.unit_element(op)
+            dot = self.push(op) if unit is None else unit
+            if dot is None or (is_number(dot) and dot == 0):
                 return
-            dot = self.fitted(dot, value)
+            if op.primitive.function is not PUSH:  # the length of a growing tape is not known
+                dot = self.fitted(dot, value)
         if isinstance(dot, Symbol):
             if value.kept and not dot.value.kept:
                 dot.value.name, dot.value.kept = name, True
-                dot.value.of = ("dot", value)
+                dot.value.of = (self.prefix, value)
+            elif dot.value.of is None and not dot.value.kept and dot.value in self.builder.made:
+                dot.value.name, dot.value.of = name, (self.prefix, value)
             self.tangent[value] = dot
+
+    def unit_element(self, op: Apply) -> Any:
+        """What is read from a tangent of which only one element is 1; None if that is not known."""
+        x = op.operands[0] if op.operands else None
+        if op.primitive.function is not operator.getitem or x not in self.units:
+            return None
+        index = op.arguments["index"]
+        entries = index if isinstance(index, tuple) else (index,)
+        place, shape = self.units[x]
+        if len(entries) != len(shape) or not all(type(entry) is int for entry in entries):
+            return None
+        found = tuple([entry % length for entry, length in zip(entries, shape, strict=True)])
+        if found != place:
+            return 0
+        one = Const(unit_of(op.result.type))
+        value = self.builder.apply(PRIMITIVES[IDENTITY], (one,), {"x": Slot(0)}, one.type)
+        assert value is not None
+        return Symbol(value, self.builder)
 
     def push(self, op: Apply) -> Any:
         """What the forward rule of an operation says."""

@@ -6,6 +6,9 @@
 
 What the late half reads of the early half are the *residuals*. It may run many times, and after its
 caller changed the arguments: residuals are copies of what is not the early half's own.
+
+A loop or branch that computes values and, in step with them, their tangents is in both halves. The
+early one has it without the tangents; the late one goes through the values again.
 """
 
 from __future__ import annotations
@@ -15,42 +18,61 @@ from dataclasses import replace
 
 import numpy as np
 
+from flatgrad.analysis.dependence import dependent
 from flatgrad.ir.ops import Apply, Block, Function, Op, Slot, Value, blocks_of, operands_of
 from flatgrad.primitives.core import IDENTITY
 from flatgrad.primitives.symbolic import DIM, SIZE
+from flatgrad.transform.clone import all_ops, with_blocks
+from flatgrad.transform.dce import swept
 
 CHEAP = (np.transpose, np.broadcast_to, np.expand_dims, np.swapaxes, IDENTITY)
 """Views of all of an array: it is kept itself, not the view."""
 
 
-def split(fn: Function, waiting: Sequence[Value], early_results: int) -> tuple[Function, Function]:
+def split(
+    fn: Function, waiting: Sequence[Value], early_results: int, sweep: str | None = None
+) -> tuple[Function, Function]:
     """The early half, without the parameters `waiting`, and the late half.
 
     The first `early_results` results are those of the early half, which returns the residuals after
-    them. The late half takes the residuals, then `waiting`, and returns the other results.
+    them. The late half takes the residuals, then `waiting`, and returns the other results. What
+    belongs to `sweep` waits with it: that half runs once.
     """
-    late = _late(fn, waiting)
+    depends = dependent(fn.body, waiting)
+    waits = {op for op in fn.body.ops if any(result in depends for result in op.results)}
+    waits |= _measuring(fn.body.ops, waits)
+    early_effects, late_effects = _effects(fn, waits)
+    waits |= {op for op in fn.body.ops if op in late_effects}
     outputs = list(fn.results[:early_results])
-    late |= _sunk(fn.body.ops, late, {o for o in outputs if isinstance(o, Value)})
-    early_ops = [op for op in fn.body.ops if op not in late]
+    late = waits | _sunk(fn.body.ops, waits, {o for o in outputs if isinstance(o, Value)}, sweep)
+    rest = fn.results[early_results:]
     late_ops = [op for op in fn.body.ops if op in late]
-    made = {value for op in late_ops for value in op.results}
-    read = [value for op in late_ops for value in reads(op)]
-    read += [item for item in fn.results[early_results:] if isinstance(item, Value)]
+    late_body = swept(Block((), _without(late_ops, early_effects), rest))
+    made = {value for op in late_body.ops for value in op.results}
+    read = [value for op in late_body.ops for value in reads(op)]
+    read += [item for item in rest if isinstance(item, Value)]
     residuals = [v for v in dict.fromkeys(read) if v not in made and v not in waiting]
     count = len(residuals)
     slots = tuple(Slot(early_results + k) for k in range(count))
-    early = replace(
-        fn,
-        body=Block(
-            tuple(p for p in fn.params if p not in waiting), early_ops, (*outputs, *residuals)
-        ),
-        tree=(*fn.tree[:1], *slots),
-    )
-    body = Block((*residuals, *waiting), late_ops, fn.results[early_results:])
-    rest = fn.results[early_results:]
+    params = tuple(p for p in fn.params if p not in waiting)
+    early_ops = [op for op in fn.body.ops if op not in waits or not isinstance(op, Apply)]
+    early_ops = _without(early_ops, late_effects)
+    early_body = swept(Block(params, early_ops, (*outputs, *residuals)))
+    early = replace(fn, body=early_body, tree=(*fn.tree[:1], *slots))
+    body = Block((*residuals, *waiting), late_body.ops, rest)
     tree = tuple(Slot(k) for k in range(len(rest))) if len(rest) != 1 else Slot(0)
     return early, replace(fn, body=body, tree=tree, requirements=[], hidden=())
+
+
+def _measuring(ops: Sequence[Op], waits: set[Op]) -> set[Op]:
+    """What reads the length of an array of the late half alone, and what reads that."""
+    missing = {value for op in waits if isinstance(op, Apply) for value in op.results}
+    found: set[Op] = set()
+    for op in ops:
+        if op not in waits and not missing.isdisjoint(reads(op)):
+            found.add(op)
+            missing.update(op.results)
+    return found
 
 
 def reads(op: Op) -> Iterator[Value]:
@@ -64,18 +86,29 @@ def reads(op: Op) -> Iterator[Value]:
         yield from (v for v in block.yields if isinstance(v, Value) and v not in inside)
 
 
-def _late(fn: Function, waiting: Sequence[Value]) -> set[Op]:
-    """The operations that depend on `waiting`."""
-    found: set[Op] = set()
-    values = set(waiting)
-    for op in fn.body.ops:
-        if any(value in values for value in reads(op)):
-            found.add(op)
-            values.update(op.results)
-    return found
+def _without(ops: Sequence[Op], unwanted: set[Op]) -> list[Op]:
+    """Operations without some, which may stand inside their blocks."""
+
+    def inside(block: Block) -> Block:
+        return Block(block.params, _without(block.ops, unwanted), block.yields)
+
+    return [with_blocks(op, inside) for op in ops if op not in unwanted]
 
 
-def _sunk(ops: Sequence[Op], late: set[Op], outputs: set[Value]) -> set[Op]:
+def _effects(fn: Function, waits: set[Op]) -> tuple[set[Op], set[Op]]:
+    """What only has an effect: in the early half, and in the sweep that waits."""
+    found: set[Op] = {
+        op for op in all_ops(fn.body)
+        if isinstance(op, Apply) and op.primitive.effect and not op.results
+    }  # fmt: skip
+    sweeps = {op.origin.sweep for op in waits} - {"forward"}
+    late = {op for op in found if op in waits or op.origin.sweep in sweeps}
+    return found - late, late
+
+
+def _sunk(
+    ops: Sequence[Op], late: set[Op], outputs: set[Value], sweep: str | None
+) -> set[Op]:
     """Early operations that only the late half reads, and that it can do at no cost."""
     early_reads = set(outputs)
     late_reads = {value for op in late for value in reads(op)}
@@ -83,7 +116,8 @@ def _sunk(ops: Sequence[Op], late: set[Op], outputs: set[Value]) -> set[Op]:
     for op in reversed(ops):
         if op in late:
             continue
-        if _is_cheap(op, late_reads) and early_reads.isdisjoint(op.results):
+        moves = op.origin.sweep == sweep or _is_cheap(op, late_reads)
+        if moves and early_reads.isdisjoint(op.results):
             found.add(op)
             late_reads.update(reads(op))
         else:

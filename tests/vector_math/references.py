@@ -1,4 +1,8 @@
-"""Results to compare with, as sums of two float64, and errors in units in the last place."""
+"""Results to compare with, and errors in units in the last place.
+
+A result is a float64, the head, and a tail: what is missing, in units in the last place of the
+head (as a number it would often be too small for a float64).
+"""
 
 from __future__ import annotations
 
@@ -37,6 +41,12 @@ EXACT: dict[str, Callable] = {
 }
 
 
+def unit(y: np.ndarray) -> np.ndarray:
+    """One unit in the last place, as float64; of the largest float, which `np.spacing` lacks."""
+    top = np.finfo(y.dtype).max / 2
+    return np.spacing(np.minimum(np.abs(y), top.astype(y.dtype))).astype(float)
+
+
 def exact(name: str, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Head and tail of a function of one number at finite arguments, by mpmath."""
     f = EXACT[name]
@@ -45,19 +55,22 @@ def exact(name: str, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         for i, number in enumerate(x):
             value = mpf(f(mpf(float(number))))
             head = float(value)
-            results[:, i] = head, float(value - mpf(head)) if np.isfinite(head) else 0.0
+            tail = (
+                (value - mpf(head)) / mpf(float(unit(np.float64(head)))) if np.isfinite(head) else 0
+            )
+            results[:, i] = head, float(tail)
     return results[0], results[1]
 
 
 def ulps(got: np.ndarray, head: np.ndarray, tail: np.ndarray) -> np.ndarray:
-    """Distance from head + tail in units in the last place of the result in its dtype.
+    """Distance from the exact result in units in the last place of its dtype.
 
     Where the exact result rounds to inf, `got` must be that.
     """
     with np.errstate(over="ignore", invalid="ignore"):
         rounded = head.astype(got.dtype)
-        unit = np.spacing(np.where(np.isfinite(rounded), np.abs(rounded), 1)).astype(float)
-        error = np.abs((got.astype(float) - head) - tail) / unit
+        own = unit(rounded)
+        error = np.abs((got.astype(float) - head) / own - tail * (unit(head) / own))
         same = got == rounded
     return np.where(np.isfinite(rounded), error, np.where(same, 0.0, np.inf))
 
@@ -67,7 +80,7 @@ def by_long_double(f: Callable, *args: np.ndarray) -> tuple[np.ndarray, np.ndarr
     with np.errstate(all="ignore"):
         wide = f(*(a.astype(np.longdouble) for a in args))
         head = wide.astype(float)
-        tail = (wide - head).astype(float)
+        tail = ((wide - head) / unit(head)).astype(float)
     return head, np.where(np.isfinite(head), tail, 0.0)
 
 

@@ -43,8 +43,8 @@ EXACT: dict[str, Callable] = {
 
 def unit(y: np.ndarray) -> np.ndarray:
     """One unit in the last place, as float64; of the largest float, which `np.spacing` lacks."""
-    top = np.finfo(y.dtype).max / 2
-    return np.spacing(np.minimum(np.abs(y), top.astype(y.dtype))).astype(float)
+    top = np.array(2.0 ** (np.finfo(y.dtype).maxexp - 1), y.dtype)
+    return np.spacing(np.minimum(np.abs(y), top)).astype(float)
 
 
 def exact(name: str, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -57,8 +57,7 @@ class LoopLowerer(GrowingLowerer):
         bounds = tuple(x for x in (found.start, found.stop, found.step) if isinstance(x, Symbol))
         loop = Loop(unrollable, bounds)
         before, depth = State(self.roots()), len(self.rest)
-        outer = self.env.get(RETURNED)
-        self.env[RETURNED] = False
+        outer = self.begin_loop()
         mark, doubts = len(self.builder.requirements), dict(self.shared.ambiguous)
         self.shared.frames.insert(0, {f"<{k}>": ref for k, ref in enumerate(found.arrays)})
         try:
@@ -191,11 +190,18 @@ class LoopLowerer(GrowingLowerer):
             return False
         return Symbol(results[-1], self.builder)
 
-    def after_loop(self, node: ast.For | ast.While, left: Any, outer: Any) -> None:
+    def begin_loop(self) -> dict[str, Any]:
+        """Nothing is returned yet; what the loop around it knows of a return, for `after_loop`."""
+        outer = {name: self.env.pop(name) for name in (RETURNED, VALUE) if name in self.env}
+        self.env[RETURNED] = False
+        return outer
+
+    def after_loop(
+        self, node: ast.For | ast.While, left: Any, outer: dict[str, Any]
+    ) -> None:
         """Return, if the loop was left by `return`; its `else`, where it was not left."""
         returned, value = self.env.pop(RETURNED), self.env.pop(VALUE, None)
-        if outer is not None:
-            self.env[RETURNED] = outer
+        self.env |= outer
         if _only_returns(node):
             returned = True
         rest = partial(self.loop_else, node, left)
@@ -228,8 +234,7 @@ class LoopLowerer(GrowingLowerer):
 
     def while_loop(self, node: ast.While) -> None:
         """One `while`, lists that it appends to being known."""
-        outer = self.env.get(RETURNED)
-        self.env[RETURNED] = False
+        outer = self.begin_loop()
         endless = isinstance(node.test, ast.Constant) and bool(node.test.value)
         carrying = Carrying(self, node, set(), Loop(False), runs=endless)
         tests: dict[str, Any] = {}

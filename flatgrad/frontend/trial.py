@@ -70,7 +70,7 @@ class Trial:
         self.read_after = _read_outside(low.source.node, node) | {VALUE}
         self.links: set[tuple[int, int]] = set()
         self.block = Block()
-        for name in sorted(_stored(node)):
+        for name in sorted(_stored(node) - self.targets):
             if name in low.env and _has_number(low.env[name]):
                 self._add(low.env, name)
 

@@ -281,3 +281,16 @@ def test_refused(f, code):
     with pytest.raises(FlatgradError) as caught:
         grad(f, "x")(X, 3)
     assert caught.value.code == code
+
+
+def same_name_in_nested_loops(x, n):
+    for _ in range(1, n):
+        for _ in range(1, -1, -1):
+            for _ in range(n):
+                x = x * 1.1
+    return np.sum(x * x)
+
+
+@pytest.mark.parametrize("n", [0, 1, 3])
+def test_nested_loops_with_one_name(n):
+    check(same_name_in_nested_loops, np.array([0.3, 0.5]), n)

@@ -62,7 +62,6 @@ class Dialect:
 
     backend = "numpy"
     formats_messages = True
-    copies_overlap = True  # NumPy sees when what is written shares memory with where it goes
     decorator: str | None = None
     main_decorator: str | None = None
 
@@ -303,7 +302,7 @@ class _Emitter(BlockEmitter):
             copied = call(ast.Attribute(self.written[base], "copy", ast.Load()), [], {})
             target = ast.Name(identifier, ast.Store())
             self.line(ast.Assign([target], copied, lineno=0), op.origin)
-        elif not self.dialect.copies_overlap and self.overlaps(op, base):
+        elif self.overlaps(op, base):
             value = call(ast.Attribute(value, "copy", ast.Load()), [], {})
         if op.primitive.function is PUSH:
             helper = push_helper(op)
@@ -320,7 +319,11 @@ class _Emitter(BlockEmitter):
         self.line(self.dialect.set_in_place(op, identifier, index, value), op.origin)
 
     def overlaps(self, op: Apply, base: Value) -> bool:
-        """Whether the array that is written may share memory with the one it is written to."""
+        """Whether the array that is written may share memory with the one it is written to.
+
+        Numba copies element by element then, and NumPy takes no copy of its own where a row goes
+        into a column of the same array: `A[1] = A[:, -1]` (2.4).
+        """
         value = substitute(op.arguments["value"], op.operands.__getitem__)
         return value.type.ndim > 0 and bool(self.buffers.of(value) & self.buffers.of(base))
 

@@ -33,7 +33,6 @@ class NumbaDialect(Dialect):
 
     backend = "numba"
     formats_messages = False
-    copies_overlap = False
     decorator = DECORATOR
     main_decorator = MAIN_DECORATOR
 

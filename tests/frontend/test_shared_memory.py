@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 import flatgrad.pipeline  # noqa: F401  (fills the registry)
+from flatgrad import value_and_grad
 from flatgrad.errors import FlatgradError
 from flatgrad.primitives.registry import COMPOSITES, METHODS, PRIMITIVES
 from tests.frontend.numeric import check
@@ -93,3 +94,21 @@ def test_positional_parameters_are_those_of_numpy():
                 break
             if one.kind is inspect.Parameter.POSITIONAL_OR_KEYWORD:
                 assert one.name == other.name, function
+
+
+def test_a_row_into_a_column_of_the_same_array():
+    """As if the row were copied first, in value and gradient, whatever NumPy does."""
+
+    def overlapping(A):
+        A[1] = A[:, -1]
+        A[:, 0] = A[2]
+        return np.sum(A**3)
+
+    def copied(A):
+        A[1] = A[:, -1].copy()
+        A[:, 0] = A[2].copy()
+        return np.sum(A**3)
+
+    A = np.arange(16.0).reshape(4, 4) / 7
+    for one, other in zip(value_and_grad(overlapping)(A), value_and_grad(copied)(A), strict=True):
+        assert np.array_equal(one, other)

@@ -36,6 +36,7 @@ from flatgrad.ir.types import Type
 from flatgrad.ir.verify import verify
 from flatgrad.transform.cse import merge_common
 from flatgrad.transform.dce import eliminate_dead
+from flatgrad.transform.fuse import fuse
 from flatgrad.transform.outline import outline
 from flatgrad.transform.results import separate_results
 from flatgrad.transform.simplify import simplify
@@ -110,18 +111,22 @@ def compile_derivative(
     fn = differentiate(fn, request, source.span(source.node))
     _keep(stages, request.kind, fn)
     late = None
+    fused = request.backend == "numba"
     if request.kind in SPLIT:
         for name, run in CLEAN_UP[:-1]:
             fn = run(fn)
             _keep(stages, name, fn)
         fn, rest = split(fn, waiting(fn, request), early_results(fn))
-        rest = separate_results(rest)
+        rest = separate_results(fuse(rest) if fused else rest)
         _keep(stages, "late half", rest)
-        fn = separate_results(fn)
+        fn = separate_results(fuse(fn) if fused else fn)
         _keep(stages, "results", fn)
         late = build(rest, _late_name(rest, request), request, source, captures, {})
     else:
         for name, run in CLEAN_UP:
+            if fused and name == "results":
+                fn = fuse(fn)
+                _keep(stages, "fused", fn)
             fn = run(fn)
             _keep(stages, name, fn)
     compiled = build(fn, f"{fn.name}_{request.name}", request, source, captures, stages)

@@ -37,7 +37,7 @@ from flatgrad.codegen.names import Names
 from flatgrad.codegen.schedule import schedule
 from flatgrad.ir.ops import Apply, Const, Function, Operand, Origin, Slot, Value, substitute
 from flatgrad.ir.types import Array
-from flatgrad.primitives.core import PUSH
+from flatgrad.primitives.core import PUSH, REQUIRE_SOME
 from flatgrad.primitives.index import ADD_ITEM, has_duplicates
 from flatgrad.primitives.symbolic import REQUIRE_EQUAL
 
@@ -61,11 +61,22 @@ class Dialect:
     copies_overlap = True  # NumPy sees when what is written shares memory with where it goes
     decorator: str | None = None
     main_decorator: str | None = None
+    nest_decorator: str | None = None
+    in_nest = False  # whether loops over elements are being written
 
     def __init__(self) -> None:
         self.helpers: dict[str, str] = {}
         self.objects: dict[str, Any] = {}
         self.functions: dict[Any, str] = {}
+
+    @contextmanager
+    def inside(self, *, nest: bool) -> Iterator[None]:
+        """What is written inside belongs to loops over elements, or does not."""
+        saved, self.in_nest = self.in_nest, nest
+        try:
+            yield
+        finally:
+            self.in_nest = saved
 
     def returned(self, tree: Any) -> Any:
         """The structure in which results are returned."""
@@ -227,6 +238,9 @@ class _Emitter(BlockEmitter):
             self.line(ast.Assign([ast.Tuple(targets, ast.Store())], node, lineno=0), op.origin)
         elif op.primitive.function is REQUIRE_EQUAL:
             self.line(requirement(operands, op.arguments["message"]), op.origin)
+        elif op.primitive.function is REQUIRE_SOME:
+            given = [*operands, ast.Constant(0)]
+            self.line(requirement(given, op.arguments["message"], ast.Eq()), op.origin)
         elif not op.results:
             self.line(ast.Expr(node), op.origin)
         elif op.result in self.inline:
@@ -315,8 +329,10 @@ def _assigns_itself(node: ast.stmt) -> bool:
     return isinstance(target, ast.Name) and target.id == node.value.id
 
 
-def requirement(operands: list[ast.expr], message: str) -> ast.stmt:
+def requirement(
+    operands: list[ast.expr], message: str, wrong: ast.cmpop | None = None
+) -> ast.stmt:
     """`if left != right: raise ValueError(message)`."""
     left, right = operands
     raised = ast.Raise(call(dotted("ValueError"), [literal(message)], {}), None)
-    return ast.If(ast.Compare(left, [ast.NotEq()], [right]), [raised], [])
+    return ast.If(ast.Compare(left, [wrong or ast.NotEq()], [right]), [raised], [])

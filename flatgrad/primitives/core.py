@@ -35,6 +35,17 @@ def _(left, right, /, message):
     return None
 
 
+def REQUIRE_SOME(count, message):
+    """There are elements; written `if count == 0: raise ValueError(message)`."""
+    if count == 0:
+        raise ValueError(message)
+
+
+@primitive(REQUIRE_SOME, name="require_some", effect=True, derivative=False)
+def _(count, /, message):
+    return None
+
+
 def IDENTITY(x):
     """The same value under another name."""
     return x

@@ -1,0 +1,511 @@
+"""A group of array operations as a function of its own: one nest of loops over elements.
+
+    p = x * w;  L = sum(p)        ->      def L_loop(x, w):
+                                              L = 0.0
+                                              for i in range(x.shape[0]):
+                                                  L += x[i] * w[i]
+                                              return L
+
+Arrays that somebody reads outside are written element by element, all others are numbers. Where a
+number per row (a sum over the last axes) is read by the elements of its row, the loop over a row
+is followed by another one; what both need is computed again if that is cheap, else kept in an
+array of one row.
+"""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from flatgrad.ir.builder import Builder
+from flatgrad.ir.dims import Size
+from flatgrad.ir.ops import Apply, Block, Const, Function, Operand, Slot, Value
+from flatgrad.ir.types import Array, Scalar
+from flatgrad.primitives.callee import Callee, function_of, unique
+from flatgrad.primitives.core import ASTYPE, REQUIRE_SOME
+from flatgrad.primitives.index import ADD_ITEM, SET_ITEM
+from flatgrad.primitives.registry import Primitive, lookup
+from flatgrad.primitives.symbolic import (
+    DIM,
+    REQUIRE_EQUAL,
+    Symbol,
+    apply_function,
+    operand_of,
+)
+from flatgrad.transform.fuse_groups import Group, Member
+from flatgrad.transform.fuse_phases import Phases
+from flatgrad.transform.fuse_spaces import (
+    PASSING,
+    Form,
+    Lengths,
+    data_operands,
+    operand_form,
+    reduced_axes,
+    shape_operands,
+)
+from flatgrad.transform.nest_loops import INDICES, Place, Variable, loop
+
+EMPTY = "a maximum or minimum over no elements"
+EXTREMES = (np.max, np.min)
+
+
+class Unbound(Exception):
+    """The length of an axis cannot be found: the group stays as it is."""
+
+
+def nest_of(group: Group, wanted: list[Value], lengths: Lengths) -> tuple[Callee, list[Value]]:
+    """The function for a group that hands out `wanted`, and the operands of its call.
+
+    Raises
+    ------
+    Unbound
+        If the number of trips of one of its loops cannot be found.
+    """
+    writer = _Nest(group, wanted, lengths)
+    fn = writer.function()
+    return function_of(fn, nest=True), writer.outside
+
+
+def _working(member: Member) -> str:
+    """The dtype in which a reduction is computed: sums of float32 are taken in float64."""
+    own = str(member.op.result.type.dtype)
+    return own if member.op.primitive.function in EXTREMES else "float64"
+
+
+def _start(member: Member) -> float:
+    """What a reduction starts from."""
+    return {np.max: -np.inf, np.min: np.inf}.get(member.op.primitive.function, 0.0)
+
+
+def _is_mean(member: Member) -> bool:
+    return member.into is not None and member.op.primitive.function is np.mean
+
+
+class _Nest:
+    """Writes one nest."""
+
+    def __init__(self, group: Group, wanted: list[Value], lengths: Lengths) -> None:
+        self.group = group
+        self.wanted = wanted
+        self.lengths = lengths
+        self.outer = group.rank - 1 if group.outer is None else group.outer
+        self.origin = group.members[0].op.origin
+        self.outside: list[Value] = []
+        self.params: dict[Value, Value] = {}
+        self.top = Block()
+        self.builder = Builder(self.top)
+        self.bounds: list[Operand] = []
+        self.index: list[Operand] = [Const(0)] * group.rank
+        self.rows = Place(self.top)
+        self.cells: Place | None = None
+        self.at_top = Place(self.top)
+        self.arrays: dict[Value, Variable] = {}
+        self.sums: dict[Value, Variable] = {}
+        self.phases = Phases(group, set(wanted))
+        self.phase = 0
+
+    # The function.
+
+    def function(self) -> Function:
+        """All of it: lengths, checks, arrays, loops, results."""
+        for member in self.group.members:
+            for operand in self.data(member):
+                if isinstance(operand, Value) and operand not in self.group.made:
+                    self.param(operand)
+        self.bounds = [self.bound(axis) for axis in range(self.group.rank)]
+        self.checks()
+        for member in self.group.members:
+            self.prepare(member)
+        outer = [axis for axis in range(self.outer) if self.has_loop(axis)]
+        loop(self, outer, [*self.arrays.values(), *self.sums.values()], self.rows_body)
+        results = [self.result(value) for value in self.wanted]
+        params = tuple([self.params[value] for value in self.outside])
+        tree: Any = tuple([Slot(k) for k in range(len(results))])
+        tree = tree if len(results) > 1 else Slot(0)
+        return Function(f"{self.title()}_loop", Block(params, self.top.ops, tuple(results)), tree)
+
+    def has_loop(self, axis: int) -> bool:
+        """Whether there is a loop over the axis: its length is not 1."""
+        return self.group.space[axis] != 1
+
+    def letters(self, form: Form) -> str:
+        """The indices of an element, as the end of its name: `_ij`."""
+        used = [INDICES[axis] for axis in form if axis is not None and self.has_loop(axis)]
+        return "_" + "".join(used) if used else ""
+
+    def row_name(self, value: Value) -> str:
+        """The name of the number that a value has for a row."""
+        return f"{value.name or 'value'}{self.letters(tuple(range(self.outer)))}"
+
+    def title(self) -> str:
+        kept = [value for value in self.wanted if value.kept and value.name]
+        return (kept or self.wanted)[0].name or "values"
+
+    def data(self, member: Member) -> list[Any]:
+        op = member.op
+        return [op.operands[0]] if member.into else data_operands(op)
+
+    def param(self, value: Value) -> Value:
+        """The parameter for a value from outside."""
+        made = self.params.get(value)
+        if made is None:
+            taken = [v.name or "value" for v in self.params.values()]
+            name = unique([*taken, value.name or "value"])[-1]
+            made = self.params[value] = Value(value.type, name, kept=True)
+            self.outside.append(value)
+        return made
+
+    def symbol(self, value: Any) -> Any:
+        return Symbol(value, self.builder) if isinstance(value, Value) else value.value
+
+    def make(self, function: Callable[..., Any], *args: Any, name: str | None = None) -> Value:
+        """One call in the block that is being written."""
+        made: Value = apply_function(function, args, {}, self.builder).value
+        made.name = name or made.name
+        return made
+
+    # Lengths.
+
+    def bound(self, axis: int) -> Operand:
+        """The number of trips over an axis."""
+        size = self.group.space[axis]
+        if isinstance(size, int):
+            return Const(size)
+        for value in [*self.outside]:
+            for k, own in enumerate(value.type.shape):
+                if own == size:
+                    return self.make(DIM, self.symbol(self.params[value]), k)
+        for value in [*self.outside]:
+            for k, own in enumerate(value.type.shape):
+                if self.lengths.equal(own, size):
+                    return self.make(DIM, self.symbol(self.params[value]), k)
+        for member in self.group.members:
+            for _, given in shape_operands(member.op):
+                if isinstance(given, Value) and given.type.size is not None:
+                    if self.lengths.equal(given.type.size, size):
+                        return self.param(given)
+        raise Unbound
+
+    def checks(self) -> None:
+        """Refuse arrays whose lengths do not fit, where their types alone do not say that they do.
+
+        The nest reads them without looking at their bounds.
+        """
+        for value, used in self.uses():
+            for k, axis in enumerate(used):
+                own = value.type.shape[k]
+                if axis is None or own == self.group.space[axis]:
+                    continue
+                length = self.make(DIM, self.symbol(self.params[value]), k)
+                message = "operands could not be broadcast together"
+                left, right = self.symbol(length), self.symbol(self.bounds[axis])
+                apply_function(REQUIRE_EQUAL, (left, right, message), {}, self.builder)
+
+    def uses(self) -> list[tuple[Value, Form]]:
+        """The arrays that are read, and by which indices; each pair once."""
+        found: dict[tuple[Value, Form], None] = {}
+        for member in self.group.members:
+            for operand, form in self.operand_forms(member):
+                if operand in self.params and operand.type.ndim:
+                    found[operand, form] = None
+        return list(found)
+
+    def operand_forms(self, member: Member) -> list[tuple[Any, Form]]:
+        if member.into:
+            return [(member.op.operands[0], member.source)]
+        forms = []
+        for operand in data_operands(member.op):
+            form = operand_form(member.op, operand, member.form, self.lengths)
+            assert form is not None
+            forms.append((operand, form))
+        return forms
+
+    # Variables: arrays that are filled, sums that grow.
+
+    def prepare(self, member: Member) -> None:
+        """What must exist before the loops: an array to fill, or a sum to add to."""
+        value = member.op.result
+        if member.into is not None:
+            self.nonempty(member)
+        if member.into in ("total", "array"):
+            self.sums[value] = self.accumulator(member)
+        elif value in self.wanted:
+            self.arrays[value] = self.array(value, member.form, value.name)
+        elif value in self.phases.stored:
+            inner = tuple(range(self.outer, self.group.rank))
+            self.arrays[value] = self.array(value, inner, f"{value.name or 'value'}_row")
+
+    def array(self, value: Value, form: Form, name: str | None) -> Variable:
+        """An empty array with the lengths of these axes."""
+        dtype = value.type.dtype
+        keywords = {} if dtype == "float64" else {"dtype": np.dtype(dtype).type}
+        made = apply_function(np.empty, (self.shape(form),), keywords, self.builder).value
+        made.type = Array(dtype, tuple(map(self.size, form)))
+        made.name, made.kept = name, value.kept
+        return Variable(made, form, made)
+
+    def shape(self, form: Form) -> tuple[Any, ...]:
+        """The lengths of these axes as they are written."""
+        return tuple([1 if axis is None else self.symbol(self.bounds[axis]) for axis in form])
+
+    def size(self, axis: int | None) -> Size:
+        return 1 if axis is None else self.group.space[axis]
+
+    def accumulator(self, member: Member) -> Variable:
+        """A sum in float64, or the largest element so far."""
+        dtype, start, name = _working(member), _start(member), self.sum_name(member)
+        if member.into == "total":
+            kept = member.op.result.kept
+            return Variable(Const(start), (), Value(Scalar(dtype), name, kept=kept))
+        keywords = {} if dtype == "float64" else {"dtype": np.dtype(dtype).type}
+        shape = self.shape(member.form)
+        made = apply_function(np.full, (shape, start), keywords, self.builder).value
+        made.type = Array(dtype, tuple(map(self.size, member.form)))
+        made.name, made.kept = name, member.op.result.kept
+        return Variable(made, member.form, made)
+
+    def sum_name(self, member: Member) -> str | None:
+        name = member.op.result.name
+        narrow = member.op.result.type.dtype != _working(member)
+        return f"{name or 'value'}_total" if narrow or _is_mean(member) else name
+
+    def nonempty(self, member: Member) -> None:
+        """A maximum of nothing is refused, as by NumPy."""
+        if member.op.primitive.function not in EXTREMES:
+            return
+        for axis in self.reduced(member):
+            length = self.bounds[axis]
+            if not (isinstance(length, Const) and length.value > 0):
+                apply_function(REQUIRE_SOME, (self.symbol(length), EMPTY), {}, self.builder)
+
+    def reduced(self, member: Member) -> list[int]:
+        """The axes of the nest over which a reduction goes."""
+        form = member.source
+        axes = [form[k] for k in reduced_axes(member.op)]
+        return [axis for axis in axes if axis is not None]
+
+    # Loops.
+
+    def rows_body(self) -> None:
+        """What happens for one row: numbers of the row, and loops over its elements in turn."""
+        self.rows = Place(self.builder.block)
+        inner = [axis for axis in range(self.outer, self.group.rank) if self.has_loop(axis)]
+        for phase in range(self.phases.count + 1):
+            self.phase = phase
+            for member in self.phases.at_row(phase):
+                self.member(member)
+            cells = self.phases.at_cells(phase)
+            changed = [v for member in cells for v in self.changed(member)]
+            if changed:
+                loop(self, inner, changed, partial(self.cells_body, cells))
+            self.cells = None
+            for member in cells:
+                if member.into == "row":
+                    self.end_of_row(member)
+
+    def changed(self, member: Member) -> list[Variable]:
+        """What a member in the loop over a row writes; the sum of a row begins here."""
+        value = member.op.result
+        if member.into == "row":
+            model = Value(Scalar(_working(member)), self.row_name(value), kept=value.kept)
+            self.sums[value] = Variable(Const(_start(member)), (), model)
+        held = self.sums if member.into else self.arrays
+        return [held[value]] if value in held else []
+
+    def cells_body(self, cells: list[Member]) -> None:
+        self.cells = Place(self.builder.block)
+        for member in cells:
+            self.member(member)
+
+    def end_of_row(self, member: Member) -> None:
+        """The number of the row is complete."""
+        value = member.op.result
+        done = self.finished(member, self.sums[value].current, self.row_name(value))
+        self.rows.elements[value] = done
+        if value in self.arrays:
+            self.write(self.arrays[value], done)
+
+    # Elements.
+
+    def member(self, member: Member) -> None:
+        """Compute the element that the operation makes, and put it where it is wanted."""
+        value = member.op.result
+        if member.into is not None:
+            source = self.element(member.op.operands[0], member.source)
+            self.accumulate(member, self.sums[value], source)
+            return
+        element = self.computed(member)
+        if value in self.arrays:
+            self.write(self.arrays[value], element)
+
+    def computed(self, member: Member) -> Operand:
+        """The element of a map; once in each body of a loop."""
+        place = self.rows if member.is_row else self.cells
+        assert place is not None
+        value = member.op.result
+        if value not in place.elements:
+            forms = self.operand_forms(member)
+            operands = [self.element(operand, form) for operand, form in forms]
+            place.elements[value] = self.scalar(member, operands, place)
+        return place.elements[value]
+
+    def scalar(self, member: Member, operands: list[Operand], place: Place) -> Operand:
+        op, result = member.op, member.op.result
+        if op.primitive.function in PASSING:
+            return operands[0]
+        axes = tuple(range(self.outer if member.is_row else self.group.rank))
+        name = f"{result.name or 'value'}{self.letters(axes)}"
+        made = Value(Scalar(result.type.dtype), name, kept=result.kept, part=result.part)
+        place.block.ops.append(
+            Apply(op.primitive, tuple(operands), op.arguments, (made,), op.origin)
+        )
+        return made
+
+    def element(self, operand: Operand, form: Form) -> Operand:
+        """The element of an operand that stands at the indices of the nest."""
+        if isinstance(operand, Const):
+            return operand
+        maker = self.group.made.get(operand)
+        if maker is None:
+            return self.read(operand, form)
+        if maker.into is not None:
+            return self.rows.elements[operand]
+        if not maker.is_row and operand in self.arrays and self.phases.phase[operand] < self.phase:
+            return self.read_back(operand)
+        return self.computed(maker)
+
+    def read(self, value: Value, form: Form) -> Operand:
+        """An element of an array from outside; numbers are what they are."""
+        param = self.param(value)
+        if not isinstance(value.type, Array):
+            return param
+        used = [axis for axis in form if axis is not None and self.has_loop(axis)]
+        inner = any(axis >= self.outer for axis in used)
+        place = self.cells if inner else self.rows if used else self.at_top
+        assert place is not None
+        if (value, form) not in place.elements:
+            source, rest = self.row_view(param, form) if inner else (param, form)
+            name = f"{param.name}{self.letters(form)}"
+            place.elements[value, form] = self.get(place, source, rest, name)
+        return place.elements[value, form]
+
+    def row_view(self, param: Value, form: Form) -> tuple[Value, Form]:
+        """The row of an array, taken before the loop over it: `x_row = x[i]`."""
+        count = next(k for k, axis in enumerate(form) if axis is not None and axis >= self.outer)
+        leading = form[:count]
+        if not self.letters(leading):
+            return param, form
+        if (param, leading) not in self.rows.elements:
+            name = f"{param.name}{self.letters(leading)}"
+            self.rows.elements[param, leading] = self.get(self.rows, param, leading, name)
+        row = self.rows.elements[param, leading]
+        assert isinstance(row, Value)
+        return row, form[count:]
+
+    def get(self, place: Place, source: Value, form: Form, name: str) -> Value:
+        with self.builder.inside(place.block):
+            index = self.indices(form)
+            return self.make(operator.getitem, self.symbol(source), index, name=name)
+
+    def indices(self, form: Form) -> Any:
+        index = tuple(0 if axis is None else self.symbol(self.index[axis]) for axis in form)
+        return index[0] if len(index) == 1 else index
+
+    def read_back(self, value: Value) -> Operand:
+        """An element that an earlier loop over the row has left in an array."""
+        assert self.cells is not None
+        if value not in self.cells.elements:
+            variable = self.arrays[value]
+            assert isinstance(variable.current, Value)
+            name = f"{value.name or 'value'}{self.letters(tuple(range(self.group.rank)))}"
+            found = self.get(self.cells, variable.current, variable.form, name)
+            self.cells.elements[value] = found
+        return self.cells.elements[value]
+
+    # Writes.
+
+    def write(self, variable: Variable, value: Operand) -> None:
+        """`out[i, j] = value`."""
+        self.replaced(variable, SET_ITEM, value)
+
+    def replaced(self, variable: Variable, function: Callable[..., Any], value: Operand) -> None:
+        """The next version of an array, with another element."""
+        given = (self.symbol(variable.current), self.symbol(value), self.indices(variable.form))
+        made = apply_function(function, given, {}, self.builder).value
+        made.type, made.name, made.kept = variable.model.type, variable.model.name, True
+        variable.current = made
+
+    def accumulate(self, member: Member, variable: Variable, element: Operand) -> None:
+        """`total += element`; a maximum keeps a NaN, as NumPy's does."""
+        working = _working(member)
+        if element.type.dtype != working:
+            element = self.make(ASTYPE, self.symbol(element), np.dtype(working).type)
+        if member.op.primitive.function in EXTREMES:
+            self.extreme(member, variable, element)
+        elif variable.form:
+            self.replaced(variable, ADD_ITEM, element)
+        else:
+            old = variable.current
+            self.next_number(variable, operator.add, old, element)
+
+    def next_number(
+        self, variable: Variable, function: Callable[..., Any], *operands: Operand
+    ) -> None:
+        """The next version of a number."""
+        primitive = lookup(function)
+        assert isinstance(primitive, Primitive)
+        arguments = {name: Slot(k) for k, name in enumerate(primitive.operand_names)}
+        made = variable.version()
+        self.builder.block.ops.append(
+            Apply(primitive, operands, arguments, (made,), self.origin)
+        )
+
+    def extreme(self, member: Member, variable: Variable, element: Operand) -> None:
+        """`where(x > m or x != x, x, m)`."""
+        old: Any = self.symbol(variable.current)
+        if variable.form:
+            old = old[self.indices(variable.form)]
+        x: Any = self.symbol(element)
+        compare = operator.gt if member.op.primitive.function is np.max else operator.lt
+        better = apply_function(compare, (x, old), {}, self.builder)
+        invalid = apply_function(operator.ne, (x, x), {}, self.builder)
+        either = apply_function(operator.or_, (better, invalid), {}, self.builder)
+        if not variable.form:
+            self.next_number(variable, np.where, either.value, element, operand_of(old))
+            return
+        chosen = apply_function(np.where, (either, x, old), {}, self.builder)
+        chosen.value.type = Scalar(_working(member))
+        self.write(variable, chosen.value)
+
+    # Results.
+
+    def result(self, value: Value) -> Operand:
+        """What the function hands out for a value of the group."""
+        member = self.group.made[value]
+        if member.into not in ("total", "array"):
+            return self.arrays[value].current
+        done = self.finished(member, self.sums[value].current, value.name)
+        if done.type.ndim == value.type.ndim:
+            return done
+        ones = (1,) * value.type.ndim  # a total that keeps its axes
+        keywords = {} if value.type.dtype == "float64" else {"dtype": np.dtype(value.type.dtype).type}
+        made = apply_function(np.full, (ones, self.symbol(done)), keywords, self.builder).value
+        made.name = value.name
+        return made
+
+    def finished(self, member: Member, total: Operand, name: str | None) -> Operand:
+        """The result of a reduction in its own dtype, divided by how many elements it took."""
+        value = total
+        if _is_mean(member):
+            count: Any = 1
+            for axis in self.reduced(member):
+                count = count * self.symbol(self.bounds[axis])
+            value = self.make(operator.truediv, self.symbol(value), count, name=name)
+        dtype = member.op.result.type.dtype
+        if dtype != _working(member):
+            value = self.make(ASTYPE, self.symbol(value), np.dtype(dtype).type, name=name)
+        return value

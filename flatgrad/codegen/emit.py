@@ -161,7 +161,7 @@ class _Emitter(BlockEmitter):
         self.params = [self.declare(param) for param in fn.params]
         self.sweep: str | None = None
         sweeps = {sweep_heading(op.origin.sweep) for op in fn.body.ops}
-        self.headings = sweeps - {"forward", "return"}
+        self.headings = set() if dialect.in_nest else sweeps - {"forward", "return"}
 
     def run(self) -> Emitted:
         self.block(self.fn.body)

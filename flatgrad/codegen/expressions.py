@@ -19,7 +19,7 @@ import flatgrad.primitives.rules  # noqa: F401  (fills METHODS)
 from flatgrad.errors import error
 from flatgrad.ir.dims import never_negative, opaque
 from flatgrad.ir.ops import Apply, Const, size_of, substitute
-from flatgrad.primitives.core import ASTYPE, IDENTITY, TRIPS
+from flatgrad.primitives.core import ASTYPE, IDENTITY, PLUS, TRIPS
 from flatgrad.primitives.effects import PRINT
 from flatgrad.primitives.einsum import EINSUM, EINSUM_VIEW
 from flatgrad.primitives.linalg import TENSORDOT
@@ -272,6 +272,7 @@ SPECIAL: dict[Any, Callable[[Apply, dict[str, Any]], ast.expr | None]] = {
     DIM: _dim,
     SIZE: _size,
     IDENTITY: lambda op, arguments: arguments["x"],
+    PLUS: lambda op, arguments: ast.BinOp(arguments["total"], ast.Add(), arguments["term"]),
     ASTYPE: _astype,
     PRINT: _print,
     np.transpose: _transpose,

@@ -65,7 +65,8 @@ def build_module(
     functions.append(_written(fn, name, dialect, taken, comments or {}))
     function_text = "\n\n".join([one.text for one in functions])
     helpers = [
-        (f"{dialect.decorator}\n" if dialect.decorator else "") + text.strip() + "\n"
+        (f"{dialect.decorator}\n" if dialect.decorator and text[0] != "@" else "")
+        + text.strip() + "\n"
         for text in dialect.helpers.values()
     ]
     imports = _imports("\n".join([*helpers, function_text]))

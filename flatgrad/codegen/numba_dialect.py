@@ -23,12 +23,8 @@ from flatgrad.ir.ops import Apply, substitute
 DECORATOR = '@numba.njit(cache=True, error_model="numpy")'
 MAIN_DECORATOR = '@numba.njit(cache=True, error_model="numpy", boundscheck=True)'
 """Numba checks no index by itself; in the function itself it must."""
-NEST_DECORATOR = """\
-@numba.njit(
-    cache=True, error_model="numpy", fastmath={"contract", "nsz", "reassoc", "arcp"}
-)"""
-"""Loops over elements: their lengths are checked before them, and sums may be taken in any order,
-which is what lets the machine take several at a time. NaN and inf keep their meaning."""
+NEST_DECORATOR = '@numba.njit(cache=True, error_model="numpy", fastmath={"contract", "nsz"})'
+"""Loops over elements, whose lengths are checked before them. NaN and inf keep their meaning."""
 
 
 class NumbaDialect(Dialect):

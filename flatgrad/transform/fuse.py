@@ -18,6 +18,7 @@ from flatgrad.ir.dims import Dim
 from flatgrad.ir.ops import (
     Apply,
     Block,
+    Const,
     Function,
     Op,
     Operand,
@@ -27,6 +28,7 @@ from flatgrad.ir.ops import (
     operands_of,
 )
 from flatgrad.primitives.callee import call_of
+from flatgrad.primitives.core import IDENTITY
 from flatgrad.primitives.symbolic import DIM, SIZE
 from flatgrad.transform.clone import with_blocks
 from flatgrad.transform.dce import has_effect, reads, swept
@@ -34,30 +36,46 @@ from flatgrad.transform.fuse_groups import Group, Grouping
 from flatgrad.transform.fuse_spaces import Lengths, is_map
 from flatgrad.transform.nest import Unbound, nest_of
 
+
 def fuse(fn: Function) -> Function:
     """The function with loop nests in the place of what they compute."""
     lengths = Lengths(fn)
     measured = Block(fn.body.params, _measure(fn.body, fn, {}), fn.body.yields)
-    return replace(fn, body=_fused(swept(measured), lengths))
+    return replace(fn, body=swept(_fused(swept(measured), lengths, {})))
 
-def _fused(block: Block, lengths: Lengths) -> Block:
-    ops = [with_blocks(op, lambda inner: _fused(inner, lengths)) for op in block.ops]
+
+def _fused(block: Block, lengths: Lengths, outer: dict[Value, Const]) -> Block:
+    known = outer | _constants(block)
+    ops = [with_blocks(op, lambda inner: _fused(inner, lengths, known)) for op in block.ops]
     block = Block(block.params, ops, block.yields)
     groups = [group for group in Grouping(block, lengths).groups if group.is_worth_it()]
     calls: dict[Group, Op] = {}
     for group in groups:
         wanted = _wanted(group, block)
         try:
-            nest, operands = nest_of(group, wanted, lengths)
+            nest, operands = nest_of(group, wanted, lengths, known)
         except Unbound:
             continue
         calls[group] = call_of(nest, tuple(operands), tuple(wanted), _origin(group))
-    return Block(block.params, _ordered(block, calls), block.yields)
+    return Block(block.params, _in_sweeps(_ordered(block, calls), calls), block.yields)
+
+
+def _constants(block: Block) -> dict[Value, Const]:
+    """Names of constants: the seed `grad_L = 1.0`."""
+    found = {}
+    for op in block.ops:
+        if isinstance(op, Apply) and op.primitive.function is IDENTITY:
+            (operand,) = op.operands
+            if isinstance(operand, Const) and operand.type == op.result.type:
+                found[op.result] = operand
+    return found
+
 
 def _origin(group: Group) -> Origin:
     """A nest that serves both sweeps stands in the first."""
     origins = [member.op.origin for member in group.members]
     return next((o for o in origins if o.sweep == "forward"), origins[0])
+
 
 def _wanted(group: Group, block: Block) -> list[Value]:
     """The values of a group that something outside reads, in order."""
@@ -70,8 +88,10 @@ def _wanted(group: Group, block: Block) -> list[Value]:
                 read |= reads(inner)
     return [member.op.result for member in group.members if member.op.result in read]
 
+
 def _values(operands: Iterable[Operand]) -> set[Value]:
     return {operand for operand in operands if isinstance(operand, Value)}
+
 
 def _ordered(block: Block, calls: dict[Group, Op]) -> list[Op]:
     """The operations, each call where the last member of its group stood, after what it reads."""
@@ -104,8 +124,26 @@ def _ordered(block: Block, calls: dict[Group, Op]) -> list[Op]:
     assert len(found) == len(nodes), "a group needs what needs it"
     return found
 
+
+def _in_sweeps(ops: list[Op], calls: dict[Group, Op]) -> list[Op]:
+    """What is computed before a nest of both sweeps stands in the first, too."""
+    mixed = {
+        call
+        for group, call in calls.items()
+        if len({member.op.origin.sweep for member in group.members}) > 1
+    }
+    last = max([k for k, op in enumerate(ops) if op in mixed], default=-1)
+    return [
+        replace(op, origin=replace(op.origin, sweep="forward"))
+        if k < last and isinstance(op, Apply) and op.origin.sweep == "backward"
+        else op
+        for k, op in enumerate(ops)
+    ]
+
+
 def _place(node: tuple[int, Op]) -> int:
     return node[0]
+
 
 def _read(op: Op) -> set[Value]:
     found = _values(operands_of(op))
@@ -113,7 +151,9 @@ def _read(op: Op) -> set[Value]:
         found |= reads(inner)
     return found
 
+
 # Lengths of arrays that the nests will not make are those of arrays that exist.
+
 
 def _measure(block: Block, fn: Function, outer: dict[Value, Apply]) -> list[Op]:
     """The operations of a block, with `x.shape[0]` for the length of what is made from `x`."""
@@ -130,6 +170,7 @@ def _measure(block: Block, fn: Function, outer: dict[Value, Apply]) -> list[Op]:
         if isinstance(op, Apply) and len(op.results) == 1:
             made[op.result] = op
     return found
+
 
 def _measured(op: Apply, fn: Function, made: dict[Value, Apply]) -> Apply:
     """The same length, of a parameter or of an operand that has it."""

@@ -91,13 +91,17 @@ def is_map(op: Apply) -> bool:
 
 
 def is_reduction(op: Apply) -> bool:
-    """Whether a result is a sum, mean, maximum or minimum over some axes of an array of floats."""
+    """Whether a result is a sum, mean, maximum or minimum over some axes of an array."""
     if len(op.results) != 1 or op.primitive.name not in REDUCTIONS or op.primitive.body:
         return False
     if op.primitive.function not in (np.sum, np.mean, np.max, np.min):
         return False
-    kinds = {op.operands[0].type.dtype, op.result.type.dtype}
-    return isinstance(op.operands[0].type, Array) and kinds <= {"float64", "float32"}
+    source, result = op.operands[0].type, op.result.type
+    if not isinstance(source, Array) or source.dtype not in KINDS:
+        return False
+    if result.dtype == "int64":  # how many elements of a mask are True
+        return op.primitive.function is np.sum
+    return result.dtype.startswith("float") and source.dtype.startswith("float")
 
 
 def reduced_axes(op: Apply) -> tuple[int, ...]:

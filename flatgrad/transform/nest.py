@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Callable
-from functools import partial
+from functools import partial, reduce
 from typing import Any
 
 import numpy as np
@@ -26,7 +26,7 @@ from flatgrad.ir.dims import Size
 from flatgrad.ir.ops import Apply, Block, Const, Function, Operand, Slot, Value
 from flatgrad.ir.types import Array, Scalar
 from flatgrad.primitives.callee import Callee, function_of, unique
-from flatgrad.primitives.core import ASTYPE, REQUIRE_SOME
+from flatgrad.primitives.core import ASTYPE, PLUS, REQUIRE_SOME
 from flatgrad.primitives.index import ADD_ITEM, SET_ITEM
 from flatgrad.primitives.registry import Primitive, lookup
 from flatgrad.primitives.symbolic import (
@@ -57,15 +57,19 @@ class Unbound(Exception):
     """The length of an axis cannot be found: the group stays as it is."""
 
 
-def nest_of(group: Group, wanted: list[Value], lengths: Lengths) -> tuple[Callee, list[Value]]:
+def nest_of(
+    group: Group, wanted: list[Value], lengths: Lengths, known: dict[Value, Const]
+) -> tuple[Callee, list[Value]]:
     """The function for a group that hands out `wanted`, and the operands of its call.
+
+    `known` are numbers from outside that are constants.
 
     Raises
     ------
     Unbound
         If the number of trips of one of its loops cannot be found.
     """
-    writer = _Nest(group, wanted, lengths)
+    writer = _Nest(group, wanted, lengths, known)
     fn = writer.function()
     return function_of(fn, nest=True), writer.outside
 
@@ -73,12 +77,22 @@ def nest_of(group: Group, wanted: list[Value], lengths: Lengths) -> tuple[Callee
 def _working(member: Member) -> str:
     """The dtype in which a reduction is computed: sums of float32 are taken in float64."""
     own = str(member.op.result.type.dtype)
-    return own if member.op.primitive.function in EXTREMES else "float64"
+    return "float64" if own == "float32" and not _is_extreme(member) else own
 
 
 def _start(member: Member) -> float:
     """What a reduction starts from."""
-    return {np.max: -np.inf, np.min: np.inf}.get(member.op.primitive.function, 0.0)
+    if _is_extreme(member):
+        return -np.inf if member.op.primitive.function is np.max else np.inf
+    return 0 if _working(member) == "int64" else 0.0
+
+
+def _is_extreme(member: Member) -> bool:
+    return member.op.primitive.function in EXTREMES
+
+
+def _is_one(operand: Operand) -> bool:
+    return isinstance(operand, Const) and operand.value == 1 and operand.type.dtype != "bool"
 
 
 def _is_mean(member: Member) -> bool:
@@ -88,8 +102,11 @@ def _is_mean(member: Member) -> bool:
 class _Nest:
     """Writes one nest."""
 
-    def __init__(self, group: Group, wanted: list[Value], lengths: Lengths) -> None:
+    def __init__(
+        self, group: Group, wanted: list[Value], lengths: Lengths, known: dict[Value, Const]
+    ) -> None:
         self.group = group
+        self.known = known
         self.wanted = wanted
         self.lengths = lengths
         self.outer = group.rank - 1 if group.outer is None else group.outer
@@ -115,7 +132,8 @@ class _Nest:
         for member in self.group.members:
             for operand in self.data(member):
                 if isinstance(operand, Value) and operand not in self.group.made:
-                    self.param(operand)
+                    if operand not in self.known:
+                        self.param(operand)
         self.bounds = [self.bound(axis) for axis in range(self.group.rank)]
         self.checks()
         for member in self.group.members:
@@ -142,8 +160,12 @@ class _Nest:
         return f"{value.name or 'value'}{self.letters(tuple(range(self.outer)))}"
 
     def title(self) -> str:
-        kept = [value for value in self.wanted if value.kept and value.name]
-        return (kept or self.wanted)[0].name or "values"
+        """The name of the first result, the user's and the forward ones preferred."""
+
+        def rank(value: Value) -> tuple[bool, bool]:
+            return self.group.made[value].op.origin.sweep != "forward", not value.kept
+
+        return min(self.wanted, key=rank).name or "values"
 
     def data(self, member: Member) -> list[Any]:
         op = member.op
@@ -275,7 +297,7 @@ class _Nest:
 
     def nonempty(self, member: Member) -> None:
         """A maximum of nothing is refused, as by NumPy."""
-        if member.op.primitive.function not in EXTREMES:
+        if not _is_extreme(member):
             return
         for axis in self.reduced(member):
             length = self.bounds[axis]
@@ -357,9 +379,14 @@ class _Nest:
         op, result = member.op, member.op.result
         if op.primitive.function in PASSING:
             return operands[0]
+        if op.primitive.operator == "*":
+            for one, other in (operands, operands[::-1]):
+                if _is_one(one) and other.type.dtype == result.type.dtype:
+                    return other
         axes = tuple(range(self.outer if member.is_row else self.group.rank))
         name = f"{result.name or 'value'}{self.letters(axes)}"
-        made = Value(Scalar(result.type.dtype), name, kept=result.kept, part=result.part)
+        kept = result.kept and result not in self.arrays
+        made = Value(Scalar(result.type.dtype), name, kept=kept, part=result.part)
         place.block.ops.append(
             Apply(op.primitive, tuple(operands), op.arguments, (made,), op.origin)
         )
@@ -367,8 +394,8 @@ class _Nest:
 
     def element(self, operand: Operand, form: Form) -> Operand:
         """The element of an operand that stands at the indices of the nest."""
-        if isinstance(operand, Const):
-            return operand
+        if isinstance(operand, Const) or operand in self.known:
+            return operand if isinstance(operand, Const) else self.known[operand]
         maker = self.group.made.get(operand)
         if maker is None:
             return self.read(operand, form)
@@ -400,7 +427,7 @@ class _Nest:
         if not self.letters(leading):
             return param, form
         if (param, leading) not in self.rows.elements:
-            name = f"{param.name}{self.letters(leading)}"
+            name = f"{param.name}_row"
             self.rows.elements[param, leading] = self.get(self.rows, param, leading, name)
         row = self.rows.elements[param, leading]
         assert isinstance(row, Value)
@@ -444,13 +471,13 @@ class _Nest:
         working = _working(member)
         if element.type.dtype != working:
             element = self.make(ASTYPE, self.symbol(element), np.dtype(working).type)
-        if member.op.primitive.function in EXTREMES:
+        if _is_extreme(member):
             self.extreme(member, variable, element)
         elif variable.form:
             self.replaced(variable, ADD_ITEM, element)
         else:
             old = variable.current
-            self.next_number(variable, operator.add, old, element)
+            self.next_number(variable, PLUS, old, element)
 
     def next_number(
         self, variable: Variable, function: Callable[..., Any], *operands: Operand
@@ -501,9 +528,8 @@ class _Nest:
         """The result of a reduction in its own dtype, divided by how many elements it took."""
         value = total
         if _is_mean(member):
-            count: Any = 1
-            for axis in self.reduced(member):
-                count = count * self.symbol(self.bounds[axis])
+            lengths = [self.symbol(self.bounds[axis]) for axis in self.reduced(member)]
+            count = reduce(operator.mul, lengths) if lengths else 1
             value = self.make(operator.truediv, self.symbol(value), count, name=name)
         dtype = member.op.result.type.dtype
         if dtype != _working(member):

@@ -14,6 +14,7 @@ take arrays of any memory layout and, but for `set_items` and `add_items`, chang
 """
 
 from flatgrad.codegen.numba_helpers.elementwise import (
+    PLUS,
     SCALARS,
     elementwise,
     scalar,
@@ -79,6 +80,6 @@ __all__ = [
     "dot", "einsum", "inner", "matmul", "outer", "tensordot", "trace",
     "concatenate_flat", "diag", "diagonal", "expand_dims", "flip", "linspace", "pad", "repeat",
     "reshape", "roll", "squeeze", "tile", "triangle",
-    "SCALARS", "elementwise", "scalar", "stacked_scalars", "where",
+    "PLUS", "SCALARS", "elementwise", "scalar", "stacked_scalars", "where",
     "add_items", "gather", "pattern_rank", "result_rank", "set_items",
 ]  # fmt: skip

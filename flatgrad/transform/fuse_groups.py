@@ -191,12 +191,13 @@ class Grouping:
 
     def merge_makers(self, read: list[Value]) -> None:
         """Make one group of those that make what is read, where neither needs the other."""
-        makers = list(dict.fromkeys(self.of[value] for value in read if value in self.of))
-        for k, one in enumerate(makers):
-            for other in makers[:k]:
-                if self.mergeable(one, other):
-                    self.merge(one, other)
-                    break
+        kept: list[Group] = []
+        for one in dict.fromkeys([self.of[value] for value in read if value in self.of]):
+            other = next((group for group in kept if self.mergeable(one, group)), None)
+            if other is None:
+                kept.append(one)
+            else:
+                self.merge(one, other)
 
     def mergeable(self, one: Group, other: Group) -> bool:
         """Whether two groups can be one; `outer` of a group without rows may be anything."""

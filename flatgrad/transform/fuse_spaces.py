@@ -132,7 +132,7 @@ def operand_form(op: Apply, operand: Any, form: Form, lengths: Lengths) -> Form 
     for own, size in enumerate(shape):
         k = own + rank - len(shape)
         if isinstance(size, int) and size == 1:
-            found.append(None)
+            found.append(form[k] if result[k] == 1 else None)
         elif lengths.equal(size, result[k]):
             found.append(form[k])
         else:

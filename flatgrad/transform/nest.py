@@ -285,7 +285,8 @@ class _Nest:
             return Variable(Const(start), (), Value(Scalar(dtype), name, kept=kept))
         keywords = {} if dtype == "float64" else {"dtype": np.dtype(dtype).type}
         shape = self.shape(member.form)
-        made = apply_function(np.full, (shape, start), keywords, self.builder).value
+        create, given = (np.full, (shape, start)) if start else (np.zeros, (shape,))
+        made = apply_function(create, given, keywords, self.builder).value
         made.type = Array(dtype, tuple(map(self.size, member.form)))
         made.name, made.kept = name, member.op.result.kept
         return Variable(made, member.form, made)

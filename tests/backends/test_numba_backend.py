@@ -279,8 +279,9 @@ def test_higher_rank_compiles_in_seconds():
     """A product of two arrays of rank 4 must not go to Numba as it is: that takes 20 seconds."""
     derived = grad(lambda x, y: np.sum((x * y - x / y) ** 2), backend="numba")
     text = derived.source(normal(2, 3, 2, 2), normal(3, 1, 2))
-    assert "multiply_4d_3d_n1n(x, y)" in text
-    assert "divide_4d_3d_n1n(x, y)" in text
+    assert "for l in range(x.shape[3]):" in text
+    alone = grad(lambda x, y: np.sum((x * y)[:, :, 0] ** 3), backend="numba")
+    assert "multiply_4d_3d_n1n(x, y)" in alone.source(normal(2, 3, 2, 2), normal(3, 1, 2))
 
 
 def test_lengths_are_checked_in_loops():

@@ -26,6 +26,7 @@ from flatgrad.ir.ops import (
     Value,
     blocks_of,
     operands_of,
+    size_of,
 )
 from flatgrad.primitives.callee import call_of
 from flatgrad.primitives.core import IDENTITY
@@ -186,7 +187,7 @@ def _measured(op: Apply, fn: Function, made: dict[Value, Apply]) -> Apply:
             break
         source = alike[0]
     if op.primitive.function is DIM:
-        size = op.results[0].type.size
+        size = size_of(op.results[0])
         if isinstance(size, Dim) and size.is_atom and size.name in fn.lengths:
             source, axis = fn.lengths[size.name]
             return replace(op, operands=(source,), arguments={**op.arguments, "axis": axis})

@@ -134,7 +134,8 @@ class Grouping:
             return False
         first = op.operands[0]
         added = op.primitive.operator in ("+", "-") and first in self.carried
-        return not (added and op.result.name is not None and first.name == op.result.name)
+        named = isinstance(first, Value) and first.name == op.result.name
+        return not (added and named and op.result.name is not None)
 
     def closure(self, mask: int) -> int:
         """All groups on which something depends that depends on these."""

@@ -15,26 +15,21 @@ array of one row.
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable
 from functools import partial, reduce
 from typing import Any
 
 import numpy as np
 
 from flatgrad.ir.builder import Builder
-from flatgrad.ir.dims import Size
-from flatgrad.ir.ops import Apply, Block, Const, Function, Operand, Slot, Value
+from flatgrad.ir.dims import Dim, Size, opaque
+from flatgrad.ir.ops import Apply, Block, Const, Function, Operand, Slot, Value, size_of
 from flatgrad.ir.types import Array, Scalar
 from flatgrad.primitives.callee import Callee, function_of, unique
-from flatgrad.primitives.core import ASTYPE, PLUS, REQUIRE_SOME
-from flatgrad.primitives.index import ADD_ITEM, SET_ITEM
-from flatgrad.primitives.registry import Primitive, lookup
+from flatgrad.primitives.core import ASTYPE, REQUIRE_SOME
 from flatgrad.primitives.symbolic import (
     DIM,
     REQUIRE_EQUAL,
-    Symbol,
     apply_function,
-    operand_of,
 )
 from flatgrad.transform.fuse_groups import Group, Member
 from flatgrad.transform.fuse_phases import Phases
@@ -48,9 +43,9 @@ from flatgrad.transform.fuse_spaces import (
     shape_operands,
 )
 from flatgrad.transform.nest_loops import INDICES, Place, Variable, loop
+from flatgrad.transform.nest_sums import Sums, dtype_of, is_extreme, is_mean, is_one, start_of
 
 EMPTY = "a maximum or minimum over no elements"
-EXTREMES = (np.max, np.min)
 
 
 class Unbound(Exception):
@@ -74,32 +69,7 @@ def nest_of(
     return function_of(fn, nest=True), writer.outside
 
 
-def _working(member: Member) -> str:
-    """The dtype in which a reduction is computed: sums of float32 are taken in float64."""
-    own = str(member.op.result.type.dtype)
-    return "float64" if own == "float32" and not _is_extreme(member) else own
-
-
-def _start(member: Member) -> float:
-    """What a reduction starts from."""
-    if _is_extreme(member):
-        return -np.inf if member.op.primitive.function is np.max else np.inf
-    return 0 if _working(member) == "int64" else 0.0
-
-
-def _is_extreme(member: Member) -> bool:
-    return member.op.primitive.function in EXTREMES
-
-
-def _is_one(operand: Operand) -> bool:
-    return isinstance(operand, Const) and operand.value == 1 and operand.type.dtype != "bool"
-
-
-def _is_mean(member: Member) -> bool:
-    return member.into is not None and member.op.primitive.function is np.mean
-
-
-class _Nest:
+class _Nest(Sums):
     """Writes one nest."""
 
     def __init__(
@@ -131,9 +101,9 @@ class _Nest:
         """All of it: lengths, checks, arrays, loops, results."""
         for member in self.group.members:
             for operand in self.data(member):
-                if isinstance(operand, Value) and operand not in self.group.made:
-                    if operand not in self.known:
-                        self.param(operand)
+                inside = operand in self.group.made or operand in self.known
+                if isinstance(operand, Value) and not inside and self.axis_of(operand) is None:
+                    self.param(operand)
         self.bounds = [self.bound(axis) for axis in range(self.group.rank)]
         self.checks()
         for member in self.group.members:
@@ -171,6 +141,13 @@ class _Nest:
         op = member.op
         return [op.operands[0]] if member.into else data_operands(op)
 
+    def axis_of(self, operand: Operand) -> int | None:
+        """The axis of which a number is the length; such a number need not be handed in."""
+        size = size_of(operand)
+        if not isinstance(size, Dim) or opaque(size) or operand in self.params:
+            return None
+        return next((k for k, own in enumerate(self.group.space) if own == size), None)
+
     def param(self, value: Value) -> Value:
         """The parameter for a value from outside."""
         made = self.params.get(value)
@@ -179,15 +156,6 @@ class _Nest:
             name = unique([*taken, value.name or "value"])[-1]
             made = self.params[value] = Value(value.type, name, kept=True)
             self.outside.append(value)
-        return made
-
-    def symbol(self, value: Any) -> Any:
-        return Symbol(value, self.builder) if isinstance(value, Value) else value.value
-
-    def make(self, function: Callable[..., Any], *args: Any, name: str | None = None) -> Value:
-        """One call in the block that is being written."""
-        made: Value = apply_function(function, args, {}, self.builder).value
-        made.name = name or made.name
         return made
 
     # Lengths.
@@ -207,9 +175,9 @@ class _Nest:
                     return self.make(DIM, self.symbol(self.params[value]), k)
         for member in self.group.members:
             for _, given in shape_operands(member.op):
-                if isinstance(given, Value) and given.type.size is not None:
-                    if self.lengths.equal(given.type.size, size):
-                        return self.param(given)
+                length = size_of(given)
+                if isinstance(given, Value) and length and self.lengths.equal(length, size):
+                    return self.param(given)
         raise Unbound
 
     def checks(self) -> None:
@@ -279,7 +247,7 @@ class _Nest:
 
     def accumulator(self, member: Member) -> Variable:
         """A sum in float64, or the largest element so far."""
-        dtype, start, name = _working(member), _start(member), self.sum_name(member)
+        dtype, start, name = dtype_of(member), start_of(member), self.sum_name(member)
         if member.into == "total":
             kept = member.op.result.kept
             return Variable(Const(start), (), Value(Scalar(dtype), name, kept=kept))
@@ -293,12 +261,12 @@ class _Nest:
 
     def sum_name(self, member: Member) -> str | None:
         name = member.op.result.name
-        narrow = member.op.result.type.dtype != _working(member)
-        return f"{name or 'value'}_total" if narrow or _is_mean(member) else name
+        narrow = member.op.result.type.dtype != dtype_of(member)
+        return f"{name or 'value'}_total" if narrow or is_mean(member) else name
 
     def nonempty(self, member: Member) -> None:
         """A maximum of nothing is refused, as by NumPy."""
-        if not _is_extreme(member):
+        if not is_extreme(member):
             return
         for axis in self.reduced(member):
             length = self.bounds[axis]
@@ -334,8 +302,8 @@ class _Nest:
         """What a member in the loop over a row writes; the sum of a row begins here."""
         value = member.op.result
         if member.into == "row":
-            model = Value(Scalar(_working(member)), self.row_name(value), kept=value.kept)
-            self.sums[value] = Variable(Const(_start(member)), (), model)
+            model = Value(Scalar(dtype_of(member)), self.row_name(value), kept=value.kept)
+            self.sums[value] = Variable(Const(start_of(member)), (), model)
         held = self.sums if member.into else self.arrays
         return [held[value]] if value in held else []
 
@@ -382,7 +350,7 @@ class _Nest:
             return operands[0]
         if op.primitive.operator == "*":
             for one, other in (operands, operands[::-1]):
-                if _is_one(one) and other.type.dtype == result.type.dtype:
+                if is_one(one) and other.type.dtype == result.type.dtype:
                     return other
         axes = tuple(range(self.outer if member.is_row else self.group.rank))
         name = f"{result.name or 'value'}{self.letters(axes)}"
@@ -399,7 +367,8 @@ class _Nest:
             return operand if isinstance(operand, Const) else self.known[operand]
         maker = self.group.made.get(operand)
         if maker is None:
-            return self.read(operand, form)
+            axis = self.axis_of(operand)
+            return self.read(operand, form) if axis is None else self.bounds[axis]
         if maker.into is not None:
             return self.rows.elements[operand]
         if not maker.is_row and operand in self.arrays and self.phases.phase[operand] < self.phase:
@@ -439,10 +408,6 @@ class _Nest:
             index = self.indices(form)
             return self.make(operator.getitem, self.symbol(source), index, name=name)
 
-    def indices(self, form: Form) -> Any:
-        index = tuple(0 if axis is None else self.symbol(self.index[axis]) for axis in form)
-        return index[0] if len(index) == 1 else index
-
     def read_back(self, value: Value) -> Operand:
         """An element that an earlier loop over the row has left in an array."""
         assert self.cells is not None
@@ -453,61 +418,6 @@ class _Nest:
             found = self.get(self.cells, variable.current, variable.form, name)
             self.cells.elements[value] = found
         return self.cells.elements[value]
-
-    # Writes.
-
-    def write(self, variable: Variable, value: Operand) -> None:
-        """`out[i, j] = value`."""
-        self.replaced(variable, SET_ITEM, value)
-
-    def replaced(self, variable: Variable, function: Callable[..., Any], value: Operand) -> None:
-        """The next version of an array, with another element."""
-        given = (self.symbol(variable.current), self.symbol(value), self.indices(variable.form))
-        made = apply_function(function, given, {}, self.builder).value
-        made.type, made.name, made.kept = variable.model.type, variable.model.name, True
-        variable.current = made
-
-    def accumulate(self, member: Member, variable: Variable, element: Operand) -> None:
-        """`total += element`; a maximum keeps a NaN, as NumPy's does."""
-        working = _working(member)
-        if element.type.dtype != working:
-            element = self.make(ASTYPE, self.symbol(element), np.dtype(working).type)
-        if _is_extreme(member):
-            self.extreme(member, variable, element)
-        elif variable.form:
-            self.replaced(variable, ADD_ITEM, element)
-        else:
-            old = variable.current
-            self.next_number(variable, PLUS, old, element)
-
-    def next_number(
-        self, variable: Variable, function: Callable[..., Any], *operands: Operand
-    ) -> None:
-        """The next version of a number."""
-        primitive = lookup(function)
-        assert isinstance(primitive, Primitive)
-        arguments = {name: Slot(k) for k, name in enumerate(primitive.operand_names)}
-        made = variable.version()
-        self.builder.block.ops.append(
-            Apply(primitive, operands, arguments, (made,), self.origin)
-        )
-
-    def extreme(self, member: Member, variable: Variable, element: Operand) -> None:
-        """`where(x > m or x != x, x, m)`."""
-        old: Any = self.symbol(variable.current)
-        if variable.form:
-            old = old[self.indices(variable.form)]
-        x: Any = self.symbol(element)
-        compare = operator.gt if member.op.primitive.function is np.max else operator.lt
-        better = apply_function(compare, (x, old), {}, self.builder)
-        invalid = apply_function(operator.ne, (x, x), {}, self.builder)
-        either = apply_function(operator.or_, (better, invalid), {}, self.builder)
-        if not variable.form:
-            self.next_number(variable, np.where, either.value, element, operand_of(old))
-            return
-        chosen = apply_function(np.where, (either, x, old), {}, self.builder)
-        chosen.value.type = Scalar(_working(member))
-        self.write(variable, chosen.value)
 
     # Results.
 
@@ -520,7 +430,8 @@ class _Nest:
         if done.type.ndim == value.type.ndim:
             return done
         ones = (1,) * value.type.ndim  # a total that keeps its axes
-        keywords = {} if value.type.dtype == "float64" else {"dtype": np.dtype(value.type.dtype).type}
+        dtype = value.type.dtype
+        keywords = {} if dtype == "float64" else {"dtype": np.dtype(dtype).type}
         made = apply_function(np.full, (ones, self.symbol(done)), keywords, self.builder).value
         made.name = value.name
         return made
@@ -528,11 +439,11 @@ class _Nest:
     def finished(self, member: Member, total: Operand, name: str | None) -> Operand:
         """The result of a reduction in its own dtype, divided by how many elements it took."""
         value = total
-        if _is_mean(member):
+        if is_mean(member):
             lengths = [self.symbol(self.bounds[axis]) for axis in self.reduced(member)]
             count = reduce(operator.mul, lengths) if lengths else 1
             value = self.make(operator.truediv, self.symbol(value), count, name=name)
         dtype = member.op.result.type.dtype
-        if dtype != _working(member):
+        if dtype != dtype_of(member):
             value = self.make(ASTYPE, self.symbol(value), np.dtype(dtype).type, name=name)
         return value

@@ -17,6 +17,7 @@ from flatgrad.codegen.expressions import call, literal, name, subscript, write
 from flatgrad.codegen.numba_index import indexed
 from flatgrad.codegen.numba_loops import loop_helper
 from flatgrad.codegen.numba_site import Site, fitted, unsupported
+from flatgrad.codegen.numba_vector import vector_call
 from flatgrad.codegen.numba_writers import PLAIN, WRITERS
 from flatgrad.ir.ops import Apply, substitute
 
@@ -68,6 +69,9 @@ class NumbaDialect(Dialect):
         arguments = substitute(op.arguments, operands.__getitem__) | overrides
         types = substitute(op.arguments, lambda k: op.operands[k].type)
         site = Site(op, arguments, types, self)
+        vector = vector_call(site, self.helpers) if self.in_nest and op.results else None
+        if vector is not None:
+            return vector
         if op.primitive.helper and key not in WRITERS:
             return self.activation(site)
         writer = WRITERS.get(key)

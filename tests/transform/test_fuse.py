@@ -11,6 +11,7 @@ import pytest
 import flatgrad.primitives.rules  # noqa: F401
 from flatgrad import grad, sigmoid, value_and_grad
 from flatgrad.backends import python
+from flatgrad.codegen import numba_vector
 from flatgrad.codegen.module import build_module
 from flatgrad.codegen.numba_dialect import NumbaDialect
 from flatgrad.ir.interpret import interpret
@@ -327,6 +328,21 @@ def nests(f, *args):
     """The text of the nests, without their decorators, and of the function."""
     graph = fuse(graph_of(f, args))
     return build_module(graph, f"{f.__name__}_value_and_grad", NumbaDialect()).function_text
+
+
+def test_functions_that_vectorise(monkeypatch):
+    """Where a text is registered for `exp`, nests call it, and the rest of the program does not."""
+
+    def sources(name, dtype):
+        text = f"def {name}_f64(x):\n    return np.{name}(x) + 1.0\n"
+        return {f"{name}_f64": f"@numba.njit(cache=True)\n{text}"}
+
+    monkeypatch.setattr("flatgrad.codegen.numba_vector.SOURCES", {})
+    numba_vector.register(sources, ["exp"])
+    text = build_module(fuse(graph_of(chain, (A(3),))), "derived", NumbaDialect()).text
+    assert "exp_f64(" in text and "def exp_f64(x):" in text and "np.tanh(x_i)" in text
+    single = fuse(graph_of(chain, (A(3, dtype="float32"),)))
+    assert "exp_f32(" in build_module(single, "derived", NumbaDialect()).text
 
 
 def test_text_of_a_map_and_its_sum():

@@ -34,8 +34,8 @@ from flatgrad.primitives.symbolic import DIM, SIZE
 from flatgrad.transform.clone import with_blocks
 from flatgrad.transform.dce import has_effect, reads, swept
 from flatgrad.transform.fuse_groups import Group, Grouping
+from flatgrad.transform.fuse_nest import Unbound, nest_of
 from flatgrad.transform.fuse_spaces import Lengths, is_map
-from flatgrad.transform.nest import Unbound, nest_of
 
 
 def fuse(fn: Function) -> Function:

@@ -32,6 +32,7 @@ from flatgrad.primitives.symbolic import (
     apply_function,
 )
 from flatgrad.transform.fuse_groups import Group, Member
+from flatgrad.transform.fuse_loops import INDICES, Place, Variable, loop
 from flatgrad.transform.fuse_phases import Phases
 from flatgrad.transform.fuse_spaces import (
     PASSING,
@@ -42,8 +43,7 @@ from flatgrad.transform.fuse_spaces import (
     reduced_axes,
     shape_operands,
 )
-from flatgrad.transform.nest_loops import INDICES, Place, Variable, loop
-from flatgrad.transform.nest_sums import Sums, dtype_of, is_extreme, is_mean, is_one, start_of
+from flatgrad.transform.fuse_writes import Sums, dtype_of, is_extreme, is_mean, is_one, start_of
 
 EMPTY = "a maximum or minimum over no elements"
 

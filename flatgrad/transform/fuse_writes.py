@@ -19,8 +19,8 @@ from flatgrad.primitives.index import ADD_ITEM, SET_ITEM
 from flatgrad.primitives.registry import Primitive, lookup
 from flatgrad.primitives.symbolic import Symbol, apply_function, operand_of
 from flatgrad.transform.fuse_groups import Member
+from flatgrad.transform.fuse_loops import Variable
 from flatgrad.transform.fuse_spaces import Form
-from flatgrad.transform.nest_loops import Variable
 
 EXTREMES = (np.max, np.min)
 

@@ -38,6 +38,7 @@ if TYPE_CHECKING:
         TypeInferenceError,
         UnsupportedError,
     )
+    from flatgrad.hooks import adjoint, custom_vjp, stop_gradient
     from flatgrad.modes import (
         hessian,
         hvp,
@@ -63,6 +64,7 @@ _HOMES = {
         "ArgumentError", "FlatgradError", "InternalError", "NameResolutionError", "ShapeError",
         "SourceError", "StaticValueError", "TypeInferenceError", "UnsupportedError",
     ),
+    "hooks": ("adjoint", "custom_vjp", "stop_gradient"),
     "modes": (
         "hessian", "hvp", "jacfwd", "jacobian", "jacrev", "jvp", "linearize",
         "value_and_jacobian", "vjp",
@@ -75,9 +77,10 @@ _HOME = {name: module for module, names in _HOMES.items() for name in names}
 __all__ = [
     "ArgumentError", "FlatgradError", "InternalError", "NameResolutionError", "ShapeError",
     "SourceError", "StaticValueError", "TypeInferenceError", "UnsupportedError", "__version__",
-    "check_grads", "checkpoint", "defjvp", "defvjp", "elu", "gelu", "grad", "hessian", "hvp",
-    "jacfwd", "jacobian", "jacrev", "jvp", "leaky_relu", "linearize", "log_softmax", "logsumexp",
-    "relu", "sigmoid", "silu", "softmax", "softplus", "value_and_grad", "value_and_jacobian", "vjp",
+    "adjoint", "check_grads", "checkpoint", "custom_vjp", "defjvp", "defvjp", "elu", "gelu", "grad",
+    "hessian", "hvp", "jacfwd", "jacobian", "jacrev", "jvp", "leaky_relu", "linearize",
+    "log_softmax", "logsumexp", "relu", "sigmoid", "silu", "softmax", "softplus", "stop_gradient",
+    "value_and_grad", "value_and_jacobian", "vjp",
 ]  # fmt: skip
 
 

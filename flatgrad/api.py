@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any, overload
 
-from flatgrad.derived import derive
+from flatgrad.deriving import derive
 
 Argnums = int | str | Sequence[int | str] | None
 Function = Callable[..., Any]
@@ -38,11 +38,13 @@ def grad(
     Parameters
     ----------
     function
-        A Python function of numbers and NumPy arrays that returns one float number, or with
-        `has_aux` a pair of it and anything else.
+        A Python function of numbers and NumPy arrays, or of tuples, lists, dicts, named tuples and
+        dataclasses of these, that returns one float number, or with `has_aux` a pair of it and
+        anything else.
     argnums
         An int or a parameter name gives the bare gradient, a sequence gives a tuple. None is every
         parameter that can have a gradient: one gives the bare gradient, several a named tuple.
+        A container counts as one parameter.
     has_aux
         The function returns (loss, auxiliary); the derived one returns (gradient, auxiliary).
     backend
@@ -50,7 +52,8 @@ def grad(
 
     Returns
     -------
-    A function with the same signature. Each gradient has the shape and dtype of its argument. It
+    A function with the same signature. Each gradient has the shape and dtype of its argument, or
+    its structure, with None for what cannot have a gradient (ints in a container are counts). It
     shows its code with `.source()`, `.forward_source()`, `.backward_source()`, `.lower(*args)`,
     `.graph()`, `.line_map()`, and `.save(path)` writes a module that runs alone.
 

@@ -7,7 +7,8 @@
             run = call_slowly
         return run(w0, x0, w1, x1, w2)
 
-Arrays are then told apart by dtype and shape, static arguments by value. `run` converts numbers,
+Arrays are then told apart by dtype and shape, static arguments by value, and containers are taken
+apart (fast_path.py). `run` takes the arguments and the leaves of containers. It converts numbers,
 checks that captured values are unchanged, calls the emitted code and names the gradients.
 """
 
@@ -22,18 +23,11 @@ import numpy as np
 
 from flatgrad import returned
 from flatgrad.errors import error
+from flatgrad.fast_path import compiled_text, leaf_names, local
 from flatgrad.inspection import Inspection
+from flatgrad.ir.trees import comes_as_tuples
 from flatgrad.ir.types import Array, Scalar
-from flatgrad.signature import STATIC_KINDS, freeze
-
-MAX_SHAPES = 512
-"""Distinct argument shapes remembered for the fast path of one function."""
-
-
-def _compile(text: str, space: dict[str, Any], name: str) -> Callable[..., Any]:
-    exec(compile(text, f"<flatgrad caller of {name}>", "exec", dont_inherit=True), space)
-    function: Callable[..., Any] = space[name]
-    return function
+from flatgrad.structures import Spread
 
 
 def public_function(derived: Any, function: Callable[..., Any]) -> Callable[..., Any]:
@@ -72,7 +66,7 @@ def public_function(derived: Any, function: Callable[..., Any]) -> Callable[...,
         f"        run{own} = call_slowly{own}\n"
         f"    return run{own}({arguments})\n"
     )
-    public = _compile(text, space, "caller")
+    public = compiled_text(text, space, "caller")
     plain = derived.primal
     public.__name__ = public.__qualname__ = plain.__name__
     public.__doc__ = plain.__doc__
@@ -85,68 +79,16 @@ def public_function(derived: Any, function: Callable[..., Any]) -> Callable[...,
     return public
 
 
-def remember(derived: Any, values: dict[str, Any], run: Callable[..., Any]) -> None:
-    """Let calls like this one go straight to `run`."""
-    classes = tuple(type(value) for value in values.values())
-    parts = _key_parts(derived, values)
-    if not parts:
-        derived.by_class[classes] = run
-        return
-    by_value = derived.by_class.get(classes)
-    if by_value is None:
-        table: dict[Any, Any] = {}
-        names = ", ".join(local(name) for name in values)
-        key = ", ".join(parts)
-        text = (
-            f"def second({names}):\n"
-            f"    try:\n"
-            f"        run = table[{key},]\n"
-            f"    except (KeyError, TypeError):\n"
-            f"        run = call_slowly\n"
-            f"    return run({names})\n"
-        )
-        space = {"table": table, "call_slowly": derived.call_slowly, "freeze": freeze}
-        by_value = _compile(text, space, "second")
-        by_value.table = table  # type: ignore[attr-defined]
-        derived.by_class[classes] = by_value
-    table = by_value.table
-    if len(table) >= MAX_SHAPES:
-        table.clear()
-    space = {"freeze": freeze} | {local(name): value for name, value in values.items()}
-    table[eval(f"({', '.join(parts)},)", space)] = run
-
-
-def _key_parts(derived: Any, values: dict[str, Any]) -> list[str]:
-    """What tells calls with the same argument classes apart."""
-    parts = []
-    for name, value in values.items():
-        given = local(name)
-        if isinstance(value, np.ndarray):
-            parts += [f"{given}.dtype", f"{given}.shape"]
-        elif value is None or type(value) in (float, np.float64, np.float32):
-            continue
-        elif isinstance(value, tuple | slice):
-            parts.append(f"freeze({given})")
-        elif name in derived.static_params or isinstance(value, STATIC_KINDS) or callable(value):
-            parts.append(given)
-    return parts
-
-
-def local(name: str) -> str:
-    """A parameter in the functions below, none of whose own names ends like this."""
-    return f"{name}_"
-
-
-def runner(derived: Any, found: Any, values: dict[str, Any]) -> Callable[..., Any]:
+def runner(derived: Any, found: Any, given: Spread) -> Callable[..., Any]:
     """The function that runs one specialisation on arguments that fit it."""
-    compiled = found.compiled
+    compiled, values = found.compiled, given.values
     space: dict[str, Any] = {
         "emitted": compiled.function, "call_slowly": derived.call_slowly, "explain": explain,
-        "compiled": compiled, "new": tuple.__new__, "Gradients": found.gradients,
-        "changed": derived.by_class.clear,
+        "compiled": compiled, "changed": derived.by_class.clear,
     }  # fmt: skip
-    names = [local(name) for name in values]
-    lines = [f"def run({', '.join(names)}):"]
+    names = [local(name) for name in given.trees]
+    leaves = [local(name) for name in leaf_names(given)]
+    lines = [f"def run({', '.join(names + leaves)}):"]
     tests = _capture_tests(compiled, space, lines)
     if tests:
         lines += [
@@ -155,8 +97,8 @@ def runner(derived: Any, found: Any, values: dict[str, Any]) -> Callable[..., An
             f"        return call_slowly({', '.join(names)})",
         ]
     passed = _passed(found, values, space) + [f"hidden_{k}" for k in range(len(compiled.hidden))]
-    target, result = _results(derived, found, values, space)
-    lines += _sharing_tests(found, space)
+    target, result = _results(derived, found, given, space)
+    lines += _sharing_tests(found, given.shown, space)
     lines += [
         "    try:",
         f"        {target} = emitted({', '.join(passed)})",
@@ -165,17 +107,17 @@ def runner(derived: Any, found: Any, values: dict[str, Any]) -> Callable[..., An
         "        raise",
         f"    return {result}",
     ]
-    return _compile("\n".join(lines) + "\n", space, "run")
+    return compiled_text("\n".join(lines) + "\n", space, "run")
 
 
-def _sharing_tests(found: Any, space: dict[str, Any]) -> list[str]:
+def _sharing_tests(found: Any, words: dict[str, str], space: dict[str, Any]) -> list[str]:
     """Statements that refuse an array which the function writes to, and sees under another name.
 
     The compiled function writes to a copy: the other name would not see what is written.
     """
     tangents = found.compiled.request.tangents
     arrays = {
-        local(name): name
+        local(name): words[name]
         for name, kind in found.types.items()
         if isinstance(kind, Array) and name not in tangents
     }
@@ -252,37 +194,36 @@ def _passed(found: Any, values: dict[str, Any], space: dict[str, Any]) -> list[s
 
 
 def _results(
-    derived: Any, found: Any, values: dict[str, Any], space: dict[str, Any]
+    derived: Any, found: Any, given: Spread, space: dict[str, Any]
 ) -> tuple[str, str]:
     """The target that takes the emitted results apart, and the expression that is returned."""
     if found.finish is not None:
-        space["finish"] = found.finish(found, values)
+        space["finish"] = found.finish(found, given)
         return "result", "result" if space["finish"] is None else "finish(result)"
     leaves, converted = [], []
     gradients = found.compiled.output_types[-len(found.wrt) :]
     for k, (name, kind) in enumerate(zip(found.wrt, gradients, strict=True)):
         leaves.append(f"g{k}")
-        converted.append(returned.converted(f"g{k}", kind, values[name], space))
+        converted.append(returned.converted(f"g{k}", kind, given.values[name], space))
     target = "g0" if len(leaves) == 1 else f"({', '.join(leaves)})"
-    if found.bare:
-        result = converted[0]
-    elif isinstance(derived.argnums, tuple | list):
-        result = f"({', '.join(converted)},)"
-    else:
-        result = f"new(Gradients, ({', '.join(converted)},))"
+    result = returned.built(found.form, converted, space)
     tree, types = found.compiled.graph.tree, found.compiled.output_types
     if derived.kind == "value_and_grad":
-        value = _value("value", tree[0], types, derived, space)
+        value = _value("value", tree[0], types, tree, derived, space)
         return f"value, {target}", f"{value}, {result}"
     if derived.has_aux:
-        aux = _value("aux", tree[1], types, derived, space)
+        aux = _value("aux", tree[1], types, tree, derived, space)
         return f"{target}, aux", f"{result}, {aux}"
     return target, result
 
 
-def _value(text: str, tree: Any, types: Any, derived: Any, space: dict[str, Any]) -> str:
-    """What is returned beside the gradient."""
-    return returned.restored(text, tree, types, space) if derived.backend == "numba" else text
+def _value(
+    text: str, tree: Any, types: Any, whole: Any, derived: Any, space: dict[str, Any]
+) -> str:
+    """What is returned beside the gradient; `whole` is all that the emitted code returns."""
+    if derived.backend == "numba" or comes_as_tuples(whole):
+        return returned.restored(text, tree, types, space)
+    return text
 
 
 def explain(caught: Exception, compiled: Any) -> None:

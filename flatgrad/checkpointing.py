@@ -1,11 +1,17 @@
 """Trading time for memory: what is computed again in the backward sweep instead of being kept.
 
+    for i in flatgrad.checkpoint(range(n)):                  # about 2 sqrt(n) states are kept
+        u = step(u)
+    for i in flatgrad.checkpoint(range(n), snapshots=10):    # 10 states are kept
+        u = step(u)
+
     @flatgrad.checkpoint
     def block(x, w):                     # of all that `block` computes, its gradient keeps x and w
         h = np.tanh(x @ w)
         return np.sin(h) * np.exp(-h)
 
-Outside of a differentiated function nothing changes: `block(x, w)` is that call.
+Outside of a differentiated function nothing changes: the loop runs over the range, `block(x, w)` is
+that call.
 """
 
 from __future__ import annotations
@@ -17,30 +23,43 @@ from typing import Any
 from flatgrad.errors import error
 
 
-def checkpoint(function: Callable[..., Any]) -> Any:
-    """`function`, of which a gradient keeps the arguments only and runs it again backwards.
+def checkpoint(what: Any, *, snapshots: int | None = None) -> Any:
+    """Mark a loop or a function: its gradient keeps little and runs parts of it again.
 
     Parameters
     ----------
-    function
-        A Python function, method or lambda of arrays and numbers.
+    what
+        The `range` of a `for` loop, or a Python function of arrays and numbers.
+    snapshots
+        Of a loop: how many of its states are kept, an int of at least 1; which ones, and when they
+        are replaced, is the binomial schedule that repeats the fewest trips. By default the loop is
+        cut into about sqrt(n) segments, of which each is run a second time.
 
     Returns
     -------
-    A function that computes the same. Called in a function that is differentiated, it becomes a
-    function of its own in the emitted module, and its intermediate values live only while its own
-    backward sweep runs: memory for one more evaluation.
+    The range itself, or a function that computes the same. Called in a function that is
+    differentiated, its intermediate values live only while its own backward sweep runs.
 
     Raises
     ------
-    ArgumentError
-        If it is no function.
+    UnsupportedError
+        If `what` is neither, or `snapshots` is no positive int.
+
+    References
+    ----------
+    A. Griewank, A. Walther: Algorithm 799: revolve. ACM Transactions on Mathematical Software 26
+    (2000), 19-45.
     """
-    if not callable(function):
+    if isinstance(what, range):
+        if snapshots is not None and (isinstance(snapshots, bool) or int(snapshots) < 1):
+            raise error("bad-checkpoint", f"`snapshots` is {snapshots!r}: keep at least one")
+        return what
+    if not callable(what) or snapshots is not None:
         raise error(
-            "bad-option", f"checkpoint of a value of type {type(function).__name__}",
-            help="pass a function: checkpoint(f)(x)",
+            "bad-checkpoint", f"checkpoint of a value of type {type(what).__name__}",
+            help="write `for i in checkpoint(range(n)):`, or `checkpoint(f)(x)`",
         )  # fmt: skip
+    function: Callable[..., Any] = what
 
     @wraps(function)
     def checkpointed(*args: Any, **kwargs: Any) -> Any:

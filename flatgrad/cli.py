@@ -200,7 +200,7 @@ def _described(caught: BaseException, path: Path) -> str:
 
 def derivative(function: Any, options: argparse.Namespace) -> Any:
     """The derived function: as the file made it, but for the options that were typed."""
-    from flatgrad.derived import derive, derived_of
+    from flatgrad.deriving import derive, derived_of
 
     kind, argnums, has_aux, backend, primal = "grad", None, False, "numpy", function
     made = derived_of(function)
@@ -270,7 +270,7 @@ def specialise(derived: Any, values: dict[str, Any], by: Any = None) -> None:
 
     `by` are the parameters that have a tangent, None for all.
     """
-    from flatgrad.derived import check_requirements
+    from flatgrad.specialisation import check_requirements
 
     params = derived.signature.parameters
     for name in values:
@@ -282,7 +282,8 @@ def specialise(derived: Any, values: dict[str, Any], by: Any = None) -> None:
     if values or by is not None:
         full = derived.examples(values, by)
         guessed = [name for name in full if name not in values]
-        check_requirements(derived.specialise(full, guessed=guessed), full)
+        given = derived.spread(full)
+        check_requirements(derived.specialised(given, guessed=guessed), given.values)
 
 
 def stage_texts(public: Any, stage: str) -> list[tuple[str | None, str]]:

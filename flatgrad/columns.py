@@ -66,9 +66,13 @@ KINDS = ("jacfwd", "value_and_jacfwd")
 def directions(
     kind: str, values: dict[str, Any], wrt: Sequence[str]
 ) -> tuple[Direction, ...] | None:
-    """The inputs by which a Jacobian has tangents of their own; None if they are too many."""
+    """The inputs by which a Jacobian has tangents of their own; None if they are carried as stacks.
+
+    That is so if they are many, or an array among them is empty.
+    """
     shapes = {name: np.shape(values[name]) for name in wrt}
-    if kind not in KINDS or sum(map(math.prod, shapes.values())) > FEW:
+    sizes = [math.prod(shape) for shape in shapes.values()]
+    if kind not in KINDS or sum(sizes) > FEW or 0 in sizes:
         return None
     return tuple(
         (name, (index, shapes[name]) if shapes[name] else None)
@@ -92,10 +96,7 @@ def jacobian_function(fn: Function, request: Request) -> Function:
             return None
         results.extend(columns[k])
         first = len(results) - len(wrt)
-        parts = tuple([Slot(first + j) for j in range(len(wrt))])
-        if request.bare and len(parts) == 1:
-            return parts[0]
-        return parts if request.gradients is None else request.gradients(*parts)
+        return mapped(request.form, lambda j: Slot(first + j))
 
     blocks = mapped(fn.tree, row, None)
     tree = (fn.tree, blocks) if with_value else blocks

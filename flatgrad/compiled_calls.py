@@ -23,6 +23,7 @@ from flatgrad.frontend.lower import Static
 from flatgrad.ir.dims import Dim, SliceLength
 from flatgrad.ir.ops import Slot
 from flatgrad.ir.types import Array, Scalar
+from flatgrad.structures import is_structure
 
 
 def make_compiled_callable(derived: Any, public: Callable[..., Any]) -> None:
@@ -95,6 +96,8 @@ class CompiledCalls:
                 found[name] = param.default
                 if isinstance(param.default, np.ndarray):
                     raise _frozen(name, "is an array by default")
+                if is_structure(param.default):
+                    raise _frozen(name, "is a container by default")
                 continue
             try:
                 found[name] = self.numba.exemplar(kinds[name])
@@ -102,7 +105,8 @@ class CompiledCalls:
                 raise error(
                     "unsupported-argument",
                     f"`{name}` is of Numba type {caught} in compiled code",
-                    help="pass numbers and arrays; strings, bools and None as literals",
+                    help="pass numbers and arrays, what is in a tuple one by one; strings, bools "
+                    "and None as literals",
                 ) from None
         return found
 

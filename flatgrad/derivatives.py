@@ -14,6 +14,7 @@ from typing import Any
 
 from flatgrad.errors import Span, error
 from flatgrad.ir.ops import Apply, Block, Const, Function, Op, Operand, Slot, Value
+from flatgrad.ir.trees import children, rebuilt
 from flatgrad.ir.types import Scalar
 from flatgrad.primitives.core import IDENTITY
 from flatgrad.transform.clone import all_ops, picked, rewired_outside, with_blocks
@@ -47,9 +48,9 @@ class Request:
     stack, 1 for stacks of one, 2 for more. `directions` are those in which a Jacobian is swept
     without stacks (see `columns.py`).
 
-    `inner` is the derivative that is differentiated again. `gradients` is the named tuple in which
-    several gradients are returned, `seeds` are the names of the new parameters. A single gradient
-    comes `bare`, or else in a tuple.
+    `inner` is the derivative that is differentiated again. `seeds` are the names of the new
+    parameters. `form` is the tree in which gradients are returned, with a Slot for each of `wrt`;
+    without it one comes bare, several in a tuple.
     """
 
     kind: str
@@ -57,9 +58,8 @@ class Request:
     has_aux: bool = False
     backend: str = "numpy"
     inner: Request | None = None
-    gradients: Any = None
+    form: Any = None
     seeds: tuple[str, ...] = ()
-    bare: bool = True
     rows: int = 0
     directions: tuple[Direction, ...] | None = None
 
@@ -72,6 +72,11 @@ class Request:
     def tangents(self) -> tuple[str, ...]:
         """The parameters that are tangents."""
         return (*(self.inner.tangents if self.inner is not None else ()), *self.seeds)
+
+    @property
+    def in_stacks(self) -> bool:
+        """Whether it carries several tangents at once."""
+        return self.rows > 0 or self.kind in ELSEWHERE
 
     @property
     def title(self) -> str:
@@ -169,9 +174,9 @@ def gradient(fn: Function, request: Request, span: Span | None) -> Function:
     elif request.has_aux:
         value = collect(fn.results, aux, results)
     gradients = tuple(_add(results, adjoint) for adjoint in adjoints)
-    tree: Any = gradients[0]
-    if len(gradients) > 1 or not request.bare:
-        tree = gradients if request.gradients is None else request.gradients(*gradients)
+    tree: Any = gradients if len(gradients) > 1 else gradients[0]
+    if request.form is not None:
+        tree = mapped(request.form, lambda k: gradients[k])
     if request.kind == "value_and_grad":
         tree = (value, tree)
     elif request.has_aux:
@@ -275,28 +280,20 @@ KEEP = object()
 
 def mapped(tree: Any, pick: Any, static: Any = KEEP) -> Any:
     """`tree` with `pick(index)` for each slot, and `static`, if given, for what is no slot."""
-    match tree:
-        case Slot(index):
-            return pick(index)
-        case tuple() | list():
-            items = [mapped(item, pick, static) for item in tree]
-            return getattr(type(tree), "_make", type(tree))(items)
-        case dict():
-            return {key: mapped(item, pick, static) for key, item in tree.items()}
+    if isinstance(tree, Slot):
+        return pick(tree.index)
+    items = children(tree)
+    if items is not None:
+        return rebuilt(tree, [mapped(item, pick, static) for item in items])
     return tree if static is KEEP else static
 
 
 def slots(tree: Any) -> Iterator[int]:
     """The slots of a tree, in the order in which they stand."""
-    match tree:
-        case Slot(index):
-            yield index
-        case tuple() | list():
-            for item in tree:
-                yield from slots(item)
-        case dict():
-            for item in tree.values():
-                yield from slots(item)
+    if isinstance(tree, Slot):
+        yield tree.index
+    for item in children(tree) or ():
+        yield from slots(item)
 
 
 def split_output(fn: Function, request: Request, span: Span | None) -> tuple[Slot, Any]:

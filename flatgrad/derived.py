@@ -2,47 +2,42 @@
 
     f(2.0, x)      types of the arguments -> specialisation -> emitted code -> gradients
 
-The public object is a plain function, generated with the signature of the user's; what it knows
-beyond that (`.source()`, `.lower()`, ...) hangs on it as attributes.
+`deriving.py` makes the function that users call, with a `Derived` behind it.
 """
 
 from __future__ import annotations
 
 import inspect
+import itertools
 from collections import namedtuple
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
 
 import numpy as np
 
-from flatgrad import callers, columns, linear_maps
-from flatgrad.compiled_calls import make_compiled_callable
+from flatgrad import callers, columns, fast_path, linear_maps
 from flatgrad.derivatives import SPLIT, Request
-from flatgrad.errors import FlatgradError, error
+from flatgrad.errors import FlatgradError, SourceError, error
+from flatgrad.examples import example_argument, example_tangent
 from flatgrad.exclusive import exclusive
 from flatgrad.frontend.lower import Static
-from flatgrad.frontend.source import Source, read_source, signature_of, unwrap
-from flatgrad.ir.types import Scalar, Type
-from flatgrad.pipeline import Compiled, compile_derivative
+from flatgrad.frontend.source import Source, read_source
+from flatgrad.ir.ops import Slot
+from flatgrad.ir.types import Type
+from flatgrad.pipeline import compile_derivative
 from flatgrad.primitives.symbolic import NeedInteger, NeedStatic
-from flatgrad.signature import can_have_gradient, freeze, hidden_type, type_of
-from flatgrad.tangents import check_fit, check_rows, example_tangent, stack_type, with_tangents
-
-BACKENDS = ("numpy", "numba")
-
-
-@dataclass(slots=True)
-class Specialisation:
-    """A compiled signature with the parameters that it takes."""
-
-    compiled: Compiled
-    types: dict[str, Type | Static]
-    wrt: tuple[str, ...]
-    bare: bool
-    gradients: Any = None
-    finish: Any = None
+from flatgrad.signature import (
+    can_have_gradient,
+    check_able,
+    check_differentiable,
+    hidden_type,
+    type_of,
+)
+from flatgrad.specialisation import Specialisation, check_requirements, key_of, same_hidden
+from flatgrad.structures import Spread, spread
+from flatgrad.tangents import check_fit, check_rows, stack_type
 
 
 @dataclass(slots=True, eq=False)
@@ -81,46 +76,52 @@ class Derived:
 
     def call_slowly(self, *args: Any) -> Any:
         """A call with arguments not seen before, one for each parameter."""
-        values = dict(zip(self.signature.parameters, args, strict=True))
-        found = self.specialise(values)
-        check_requirements(found, values)
-        run = callers.runner(self, found, values)
-        callers.remember(self, values, run)
-        return run(*args)
+        given = self.spread(dict(zip(self.signature.parameters, args, strict=True)))
+        found = self.specialised(given)
+        check_requirements(found, given.values)
+        run = callers.runner(self, found, given)
+        fast_path.remember(self, given, args, run)
+        return run(*args, *fast_path.leaf_values(given))
 
-    def specialise(
-        self, values: dict[str, Any], *, guessed: Collection[str] = ()
-    ) -> Specialisation:
-        """The specialisation for these argument values, compiled if it is new.
+    def spread(self, values: dict[str, Any]) -> Spread:
+        """Argument values taken apart."""
+        return spread(values, self.tangents())
+
+    def specialise(self, values: dict[str, Any]) -> Specialisation:
+        """The specialisation for these argument values, compiled if it is new."""
+        return self.specialised(self.spread(values))
+
+    def specialised(self, given: Spread, *, guessed: Collection[str] = ()) -> Specialisation:
+        """The specialisation for arguments that are taken apart.
 
         Of those that are only guessed, an int takes the place of a float that is needed as an int,
         and the tangent of such a parameter is left out.
         """
-        wrt, bare = self.chosen(values)
-        for _ in range(2 * len(values) + 1):
-            types = self.types_of(values)
-            key: Any = tuple(_key(kind) for kind in types.values())
-            key = (key, columns.directions(self.kind, values, wrt))
+        wrt = self.chosen(given)
+        for _ in range(2 * len(given.values) + 1):
+            types = self.types_of(given)
+            key: Any = (*given.trees.values(), *[key_of(kind) for kind in types.values()])
+            key = (key, columns.directions(self.kind, given.values, wrt))
             for known in self.specialisations.get(key, []):
                 if all(capture.unchanged() for capture in known.compiled.captures) and all(
-                    _same_hidden(capture) for capture in known.compiled.hidden
+                    same_hidden(capture) for capture in known.compiled.hidden
                 ):
                     self.last = known
                     return known
             try:
-                found = self.compile(types, values, wrt, bare)
+                found = self.compile(types, given, wrt)
             except NeedStatic as needed:
-                self.without_tangent(needed.symbol.value.name, values, guessed)
-                self.make_static(needed, values)
-                wrt, bare = self.chosen(values)
+                self.without_tangent(needed.symbol.value.name, given, guessed)
+                self.make_static(needed, given)
+                wrt = self.chosen(given)
                 continue
             except NeedInteger as needed:
                 name = needed.symbol.value.name or ""
                 if name in guessed:
-                    values[name] = 2
-                self.without_tangent(name, values, guessed)
-                self.leave_integer(needed, values)
-                wrt, bare = self.chosen(values)
+                    given.values[name] = 2
+                self.without_tangent(name, given, guessed)
+                self.leave_integer(needed, given)
+                wrt = self.chosen(given)
                 continue
             self.specialisations.setdefault(key, []).insert(0, found)
             self.last = found
@@ -128,37 +129,41 @@ class Derived:
         raise error("internal", "compilation did not settle")
 
     def without_tangent(
-        self, name: str | None, values: dict[str, Any], guessed: Collection[str]
+        self, name: str | None, given: Spread, guessed: Collection[str]
     ) -> None:
-        """Take the tangent of a parameter back if it was only guessed."""
-        for dot, owner in self.tangents().items():
-            if owner == name and dot in guessed:
-                values[dot] = None
+        """Take the tangent of a leaf back if it was only guessed."""
+        for parameter in self.tangents():
+            for dot in given.leaves(parameter) if parameter in guessed else ():
+                if given.owners.get(dot) == name:
+                    given.values[dot] = None
 
-    def types_of(self, values: dict[str, Any]) -> dict[str, Type | Static]:
-        """The types of the arguments; tangents, which have those of their values, come last."""
-        tangents, stacks = self.tangents(), self.stacks()
-        differentiated = self.differentiated(values)
+    def types_of(self, given: Spread) -> dict[str, Type | Static]:
+        """The types of the leaves; tangents, which have those of their values, come last."""
+        values, differentiated = given.values, self.differentiated(given)
+        tangents = {leaf for name in self.tangents() for leaf in given.leaves(name)}
+        stacks = {leaf for name in self.stacks() for leaf in given.leaves(name)}
         types: dict[str, Type | Static] = {
             name: type_of(
                 name, value, wants_gradient=name in differentiated,
-                static=name in self.static_params,
+                static=name in self.static_params, shown=given.shown[name],
             )
             for name, value in values.items()
             if name not in tangents
         }  # fmt: skip
-        for name, owner in tangents.items():
+        for name in (leaf for leaf in values if leaf in tangents):
             if values[name] is None:
                 types[name] = Static(None)
                 continue
+            owner = given.owners[name]
             kind = types[owner]
             assert not isinstance(kind, Static)
+            shape, words = np.shape(values[owner]), (given.shown[name], f"`{given.shown[owner]}`")
             if name in stacks:
-                types[name] = stack_type(name, values[name], owner, np.shape(values[owner]), kind)
+                types[name] = stack_type(name, values[name], words, shape, kind)
                 continue
-            check_fit(name, values[name], f"`{owner}`", np.shape(values[owner]), kind)
+            check_fit(words[0], values[name], words[1], shape, kind)
             types[name] = kind
-        check_rows({name: values[name] for name in stacks if values[name] is not None})
+        check_rows({given.shown[k]: values[k] for k in stacks if values[k] is not None})
         return types
 
     def stacks(self) -> set[str]:
@@ -166,46 +171,49 @@ class Derived:
         found = self.inner.stacks() if self.inner is not None else set()
         return found | set(self.seeds.values()) if self.stacked else found
 
-    def rows(self, values: dict[str, Any]) -> int:
+    def rows(self, given: Spread) -> int:
         """How many tangents come at once, see `Request`."""
-        given = [values[dot] for dot in self.seeds.values() if values[dot] is not None]
-        return min(2, len(given[0])) if self.stacked else 0
+        if not self.stacked:
+            return 0
+        tangents = [given.values[dot] for dot in given.tangents_of(self.seeds).values()]
+        return min(2, *[len(tangent) for tangent in tangents if tangent is not None])
 
     def tangents(self) -> dict[str, str]:
         """The parameters that are tangents, in the order in which they were added."""
         found = self.inner.tangents() if self.inner is not None else {}
         return found | {tangent: owner for owner, tangent in self.seeds.items()}
 
-    def differentiated(self, values: dict[str, Any]) -> set[str]:
-        """The parameters by which this or what it differentiates again is differentiated."""
-        found = self.inner.differentiated(values) if self.inner is not None else set()
-        return found | set(self.chosen(values)[0])
+    def differentiated(self, given: Spread) -> set[str]:
+        """The leaves by which this or what it differentiates again is differentiated."""
+        found = self.inner.differentiated(given) if self.inner is not None else set()
+        return found | set(self.chosen(given))
 
-    def asked_for(self, values: dict[str, Any]) -> set[str]:
+    def asked_for(self, given: Spread) -> set[str]:
         """Those of these that were asked for by name or by a tangent."""
-        found = self.inner.asked_for(values) if self.inner is not None else set()
+        found = self.inner.asked_for(given) if self.inner is not None else set()
         if self.argnums is None and not self.seeds:
             return found
-        return found | set(self.chosen(values)[0])
+        return found | set(self.chosen(given))
 
-    def request(self, values: dict[str, Any], *, inside: bool = True) -> Request:
+    def request(self, given: Spread, *, inside: bool = True) -> Request:
         """What is to be compiled for these arguments; `inside` of another derivative or function.
 
-        Then one gradient comes in a tuple if `argnums` is one; else the caller puts it there.
+        Then gradients come in the form that `argnums` and the arguments have; else the leaves
+        alone, and the caller gives them their form.
         """
-        wrt, bare = self.chosen(values)
-        named = self.argnums is None and not bare
+        wrt = self.chosen(given)
+        seeds = given.tangents_of(self.seeds)
+        with_form = inside or self.kind in columns.KINDS
         return Request(
             self.kind, wrt, self.has_aux, self.backend,
-            inner=self.inner.request(values) if self.inner is not None else None,
-            gradients=_named_tuple(wrt) if named else None,
-            seeds=tuple(self.seeds[name] for name in wrt) if self.seeds else (),
-            bare=bare or not (inside or self.kind in columns.KINDS),
-            rows=self.rows(values),
-            directions=columns.directions(self.kind, values, wrt),
+            inner=self.inner.request(given) if self.inner is not None else None,
+            form=self.form(given) if with_form and not self.seeds else None,
+            seeds=tuple(seeds[name] for name in wrt) if self.seeds else (),
+            rows=self.rows(given),
+            directions=columns.directions(self.kind, given.values, wrt),
         )  # fmt: skip
 
-    def make_static(self, needed: NeedStatic, values: dict[str, Any]) -> None:
+    def make_static(self, needed: NeedStatic, given: Spread) -> None:
         """The compiler needs the value of an int parameter: from now on it is static.
 
         Raises
@@ -215,14 +223,15 @@ class Derived:
         """
         name = needed.symbol.value.name
         assert name is not None
-        if name in self.asked_for(values) or not isinstance(values.get(name), int | np.integer):
+        value = given.values.get(name)
+        if name in self.asked_for(given) or not isinstance(value, int | np.integer):
             raise needed.refusal or error(
                 "internal", f"a rule needs the value of `{name}`: {needed.reason}"
             )
         self.static_params.add(name)
         self.by_class.clear()
 
-    def leave_integer(self, needed: NeedInteger, values: dict[str, Any]) -> None:
+    def leave_integer(self, needed: NeedInteger, given: Spread) -> None:
         """An int argument is needed as an int: from now on ints for it are not differentiated.
 
         Raises
@@ -232,8 +241,8 @@ class Derived:
         """
         name = needed.symbol.value.name
         assert name is not None
-        is_int = isinstance(values.get(name), int | np.integer)
-        if name in self.asked_for(values) or name in self.integer_params or not is_int:
+        is_int = isinstance(given.values.get(name), int | np.integer)
+        if name in self.asked_for(given) or name in self.integer_params or not is_int:
             raise needed.refusal
         self.integer_params.add(name)
         self.by_class.clear()
@@ -245,65 +254,91 @@ class Derived:
     def compile(
         self,
         types: dict[str, Type | Static],
-        values: dict[str, Any],
+        given: Spread,
         wrt: tuple[str, ...],
-        bare: bool,
     ) -> Specialisation:
         """Run the pipeline."""
-        request = self.request(values, inside=False)
+        request = self.request(given, inside=False)
         tangents = self.tangents()
-        given = {name: kind for name, kind in types.items() if name not in tangents}
+        trees = {name: tree for name, tree in given.trees.items() if name not in tangents}
+        leaves = [leaf.name for tree in trees.values() for leaf in tree.leaves()]
+        signature = {name: types[name] for name in leaves}
         with exclusive():
-            compiled = compile_derivative(self.source, given, request, hidden_type)
+            compiled = compile_derivative(self.source, signature, request, hidden_type, trees)
         finish = None if self.kind in ("grad", "value_and_grad") else linear_maps.finisher
-        return Specialisation(compiled, types, wrt, bare, request.gradients, finish)
+        form = None if self.seeds else self.form(given)
+        return Specialisation(compiled, types, wrt, form, finish)
 
-    def chosen(self, values: dict[str, Any]) -> tuple[tuple[str, ...], bool]:
-        """The parameters to differentiate by, and whether the gradient comes bare.
+    def chosen(self, given: Spread) -> tuple[str, ...]:
+        """The leaves to differentiate by.
 
         Raises
         ------
         ArgumentError
-            If one that was asked for cannot have a gradient, or none can.
+            If a parameter that was asked for cannot have a gradient, or none can.
         """
         if self.seeds:
-            return self.chosen_by_tangents(values), False
+            return self.chosen_by_tangents(given)
+        names = self.chosen_parameters(given)
+        return tuple(leaf for name in names for leaf in self.able(given, name))
+
+    def able(self, given: Spread, parameter: str) -> list[str]:
+        """The leaves of a parameter that can have a gradient."""
+        return [
+            name
+            for name in given.leaves(parameter)
+            if can_have_gradient(given.values[name], inside=name in given.inside)
+            and name not in self.static_params
+            and not self.stays_integer(name, given.values[name])
+        ]
+
+    def chosen_parameters(self, given: Spread) -> tuple[str, ...]:
+        """The parameters to differentiate by; the errors of `chosen`."""
         names = list(self.signature.parameters)
         if self.argnums is None:
-            wrt = tuple(
-                name
-                for name in names[: self.limit]
-                if can_have_gradient(values[name])
-                and name not in self.static_params
-                and not self.stays_integer(name, values[name])
-            )
-            if not wrt:
-                for name, value in values.items():
-                    type_of(name, value, wants_gradient=False)  # a list says more about itself
+            found = tuple(name for name in names[: self.limit] if self.able(given, name))
+            if not found:
+                for name, value in given.values.items():
+                    type_of(name, value, wants_gradient=False, shown=given.shown[name])
                 raise error(
                     "nothing-to-differentiate",
                     f"no argument of `{self.primal.__name__}` is a float or a float array",
                     help="pass a float or a float array",
                 )
-            return wrt, len(wrt) == 1
+            return found
         asked = self.argnums if isinstance(self.argnums, tuple | list) else (self.argnums,)
-        wrt = tuple(parameter_name(one, names, self.primal) for one in asked)
-        for name in wrt:
-            check_differentiable(name, values[name], "leave it out of argnums")
-        if self.kind in (*SPLIT, *columns.KINDS) and len(set(wrt)) < len(wrt):
+        found = tuple(parameter_name(one, names, self.primal) for one in asked)
+        for name in found:
+            check_differentiable(given, name, "leave it out of argnums")
+        if self.kind in (*SPLIT, *columns.KINDS) and len(set(found)) < len(found):
             raise error("bad-argnums", f"argnums {self.argnums} has a parameter twice")
-        return wrt, not isinstance(self.argnums, tuple | list)
+        return found
 
-    def chosen_by_tangents(self, values: dict[str, Any]) -> tuple[str, ...]:
-        """The parameters for which a tangent is given."""
-        wrt = tuple(name for name, dot in self.seeds.items() if values[dot] is not None)
+    def form(self, given: Spread) -> Any:
+        """The tree in which gradients come, with a Slot for each chosen leaf, None for others."""
+        names = self.chosen_parameters(given)
+        count = itertools.count()
+        able = set(self.chosen(given))
+        parts = [
+            given.trees[name].built(lambda leaf: Slot(next(count)) if leaf.name in able else None)
+            for name in names
+        ]
+        if self.argnums is None and len(parts) > 1:
+            return _named_tuple(names)(*parts)
+        return tuple(parts) if isinstance(self.argnums, tuple | list) else parts[0]
+
+    def chosen_by_tangents(self, given: Spread) -> tuple[str, ...]:
+        """The leaves for which a tangent is given."""
+        seeds = given.tangents_of(self.seeds)
+        wrt = tuple(name for name, dot in seeds.items() if given.values[dot] is not None)
         for name in wrt:
-            check_differentiable(name, values[name], f"leave `{self.seeds[name]}` out")
+            check_able(given, name, f"leave `{given.shown[seeds[name]]}` out")
             if name in self.static_params:
                 raise error(
                     "not-differentiable",
-                    f"the value of `{name}` is needed while compiling: it cannot have a tangent",
-                    help=f"leave `{self.seeds[name]}` out",
+                    f"the value of `{given.shown[name]}` is needed while compiling: "
+                    "it cannot have a tangent",
+                    help=f"leave `{given.shown[seeds[name]]}` out",
                 )
         if not wrt:
             raise error(
@@ -317,7 +352,13 @@ class Derived:
         """The specialisation that `.source()` shows: the last used, else one for floats."""
         if self.last is not None:
             return self.last
-        return self.specialise(self.examples(), guessed=list(self.signature.parameters))
+        given = self.spread(self.examples())
+        try:
+            return self.specialised(given, guessed=list(self.signature.parameters))
+        except FlatgradError as caught:
+            if not isinstance(caught, SourceError):
+                caught.add_note("(no arguments were given: they are taken to be floats)")
+            raise
 
     def examples(self, values: dict[str, Any] | None = None, by: Any = None) -> dict[str, Any]:
         """An argument for each parameter, and for each that can have one (of `by`) a tangent."""
@@ -332,27 +373,9 @@ class Derived:
             asked = by if isinstance(by, tuple | list) else (by,)
             by = [parameter_name(one, names, self.primal) for one in asked]
         for name, owner in tangents.items():
-            if name not in values and can_have_gradient(found[owner]) and owner in (by or found):
+            if name not in values and owner in (by or found):
                 found[name] = example_tangent(found[owner], 2 if name in self.stacks() else 0)
         return found
-
-
-def check_differentiable(name: str, value: Any, instead: str) -> None:
-    """Refuse a parameter that cannot have a gradient.
-
-    Raises
-    ------
-    ArgumentError
-        If it is no float and no float array.
-    """
-    if can_have_gradient(value):
-        return
-    what = f"an array of {value.dtype}" if isinstance(value, np.ndarray) else repr(value)
-    raise error(
-        "not-differentiable",
-        f"`{name}` is {what} and cannot have a gradient",
-        help=f"pass a float or a float array, or {instead}",
-    )
 
 
 @cache
@@ -377,143 +400,3 @@ def parameter_name(asked: int | str, names: Sequence[str], function: Any) -> str
         f"`{function.__name__}` has no parameter {asked!r}",
         help=f"its parameters are {', '.join(names)}",
     )
-
-
-def _key(kind: Type | Static) -> Any:
-    return ("static", freeze(kind.value)) if isinstance(kind, Static) else kind
-
-
-def _same_hidden(capture: Any) -> bool:
-    try:
-        now, then = capture.read(), capture.value
-        return bool(hidden_type(capture.name, now) == hidden_type(capture.name, then))
-    except (FlatgradError, NameError, ValueError, KeyError):
-        return False
-
-
-def example_argument(param: inspect.Parameter) -> Any:
-    """An argument of the type that a parameter's annotation or default shows, else a float."""
-    if param.default is not param.empty:
-        return param.default
-    annotation = param.annotation
-    name = getattr(annotation, "__name__", str(annotation))
-    if name == "int":
-        return 2
-    if name == "bool":
-        return True
-    if name in ("ndarray", "NDArray") or "ndarray" in str(annotation):
-        raise error(
-            "unsupported-argument",
-            f"the rank of the array `{param.name}` is not known yet",
-            help="call the function once, or use .lower(*args)",
-        )
-    return 1.0
-
-
-def check_requirements(found: Specialisation, values: dict[str, Any]) -> None:
-    """Axes that must agree do, for these arguments.
-
-    Raises
-    ------
-    ShapeError
-        In the user's words, at the line that needs them equal.
-    """
-    graph = found.compiled.graph
-    hidden = {capture.name: capture.read() for capture in found.compiled.hidden}
-    lengths: dict[str, int] = {}
-    for atom, (value, axis) in graph.lengths.items():
-        argument = values.get(value.name or "", hidden.get(value.name or ""))
-        if isinstance(argument, np.ndarray) and axis < argument.ndim:
-            lengths[atom] = argument.shape[axis]
-    for name, argument in values.items():
-        if isinstance(found.types.get(name), Scalar) and isinstance(argument, int):
-            lengths[f"?{name}"] = int(argument)
-    for requirement in graph.requirements:
-        left, right = (
-            side if isinstance(side, int) else side.value(lengths)
-            for side in (requirement.left, requirement.right)
-        )
-        if left is not None and right is not None and left != right:
-            raise error("shape-mismatch", requirement.message(lengths), requirement.span)
-
-
-def derived_of(function: Any) -> Derived | None:
-    """What is behind the public function of a derivative; None for other functions."""
-    derived = getattr(function, "__flatgrad__", None)
-    return derived if isinstance(derived, Derived) and derived.wrapper is function else None
-
-
-TAKE_TANGENTS = ("jvp", "hvp")
-"""Kinds with a tangent for each parameter."""
-
-
-def derive(
-    function: Callable[..., Any],
-    kind: str,
-    argnums: Any,
-    has_aux: bool,
-    backend: str,
-    limit: int | None = None,
-    stacked: bool = False,
-) -> Callable[..., Any]:
-    """The public function for a derivative of `function`, which may be a derivative itself.
-
-    Raises
-    ------
-    ArgumentError
-        If the backend is unknown or argnums names no parameter.
-    """
-    if backend not in BACKENDS:
-        raise error(
-            "bad-option", f"unknown backend {backend!r}", help=f"one of {', '.join(BACKENDS)}"
-        )
-    inner = derived_of(function)
-    static_params: set[str] = set()
-    integer_params: set[str] = set()
-    if inner is not None:
-        inner = _sharing(inner, static_params, integer_params)
-        plain, signature = inner.primal, inner.signature
-    else:
-        plain = unwrap(function)
-        signature = signature_of(plain)
-    for param in signature.parameters.values():
-        if param.kind in (param.VAR_POSITIONAL, param.VAR_KEYWORD):
-            raise error(
-                "unsupported-argument",
-                f"`{plain.__name__}` takes `{param}`: its parameters are not known",
-                help="name every parameter",
-            )
-    names = list(signature.parameters)
-    if argnums is not None:
-        for one in argnums if isinstance(argnums, tuple | list) else (argnums,):
-            parameter_name(one, names, plain)
-    seeds: dict[str, str] = {}
-    if kind in TAKE_TANGENTS:
-        level = _levels(inner) + 1
-        signature, seeds = with_tangents(signature, "dot" if level == 1 else f"dot{level}")
-    derived = Derived(
-        plain, kind, argnums, has_aux, backend, signature, inner, seeds, limit,
-        stacked=stacked, static_params=static_params, integer_params=integer_params,
-    )  # fmt: skip
-    public = callers.public_function(derived, function)
-    if backend == "numba" and not derived.tangents() and kind not in columns.KINDS:
-        make_compiled_callable(derived, public)
-    return public
-
-
-def _sharing(
-    derived: Derived, static_params: set[str], integer_params: set[str]
-) -> Derived:
-    """A copy that takes the same parameters as static and as ints; it is never called itself."""
-    inner = derived.inner
-    if inner is not None:
-        inner = _sharing(inner, static_params, integer_params)
-    return replace(
-        derived, inner=inner, static_params=static_params, integer_params=integer_params,
-        specialisations={},
-    )  # fmt: skip
-
-
-def _levels(derived: Derived | None) -> int:
-    """How many derivatives on the way take tangents."""
-    return 0 if derived is None else bool(derived.seeds) + _levels(derived.inner)

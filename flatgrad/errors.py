@@ -143,6 +143,8 @@ CODES: dict[str, tuple[type[FlatgradError], str]] = {
     "non-scalar-output": (ArgumentError, "grad of a function that does not return a scalar"),
     "bad-aux": (ArgumentError, "has_aux=True on a function that does not return a pair"),
     "bad-option": (ArgumentError, "an unknown backend or option"),
+    "bad-checkpoint": (UnsupportedError, "a loop that cannot be checkpointed in this way"),
+    "bad-hook": (UnsupportedError, "an adjoint hook that the backward sweep cannot run"),
     "bad-rule": (ArgumentError, "a derivative rule that does not fit its function"),
     "internal": (InternalError, "a broken invariant of flatgrad itself"),
 }

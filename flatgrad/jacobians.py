@@ -15,12 +15,19 @@ from typing import Any
 import numpy as np
 
 from flatgrad.columns import BY_STACKS
-from flatgrad.derivatives import mapped
-from flatgrad.derived import Derived, Specialisation, check_requirements
+from flatgrad.derivatives import mapped, slots
+from flatgrad.derived import Derived
+from flatgrad.errors import FlatgradError
+from flatgrad.ir.trees import finished
 from flatgrad.ir.types import Type
 from flatgrad.linear_maps import Late
+from flatgrad.specialisation import Specialisation, check_requirements
+from flatgrad.structures import Spread
 
 Function = Callable[..., Any]
+
+PLAIN = (np.ndarray, np.generic, float, int, str, type(None))
+"""Arguments of these classes are no containers."""
 
 
 @dataclass(slots=True, eq=False)
@@ -44,10 +51,17 @@ class Jacobian:
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         values = self.bound(args, kwargs)
-        key = tuple([(type(value), np.shape(value)) for value in values])
+        given: Spread | None = None
+        key: tuple[Any, ...]
+        if all(isinstance(value, PLAIN) for value in values):
+            key = tuple([(type(value), np.shape(value)) for value in values])
+        else:
+            given = self.spread(values)
+            leaves = [(type(leaf), np.shape(leaf)) for leaf in given.values.values()]
+            key = (*given.trees.values(), *leaves)
         way = self.ways.get(key)
         if way is None:
-            way = self.ways[key] = self.chosen(values)
+            way = self.ways[key] = self.chosen(given or self.spread(values))
         if way == "sweep":
             return self.sweep(*args, **kwargs)
         y, linear = getattr(self, way)(*args, **kwargs)
@@ -63,16 +77,25 @@ class Jacobian:
         bound.apply_defaults()
         return list(bound.arguments.values())
 
-    def chosen(self, given: list[Any]) -> str:
+    def spread(self, values: list[Any]) -> Spread:
+        """The arguments taken apart."""
+        derived = self.behind
+        return derived.spread(dict(zip(derived.signature.parameters, values, strict=True)))
+
+    def chosen(self, given: Spread) -> str:
         """The way to take for arguments of some types and shapes."""
         if self.sweep is None:
             return "vjp"
-        derived = self.behind
-        values = dict(zip(derived.signature.parameters, given, strict=True))
+        derived, values = self.behind, given.values
         if self.vjp is None:
-            inputs = _count(values, derived.chosen(values)[0])
+            inputs = _count(values, derived.chosen(given))
             return "sweep" if 0 < inputs <= BY_STACKS else "linearize"
-        found = derived.specialise(values)
+        try:
+            found = derived.specialised(given)
+        except FlatgradError as caught:
+            if caught.code != "no-derivative":
+                raise
+            return "vjp"
         check_requirements(found, values)
         inputs = _count(values, found.wrt)
         if inputs == 0 or self.outputs(found, values) / inputs < inputs:
@@ -87,19 +110,13 @@ class Jacobian:
             for atom, (param, axis) in graph.lengths.items()
             if param.name in values
         }
-        blocks = _leaves(graph.tree[1] if self.with_value else graph.tree)
+        blocks = slots(graph.tree[1] if self.with_value else graph.tree)
         sizes = [_size(graph.results[k].type, lengths) for k in blocks]
         return float("inf") if None in sizes else float(sum(filter(None, sizes)))
 
 
 def _count(values: dict[str, Any], wrt: tuple[str, ...]) -> int:
     return sum(math.prod(np.shape(values[name])) for name in wrt)
-
-
-def _leaves(tree: Any) -> list[int]:
-    found: list[int] = []
-    mapped(tree, found.append)
-    return found
 
 
 def _size(kind: Type, lengths: dict[str, int]) -> int | None:
@@ -137,15 +154,13 @@ def assembled(linear: Late) -> Any:
     def row(k: int) -> Any:
         if k not in blocks:
             return None
-        parts = [finished(part, linear, j) for j, part in enumerate(blocks[k])]
-        if linear.bare:
-            return parts[0]
-        return tuple(parts) if linear.gather is None else linear.gather(*parts)
+        parts = [_number(part, linear, j) for j, part in enumerate(blocks[k])]
+        return mapped(linear.form, parts.__getitem__)
 
-    return mapped(linear.tree, row, None)
+    return finished(mapped(linear.tree, row, None))
 
 
-def finished(block: np.ndarray, linear: Late, j: int) -> Any:
+def _number(block: np.ndarray, linear: Late, j: int) -> Any:
     """A Jacobian without axes as a number, unless the argument is an array."""
     argument = linear.arguments[linear.wrt[j]]
     if block.ndim or isinstance(argument, np.ndarray):

@@ -20,14 +20,24 @@ from flatgrad.callers import explain
 from flatgrad.derivatives import Request, mapped, slots
 from flatgrad.errors import error
 from flatgrad.ir.ops import Slot
+from flatgrad.ir.trees import (
+    Record,
+    children,
+    comes_as_tuples,
+    constructor,
+    finished,
+    rebuilt,
+)
 from flatgrad.ir.types import Array, Scalar, Type
+from flatgrad.structures import Spread, tangent_values
 from flatgrad.tangents import fitting
 
 Converter = Callable[[Any], Any]
 
 
-def finisher(found: Any, values: dict[str, Any]) -> Callable[[Any], Any] | None:
+def finisher(found: Any, given: Spread) -> Callable[[Any], Any] | None:
     """What is done with the result of the emitted code; None for nothing."""
+    values = given.values
     request = found.compiled.request
     if request.kind in columns.KINDS:
         return jacobian_finisher(found, values)
@@ -44,7 +54,7 @@ def finisher(found: Any, values: dict[str, Any]) -> Callable[[Any], Any] | None:
         return (lambda result: converted(result, plan)) if needed else None
     plan = plan[0] if _is_needed(plan[0]) or not exact else None
     made = Pullback if request.kind == "vjp" else Pushforward
-    return lambda result: made.pair(found, values, plan, result)
+    return lambda result: made.pair(found, given, plan, result)
 
 
 def jacobian_finisher(found: Any, values: dict[str, Any]) -> Callable[[Any], Any]:
@@ -98,15 +108,12 @@ def wanted_kinds(
 
 def pairs(tree: Any, tangents: Any) -> list[tuple[int, int]]:
     """The slots of results with those of their tangents, where they have one."""
-    match tree:
-        case Slot(index):
-            return [(index, tangents.index)] if isinstance(tangents, Slot) else []
-        case tuple() | list():
-            parts = list(zip(tree, tangents, strict=True))
-        case dict():
-            parts = [(item, tangents[key]) for key, item in tree.items()]
-        case _:
-            return []
+    if isinstance(tree, Slot):
+        return [(tree.index, tangents.index)] if isinstance(tangents, Slot) else []
+    items = children(tree)
+    if items is None:
+        return []
+    parts = zip(items, children(tangents) or (), strict=True)
     return [pair for one, other in parts for pair in pairs(one, other)]
 
 
@@ -128,30 +135,22 @@ def converter(
 
 def _is_needed(plan: Any) -> bool:
     """Whether anything in a result differs from what the emitted code returns."""
-    match plan:
-        case None:
-            return False
-        case tuple() | list():
-            named = isinstance(plan, tuple) and type(plan) is not tuple
-            return named or any(_is_needed(item) for item in plan)
-        case dict():
-            return any(_is_needed(item) for item in plan.values())
-    return callable(plan)
+    items = children(plan)
+    if items is None:
+        return callable(plan)
+    return comes_as_tuples(plan) or any(_is_needed(item) for item in items)
 
 
 def converted(result: Any, plan: Any) -> Any:
     """`result` with the converters of `plan` applied, in the containers of `plan`."""
-    match plan:
-        case None:
-            return result
-        case tuple() | list():
-            items = [converted(item, part) for item, part in zip(result, plan, strict=True)]
-            return getattr(type(plan), "_make", type(plan))(items)
-        case dict():
-            items = list(result.values() if isinstance(result, dict) else result)
-            parts = zip(plan.items(), items, strict=True)
-            return {key: converted(item, part) for (key, part), item in parts}
-    return plan(result)
+    items = children(plan)
+    if items is None:
+        return result if plan is None else plan(result)
+    given = result.values() if isinstance(result, dict) else result
+    made = [converted(item, part) for item, part in zip(given, items, strict=True)]
+    if isinstance(plan, Record):
+        return constructor(plan.kind)(dict(zip(plan.fields, made, strict=True)))
+    return rebuilt(plan, made)
 
 
 class Late:
@@ -161,21 +160,22 @@ class Late:
     """
 
     def __init__(
-        self, found: Any, values: dict[str, Any], y: Any, residuals: Sequence[Any]
+        self, found: Any, given: Spread, y: Any, residuals: Sequence[Any]
     ) -> None:
+        values = given.values
         self.compiled = found.compiled.late
         self.residuals = tuple(residuals)
         self.wrt: tuple[str, ...] = found.wrt
         self.inputs = [np.shape(values[name]) for name in found.wrt]
         self.kinds: list[Type] = [found.types[name] for name in found.wrt]
-        self.bare: bool = found.bare
-        self.gather: Any = found.gradients
+        self.form: Any = found.form
         self.arguments = {name: values[name] for name in found.wrt}
-        self.names = list(values)
+        self.trees = given.trees
+        self.shown = given.shown
         graph = found.compiled.graph
         self.tree = graph.tree[0]
         leaves: dict[int, Any] = {}
-        _leaves(self.tree, y, leaves)
+        _emitted_leaves(self.tree, y, leaves)
         self.outputs = {
             k: (np.shape(leaf), graph.results[k].type)
             for k, leaf in sorted(leaves.items())
@@ -183,9 +183,9 @@ class Late:
         }
 
     @classmethod
-    def pair(cls, found: Any, values: dict[str, Any], plan: Any, result: Any) -> tuple[Any, Any]:
+    def pair(cls, found: Any, given: Spread, plan: Any, result: Any) -> tuple[Any, Any]:
         """The value of the function, and this."""
-        late = cls(found, values, result[0], result[1:])
+        late = cls(found, given, result[0], result[1:])
         y = converted(result[0], plan) if plan is not None else result[0]
         return y, late
 
@@ -222,7 +222,8 @@ class Late:
 class Pullback(Late):
     """From the adjoint of a result to the gradients of the arguments: `pullback(grad_y)`.
 
-    Returns a tuple with an entry for each argument, None for those that cannot have a gradient.
+    Returns a tuple with an entry for each argument, in its structure, with None for what cannot
+    have a gradient.
     """
 
     def __call__(self, grad_y: Any) -> tuple[Any, ...]:
@@ -233,7 +234,8 @@ class Pullback(Late):
             name = "grad_y" if len(self.outputs) == 1 else f"grad_y, leaf {k}"
             checked.append(fitting(name, seeds[k], "the result", shape, kind))
         gradients = dict(zip(self.wrt, self.gradients(checked), strict=True))
-        return tuple(gradients.get(name) for name in self.names)
+        pick = lambda leaf: gradients.get(leaf.name)  # noqa: E731
+        return tuple([finished(tree.built(pick)) for tree in self.trees.values()])
 
     def gradients(self, seeds: Sequence[Any]) -> list[Any]:
         """The gradients of `wrt`, each of the kind of its argument."""
@@ -264,23 +266,26 @@ class Pushforward(Late):
     """
 
     def __call__(self, *tangents: Any) -> Any:
-        if len(tangents) > len(self.names):
+        if len(tangents) > len(self.trees):
             raise error(
-                "bad-tangent", f"{len(tangents)} tangents for {len(self.names)} arguments"
+                "bad-tangent", f"{len(tangents)} tangents for {len(self.trees)} arguments"
             )
-        given = dict(zip(self.names, tangents, strict=False))
+        given: dict[str, Any] = {}
+        for (name, tree), tangent in zip(self.trees.items(), tangents, strict=False):
+            given |= tangent_values(f"dot_{name}", tangent, tree)
         for name, tangent in given.items():
             if tangent is not None and name not in self.wrt:
-                raise error("not-differentiable", f"`{name}` cannot have a tangent")
+                raise error("not-differentiable", f"`{self.shown[name]}` cannot have a tangent")
         checked = []
         for name, shape, kind in zip(self.wrt, self.inputs, self.kinds, strict=True):
             tangent = given.get(name)
             if tangent is None:
                 checked.append(zero(shape, kind))
             else:
-                checked.append(fitting(f"dot_{name}", tangent, f"`{name}`", shape, kind))
+                shown = f"`{self.shown[name]}`"
+                checked.append(fitting(f"dot_{name}", tangent, shown, shape, kind))
         found = dict(zip(self.outputs, self.run(checked), strict=True))
-        return mapped(self.tree, lambda k: found.get(k), None)
+        return finished(mapped(self.tree, lambda k: found.get(k), None))
 
     def run(self, seeds: Sequence[Any]) -> Sequence[Any]:
         """The tangents of float results, of the kinds of these."""
@@ -337,8 +342,19 @@ def zero(shape: tuple[int, ...], kind: Type) -> Any:
     return 0.0 if kind.weak else np.dtype(kind.dtype).type(0)
 
 
+def _emitted_leaves(tree: Any, value: Any, found: dict[int, Any]) -> None:
+    """What stands at the slots of `tree` in what emitted code returned."""
+    if isinstance(tree, Slot):
+        found[tree.index] = value
+    items = children(tree)
+    if items:
+        given = value.values() if isinstance(value, dict) else value
+        for part, item in zip(items, given, strict=True):
+            _emitted_leaves(part, item, found)
+
+
 def _leaves(tree: Any, value: Any, found: dict[int, Any]) -> None:
-    """What stands in `value` at the slots of `tree`.
+    """What stands in `value`, which the user passes, at the slots of `tree`.
 
     Raises
     ------
@@ -361,3 +377,8 @@ def _leaves(tree: Any, value: Any, found: dict[int, Any]) -> None:
                 raise error("bad-tangent", "the adjoint of a dict has the same keys")
             for key, part in tree.items():
                 _leaves(part, value[key], found)
+        case Record():
+            if type(value) is not tree.kind:
+                raise error("bad-tangent", f"the adjoint of a {tree.kind.__name__} is one, too")
+            for name, part in tree.fields.items():
+                _leaves(part, getattr(value, name), found)

@@ -15,7 +15,8 @@ from collections.abc import Callable, Sequence
 from functools import lru_cache
 from typing import Any
 
-from flatgrad.derived import Derived, derive
+from flatgrad.derived import Derived
+from flatgrad.deriving import derive
 from flatgrad.errors import error
 from flatgrad.jacobians import Jacobian, public
 
@@ -41,12 +42,12 @@ def jvp(
         The arguments. Without them, the result is the derived function
         `f_jvp(x, w, dot_x=None, dot_w=None)`, which shows its code as that of `grad` does.
     tangents
-        One for each of `primals`, of its shape and dtype. None stands for zero, and for whatever
-        cannot have a tangent.
+        One for each of `primals`, of its shape and dtype, or of its structure. None stands for
+        zero, of a part or of the whole, and for whatever cannot have a tangent.
     stacked
         Several tangents at once: each of `tangents` has one more axis in front, a row for each
-        tangent, and so have the tangents of the result. One sweep computes the values once for all
-        (in JAX: `vmap` of `jvp` over the tangents).
+        tangent, and so have the tangents of the result; in a structure, each array of it. One sweep
+        computes the values once for all (in JAX: `vmap` of `jvp` over the tangents).
 
     Returns
     -------
@@ -89,10 +90,10 @@ def vjp(function: Function, *primals: Any, backend: str = "numpy") -> tuple[Any,
     """The value of a function, and the pullback of adjoints: `(y, pullback)`.
 
     `pullback(grad_y)` takes an adjoint of the shape, dtype and structure of `y` and returns a tuple
-    with a gradient for each of `primals`, None for those that cannot have one. Two functions are
-    compiled: the first keeps what the second reads, so that a pullback computes nothing again and
-    can be called any number of times; `pullback.source()` shows it. Arrays are kept as copies:
-    changing an argument afterwards does not change the pullback.
+    with a gradient for each of `primals`, in its structure, None for what cannot have one. Two
+    functions are compiled: the first keeps what the second reads, so that a pullback computes
+    nothing again and can be called any number of times; `pullback.source()` shows it. Arrays are
+    kept as copies: changing an argument afterwards does not change the pullback.
     """
     derived = _derived(function, "vjp", None, backend, len(primals))
     return derived(*primals)
@@ -113,10 +114,10 @@ def jacfwd(function: Function, argnums: Argnums = None, *, backend: str = "numpy
 
     The derived function has the parameters of `function`. For each result and each chosen argument
     there is an array of the result's shape followed by the argument's; several arguments come as
-    gradients do (`argnums` as for `grad`), within the structure of the result. All columns come
-    from one sweep, in which each value carries a tangent for each input: of up to 8 inputs under
-    names of their own, of more as rows of one array. `.source()` shows it. Beyond 512 inputs, each
-    column is a run of the compiled pushforward (see `linearize`).
+    gradients do (`argnums` as for `grad`), in their structures, within the structure of the result.
+    All columns come from one sweep, in which each value carries a tangent for each input: of up to
+    8 inputs under names of their own, of more as rows of one array. `.source()` shows it. Beyond
+    512 inputs, each column is a run of the compiled pushforward (see `linearize`).
     """
     return _jacobian(function, argnums, backend, backwards=False)
 

@@ -38,6 +38,7 @@ from flatgrad.transform.cse import merge_common
 from flatgrad.transform.dce import eliminate_dead
 from flatgrad.transform.fuse import fuse
 from flatgrad.transform.outline import outline
+from flatgrad.transform.plain import without_marks
 from flatgrad.transform.results import separate_results
 from flatgrad.transform.simplify import simplify
 from flatgrad.transform.split import split
@@ -93,8 +94,9 @@ def compile_derivative(
     signature: dict[str, Type | Static],
     request: Request,
     hidden_type: Callable[[str, Any], Type],
+    trees: dict[str, Any] | None = None,
 ) -> Compiled:
-    """Run all passes for one signature.
+    """Run all passes for one signature; `trees` are those of the parameters (see structures.py).
 
     Raises
     ------
@@ -102,14 +104,21 @@ def compile_derivative(
         If the function is outside the supported subset or has no such derivative.
     """
     stages: dict[str, Callable[[], str]] = {"source": lambda: source.text}
-    fn, captures = lower(source, signature, hidden_type, _differentiated_inside)
-    fn = outline(fn)
+    outlined = _as_it_is if request.in_stacks else outline
+
+    def inside(fn: Function, request: Request, span: Span | None) -> Function:
+        """The derivative of a function that is called, with its own calls as calls."""
+        return differentiate_inside(outlined(fn), request, span)
+
+    fn, captures = lower(source, signature, hidden_type, inside, trees)
+    fn = outlined(fn)
     _keep(stages, "ir", fn)
     if any(not isinstance(op, Apply) for op in fn.body.ops):
         fn = merge_common(fn)  # or what is computed twice would be taped twice
         _keep(stages, "shared", fn)
     fn = differentiate(fn, request, source.span(source.node))
     _keep(stages, request.kind, fn)
+    fn = without_marks(fn)
     late = None
     fused = request.backend == "numba"
     if request.kind in SPLIT:
@@ -134,9 +143,9 @@ def compile_derivative(
     return compiled
 
 
-def _differentiated_inside(fn: Function, request: Request, span: Span | None) -> Function:
-    """The derivative of a function that is called, with its own calls as calls."""
-    return differentiate_inside(outline(fn), request, span)
+def _as_it_is(fn: Function) -> Function:
+    """The pass that changes nothing: no stack of tangents goes through a call."""
+    return fn
 
 
 def _late_name(fn: Function, request: Request) -> str:

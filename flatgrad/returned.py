@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from flatgrad.ir.ops import Slot
+from flatgrad.ir.trees import Record, children, constructor
 from flatgrad.ir.types import Array, Scalar, Type
 
 
@@ -38,23 +39,50 @@ def converted(leaf: str, kind: Type, value: Any, space: dict[str, Any]) -> str:
 
 def restored(text: str, tree: Any, types: Sequence[Type], space: dict[str, Any]) -> str:
     """The value `text` of Numba's code, which has the structure `tree`, as NumPy would give it."""
+    if isinstance(tree, Slot):
+        return _scalar(text, types[tree.index], space)
+    items = children(tree)
+    if items is None:
+        return text
+    parts = [restored(f"{text}[{k}]", item, types, space) for k, item in enumerate(items)]
+    return container(tree, parts, space)
+
+
+def built(tree: Any, leaves: Sequence[str], space: dict[str, Any]) -> str:
+    """The text that makes `tree`, of the texts of its leaves."""
+    if isinstance(tree, Slot):
+        return leaves[tree.index]
+    items = children(tree)
+    if items is None:
+        return constant(tree, space)
+    return container(tree, [built(item, leaves, space) for item in items], space)
+
+
+def container(tree: Any, parts: list[str], space: dict[str, Any]) -> str:
+    """The text of a container of the kind of `tree`, of the texts of what it holds."""
+    inside = "".join(f"{part}, " for part in parts)
     match tree:
-        case Slot(index):
-            return _scalar(text, types[index], space)
-        case tuple() | list() if tree:
-            parts = [restored(f"{text}[{k}]", item, types, space) for k, item in enumerate(tree)]
-            inside = ", ".join(parts)
-            return f"[{inside}]" if isinstance(tree, list) else f"({inside},)"
-        case dict() if tree:
-            entries = []
-            for k, (key, item) in enumerate(tree.items()):
-                name = f"key_{len(space)}"
-                space[name] = key
-                entries.append(f"{name}: {restored(f'{text}[{k}]', item, types, space)}")
-            return "{" + ", ".join(entries) + "}"
-        case list() | dict():
-            return "[]" if isinstance(tree, list) else "{}"
-    return text
+        case Record():
+            fields = container(tree.fields, parts, space)
+            return f"{constant(constructor(tree.kind), space)}({fields})"
+        case tuple() if type(tree) is tuple:
+            return f"({inside})"
+        case tuple():
+            space["new"] = tuple.__new__
+            return f"new({constant(type(tree), space)}, ({inside}))"
+        case list():
+            return f"[{inside}]"
+    pairs = zip(tree, parts, strict=True)
+    return "{" + "".join(f"{constant(key, space)}: {part}, " for key, part in pairs) + "}"
+
+
+def constant(value: Any, space: dict[str, Any]) -> str:
+    """The text of something known while compiling."""
+    if value is None or type(value) in (str, int, bool):
+        return repr(value)
+    name = f"known_{len(space)}"
+    space[name] = value
+    return name
 
 
 def _scalar(text: str, kind: Type, space: dict[str, Any]) -> str:

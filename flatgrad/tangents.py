@@ -62,27 +62,30 @@ def fitting(name: str, tangent: Any, owner: str, shape: tuple[int, ...], kind: T
 
 
 def stack_type(
-    name: str, stack: Any, owner: str, shape: tuple[int, ...], kind: Type
+    name: str, stack: Any, words: tuple[str, str], shape: tuple[int, ...], kind: Type
 ) -> Array:
     """The type of a stack of tangents: one more axis than its value has, in front.
+
+    `words` are what messages call the stack and, in backquotes, its value.
 
     Raises
     ------
     ShapeError, TypeInferenceError
         If its rows do not have the shape and dtype of the value.
     """
+    shown, owner = words
     if not isinstance(stack, np.ndarray) or stack.ndim == 0:
-        what = f"`{name}` is a {type(stack).__name__}"
+        what = f"`{shown}` is a {type(stack).__name__}"
         raise error("operand-type", f"{what}; a stack of tangents is an array, a row for each")
     if not len(stack):
-        raise error("shape-mismatch", f"`{name}` has no rows", help="pass at least one tangent")
+        raise error("shape-mismatch", f"`{shown}` has no rows", help="pass at least one tangent")
     if stack.shape[1:] != shape:
         raise error(
             "shape-mismatch",
-            f"the rows of `{name}` have shape {stack.shape[1:]}, `{owner}` has shape {shape}",
+            f"the rows of `{shown}` have shape {stack.shape[1:]}, {owner} has shape {shape}",
             help=f"one more axis in front: {(len(stack), *shape)}",
         )
-    check_fit(name, stack[0], f"`{owner}`", shape, kind)
+    check_fit(shown, stack[0], owner, shape, kind)
     count: Size = 1 if len(stack) == 1 else Dim.atom(f"{name}.shape[0]")
     return Array(kind.dtype, (count, *kind.shape))
 
@@ -118,11 +121,3 @@ def check_fit(name: str, tangent: Any, owner: str, shape: tuple[int, ...], kind:
             f"`{name}` has dtype {found}, {owner} has {kind.dtype}",
             help=f"convert it: {name}.astype(np.{kind.dtype})",
         )
-
-
-def example_tangent(value: Any, rows: int = 0) -> Any:
-    """Ones in the shape and dtype of an argument, or so many of them."""
-    is_numpy = isinstance(value, np.ndarray | np.generic)
-    if rows:
-        return np.ones((rows, *np.shape(value)), value.dtype if is_numpy else float)
-    return np.ones_like(value)[()] if is_numpy else 1.0

@@ -24,6 +24,9 @@ import numpy as np
 import numpy.typing as npt
 
 from flatgrad.differences import Comparison, Judge, Slope
+from flatgrad.errors import FlatgradError
+from flatgrad.ir.trees import finished
+from flatgrad.structures import is_structure, spread, tangent_values
 
 __all__ = ["Comparison", "GradientCheckError", "GradientReport", "check_grads"]
 
@@ -60,7 +63,7 @@ class GradientReport:
 
 @dataclass(frozen=True, slots=True)
 class _Leaf:
-    """An argument whose gradient is checked; nested arguments would give several of these."""
+    """A number or array whose gradient is checked; an argument that is a container has several."""
 
     name: str
     point: Floats
@@ -84,7 +87,7 @@ class _Probe:
         self.bound.arguments = {  # a default may have a gradient too
             name: value
             for name, value in self.bound.arguments.items()
-            if name in self.given.arguments or _is_number(value)
+            if name in self.given.arguments or _is_number(value) or _floats_in(value)
         }
         result, again = (_call_on_copy(f, self.given)[0] for _ in range(2))
         self.value = _real(result)
@@ -102,8 +105,11 @@ class _Probe:
 
     def call(self, moved: Mapping[str, Floats]) -> Any:
         bound = copy.copy(self.bound)
-        items = bound.arguments.items()
-        bound.arguments = {name: self._fresh(value, moved.get(name)) for name, value in items}
+        found = spread(dict(bound.arguments))
+        fresh = {
+            name: self._fresh(value, moved.get(name)) for name, value in found.values.items()
+        }
+        bound.arguments = {name: _rebuilt(tree, fresh) for name, tree in found.trees.items()}
         return self.f(*bound.args, **bound.kwargs)
 
     def _fresh(self, argument: Any, value: Floats | None) -> Any:
@@ -148,10 +154,20 @@ def _eps(value: Any) -> float:
 def _call_on_copy(f: Callable[..., Any], bound: inspect.BoundArguments) -> tuple[Any, list[str]]:
     """The result, and the names of the arrays that the call changed."""
     given = copy.copy(bound)
-    given.arguments = {name: copy.copy(value) for name, value in bound.arguments.items()}
+    before = spread(dict(bound.arguments))
+    copies = {name: copy.copy(value) for name, value in before.values.items()}
+    given.arguments = {name: _rebuilt(tree, copies) for name, tree in before.trees.items()}
     result = f(*given.args, **given.kwargs)
-    arrays = [(n, a) for n, a in bound.arguments.items() if isinstance(a, np.ndarray)]
-    return result, [n for n, a in arrays if a.tobytes() != given.arguments[n].tobytes()]
+    after = spread(dict(given.arguments))
+    changed = [n for n, tree in before.trees.items() if after.trees[n] != tree]
+    arrays = [(n, a) for n, a in before.values.items() if isinstance(a, np.ndarray)]
+    found = [n for n, a in arrays if a.tobytes() != copies[n].tobytes()]
+    return result, [*changed, *[before.shown[n] for n in found]]
+
+
+def _rebuilt(tree: Any, leaves: Mapping[str, Any]) -> Any:
+    """An argument of other leaves."""
+    return finished(tree.built(lambda leaf: leaves[leaf.name]))
 
 
 def _by_name(gradient: Any, argnums: Any, probe: _Probe) -> dict[str, Any]:
@@ -160,13 +176,18 @@ def _by_name(gradient: Any, argnums: Any, probe: _Probe) -> dict[str, Any]:
     parts = gradient if isinstance(gradient, tuple) else (gradient,)
     if argnums is not None:
         every = list(probe.bound.signature.parameters)
+        parts = gradient if isinstance(argnums, tuple) else (gradient,)
         chosen = argnums if isinstance(argnums, tuple) else (argnums,)
         names = [n if isinstance(n, str) else every[n] for n in chosen]
-        if isinstance(argnums, tuple) == isinstance(gradient, tuple) and len(names) == len(parts):
+        fits = isinstance(parts, tuple) and len(names) == len(parts)
+        whole = isinstance(argnums, tuple) or _floats_in(arguments.get(names[0]))
+        if fits and (whole or not isinstance(gradient, tuple)):
             return dict(zip(names, parts, strict=True))
         raise GradientCheckError(f"the gradient has not the form of argnums={argnums!r}")
-    able = [name for name, value in arguments.items() if _is_number(value)]
-    floats = [name for name in able if _is_floating(arguments[name])]  # an int may be a count
+    able = [n for n, value in arguments.items() if _is_number(value) or _floats_in(value)]
+    floats = [n for n in able if type(arguments[n]) is not int]  # an int may be a count
+    if len(able) == 1 and _floats_in(arguments[able[0]]):
+        return {able[0]: gradient}
     needed = given.intersection(floats)
     fields = list(getattr(gradient, "_fields", ()))
     for candidates in (fields, able, floats):
@@ -180,10 +201,10 @@ def _by_name(gradient: Any, argnums: Any, probe: _Probe) -> dict[str, Any]:
     )
 
 
-def _leaf(name: str, argument: Any, gradient: Any) -> _Leaf:
+def _leaf(name: str, shown: str, argument: Any, gradient: Any) -> _Leaf:
     """Check the gradient's type, dtype and shape against its argument's."""
     if not _is_number(argument):
-        raise TypeError(f"`{name}` cannot have a gradient: it is {argument!r:.60}")
+        raise TypeError(f"`{shown}` cannot have a gradient: it is {argument!r:.60}")
     if isinstance(argument, np.ndarray | np.generic):
         want = (argument.dtype.name, argument.shape)
         found = isinstance(gradient, np.ndarray | np.generic | float)
@@ -192,9 +213,9 @@ def _leaf(name: str, argument: Any, gradient: Any) -> _Leaf:
         want = ("float", ())
         have = ("float", ()) if isinstance(gradient, float) else None
     if have != want:
-        shown = f"dtype {have[0]} and shape {have[1]}" if have else f"{type(gradient).__name__}"
+        words = f"dtype {have[0]} and shape {have[1]}" if have else f"{type(gradient).__name__}"
         raise GradientCheckError(
-            f"the gradient of `{name}` is {shown}; expected {want[0]} and shape {want[1]}"
+            f"the gradient of `{shown}` is {words}; expected {want[0]} and shape {want[1]}"
         )
     return _Leaf(name, np.array(argument, np.float64), np.array(gradient, np.float64))
 
@@ -273,7 +294,36 @@ def _leaves(
     parts = _by_name(gradient, argnums, probe)
     if not parts:
         raise ValueError("no argument of f can have a gradient")
-    return [_leaf(name, probe.bound.arguments.get(name), part) for name, part in parts.items()]
+    return [
+        leaf
+        for name, part in parts.items()
+        for leaf in _leaves_of(name, probe.bound.arguments.get(name), part)
+    ]
+
+
+def _floats_in(value: Any) -> list[str]:
+    """The float leaves of a container."""
+    if not is_structure(value):
+        return []
+    return [name for name, leaf in spread({"": value}).values.items() if _is_floating(leaf)]
+
+
+def _leaves_of(name: str, argument: Any, gradient: Any) -> list[_Leaf]:
+    """The leaves of an argument; its gradient has its structure, None for what is no float."""
+    if not is_structure(argument):
+        return [_leaf(name, name, argument, gradient)]
+    given = spread({name: argument})
+    try:
+        parts = tangent_values(name, gradient, given.trees[name])
+    except FlatgradError:
+        parts = {}
+    floats = [leaf for leaf, value in given.values.items() if _is_floating(value)]
+    others = [leaf for leaf in parts if leaf not in floats and parts[leaf] is not None]
+    if not floats:
+        raise TypeError(f"`{name}` cannot have a gradient: it is {argument!r:.60}")
+    if others or not set(floats) <= set(parts):
+        raise GradientCheckError(f"the gradient of `{name}` has not its structure")
+    return [_leaf(leaf, given.shown[leaf], given.values[leaf], parts[leaf]) for leaf in floats]
 
 
 def check_grads(
@@ -298,7 +348,8 @@ def check_grads(
     f : callable
         Returns one real number. A function derived by flatgrad stands for its `.primal`.
     args, kwargs
-        Where to check: Python scalars and float arrays; anything else is passed on unchanged.
+        Where to check: Python scalars, float arrays, and tuples, lists, dicts, named tuples and
+        dataclasses of these; anything else is passed on unchanged.
     argnums : int, str or tuple of them, optional
         As in `flatgrad.grad`; by default every argument that can have a gradient.
     gradient : callable, optional
@@ -325,16 +376,17 @@ def check_grads(
     """
     f = getattr(f, "primal", f)
     probe = _Probe(f, args, kwargs or {})
-    floats = [x for x in probe.bound.arguments.values() if _is_floating(x)]
+    leaves = spread(dict(probe.bound.arguments)).values.values()
+    floats = [x for x in leaves if _is_floating(x)]
     argument_eps = max(map(_eps, floats), default=0.0)
     if rtol is None:
         rtol = max(1e-6, 3 * math.sqrt(argument_eps), 30 * math.sqrt(probe.eps))
     if atol is None:
         atol = abs(probe.center) * (100 * probe.eps / max(steps) + 64 * argument_eps)
-    leaves = _leaves(probe, _analytic(f, argnums, gradient, backend), argnums, rtol)
+    checked = _leaves(probe, _analytic(f, argnums, gradient, backend), argnums, rtol)
     judge = Judge(max(rtol, 1e-16), atol, probe.eps, probe.center)
     limit = sys.maxsize if elements is True else int(elements)
-    return _compare_all(probe, judge, leaves, steps, directions, limit, seed)
+    return _compare_all(probe, judge, checked, steps, directions, limit, seed)
 
 
 def _compare_all(

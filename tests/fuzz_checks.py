@@ -24,10 +24,10 @@ from flatgrad.differences import Judge
 from flatgrad.errors import FlatgradError
 from flatgrad.frontend.lower import lower
 from flatgrad.ir.interpret import interpret
-from flatgrad.ir.ops import Apply, Const, Function, substitute
+from flatgrad.ir.ops import Apply, Block, Const, For, Function, If, substitute
 from flatgrad.ir.types import Scalar
 from flatgrad.ir.verify import verify
-from flatgrad.pipeline import differentiate
+from flatgrad.pipeline import differentiate, differentiate_inside
 from flatgrad.signature import hidden_type
 from flatgrad.transform.forward import forward
 from flatgrad.transform.fuse import fuse
@@ -196,7 +196,7 @@ class Forms:
         self.found = derived.__flatgrad__.specialise(given)
         self.compiled = self.found.compiled
         source = derived.__flatgrad__.source
-        self.fn, _ = lower(source, self.found.types, hidden_type)
+        self.fn, _ = lower(source, self.found.types, hidden_type, differentiate_inside)
         self.raw = differentiate(self.fn, self.compiled.request, source)
         kinds = str([param.type for param in self.fn.params])
         single = "float32" in kinds or "float32" in source.text.split("def f(")[-1]
@@ -259,8 +259,11 @@ def observed(compiled: Any, arguments: list[Any]) -> tuple[Any, dict[str, Any]]:
         sys.setprofile(None)
 
 
-def run_checked(fn: Function, arguments: list[Any]) -> list[Any]:
-    """Interpret, and compare every value with its inferred type."""
+def run_checked(fn: Function, arguments: list[Any], *, weak: bool = True) -> list[Any]:
+    """Interpret, and compare every value with its inferred type; `weak` includes Python or NumPy.
+
+    That matters only where something is in single precision.
+    """
     env: dict[Any, Any] = dict(zip(fn.params, arguments, strict=True))
     lengths = {
         atom: np.shape(env[param])[axis]
@@ -270,22 +273,64 @@ def run_checked(fn: Function, arguments: list[Any]) -> list[Any]:
     for param, value in zip(fn.params, arguments, strict=True):
         if isinstance(value, int):
             lengths[f"?{param.name}"] = value
-    for op in fn.body.ops:
-        assert isinstance(op, Apply)
-        values = [o.value if isinstance(o, Const) else env[o] for o in op.operands]
-        tree = substitute(op.arguments, values.__getitem__)
-        with np.errstate(all="ignore"):
-            outcome = op.primitive.evaluate(tree)
-        outcomes = [outcome] if len(op.results) == 1 else list(outcome if op.results else ())
+    weak = weak and all(isinstance(op, Apply) for op in fn.body.ops)  # a tape holds NumPy's numbers
+    return run_block(fn.body, env, lengths, weak)
+
+
+def run_block(block: Block, env: dict[Any, Any], lengths: dict[str, int], weak: bool) -> list[Any]:
+    """Interpret a block; its parameters are in `env` already."""
+
+    def known(operand: Any) -> Any:
+        return operand.value if isinstance(operand, Const) else env[operand]
+
+    for op in block.ops:
+        if isinstance(op, Apply):
+            tree = substitute(op.arguments, [known(o) for o in op.operands].__getitem__)
+            with np.errstate(all="ignore"):
+                outcome = op.primitive.evaluate(tree)
+            outcomes = [outcome] if len(op.results) == 1 else list(outcome if op.results else ())
+            about = op.primitive.text
+        else:
+            about = type(op).__name__
+            outcomes = run_structured(op, env, lengths, weak)
         for value, result in zip(op.results, outcomes, strict=True):
-            wrong = mistyped(value.type, result, lengths)
+            wrong = mistyped(value.type, result, lengths, weak)
             if wrong:
-                raise Failure("type-rule", f"{op.primitive.text}: {value.type} but {wrong}")
+                raise Failure("type-rule", f"{about}: {value!r} but {wrong}")
             env[value] = result
-    return [item.value if isinstance(item, Const) else env[item] for item in fn.results]
+    return [known(item) for item in block.yields]
 
 
-def mistyped(kind: Any, found: Any, lengths: dict[str, int]) -> str:
+def run_structured(op: Any, env: dict[Any, Any], lengths: dict[str, int], weak: bool) -> list[Any]:
+    """Interpret a branch or loop."""
+
+    def known(operand: Any) -> Any:
+        return operand.value if isinstance(operand, Const) else env[operand]
+
+    if isinstance(op, If):
+        return run_block(op.then if known(op.condition) else op.orelse, env, lengths, weak)
+    carried = [known(item) for item in op.inits]
+
+    def entered(block: Block, given: list[Any]) -> list[Any]:
+        for param, value in zip(block.params, given, strict=True):
+            wrong = mistyped(param.type, value, lengths, weak)
+            if wrong:
+                raise Failure("type-rule", f"{type(op).__name__} carries {param!r} but {wrong}")
+            env[param] = value
+        return run_block(block, env, lengths, weak)
+
+    if isinstance(op, For):
+        indices: Any = range(*(int(known(o)) for o in (op.start, op.stop, op.step)))
+    else:
+        indices = iter(lambda: bool(entered(op.condition, carried)[0]), False)
+    for index in indices:
+        carried = entered(op.body, [index, *carried] if isinstance(op, For) else carried)
+        if op.exits and carried.pop(0):
+            break
+    return carried
+
+
+def mistyped(kind: Any, found: Any, lengths: dict[str, int], weak: bool = True) -> str:
     """How a value differs from its inferred type."""
     shape = np.shape(found)
     if len(shape) != kind.ndim:
@@ -296,7 +341,7 @@ def mistyped(kind: Any, found: Any, lengths: dict[str, int]) -> str:
         known = size if isinstance(size, int) else size.value(lengths)
         if known is not None and known != actual:
             return f"shape {shape}"
-    if isinstance(kind, Scalar) and kind.weak and type(found) not in (bool, int, float):
+    if weak and isinstance(kind, Scalar) and kind.weak and type(found) not in (bool, int, float):
         return f"a {type(found).__name__}"  # which would widen float32 arrays
     return ""
 

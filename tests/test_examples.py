@@ -29,7 +29,7 @@ def load(monkeypatch, tmp_path):
 
 def test_examples_are_all_here_and_short():
     names = {path.stem for path in EXAMPLES.glob("*.py")}
-    assert names == {"digits", "fit_scipy", "heat", "lotka_volterra", "neuron"}
+    assert names == {"digits", "fit_scipy", "heat", "lotka_volterra", "neuron", "rnn"}
     for path in EXAMPLES.glob("*.py"):
         assert len(path.read_text(encoding="utf-8").splitlines()) <= PAGE, path.name
 
@@ -126,6 +126,35 @@ def test_fit_data_are_those_that_were_certified(load):
     fit = load("fit_scipy")
     certified = fit.loss(fit.CERTIFIED, fit.DENSITY, fit.MOBILITY) * len(fit.DENSITY)
     assert certified == pytest.approx(5.6427082397e3, rel=1e-9)
+
+
+def test_rnn(load, capsys, tmp_path):
+    rnn = load("rnn", "matplotlib")
+    rnn.main(["--quick", "--out", "rnn.png"])
+    out = capsys.readouterr().out
+    assert (tmp_path / "rnn.png").read_bytes().startswith(b"\x89PNG")
+    ends = re.findall(r"weights x ([\d.]+): (\S+) at the last step, (\S+) at the first", out)
+    (_, near, far), *_, (_, near_large, far_large) = [map(float, end) for end in ends]
+    assert far < 1e-9 * near  # it vanishes
+    assert far_large > 10 * near_large  # it explodes
+    first, last = map(float, re.search(r"letter: ([\d.]+) at first, ([\d.]+)", out).groups())
+    assert last < first - 0.8
+
+
+def test_rnn_gradient(load):
+    """The probe's gradient is the adjoint of the state, and clipping bounds it."""
+    from flatgrad import check_grads
+
+    rnn = load("rnn")
+    rng = np.random.default_rng(0)
+    params = rnn.initial(rng, 5, 1.5)
+    piece = rng.integers(0, 5, 9)
+    probe, weights = rng.normal(0, 0.1, (8, rnn.HIDDEN)), np.ones(8)
+    args = (*params, probe, piece, weights)
+    names = ("Wx", "Wh", "b", "Wy", "c", "probe")
+    check_grads(rnn.loss, (*args, 1e300), argnums=names)
+    clipped = rnn.grad(rnn.loss, "probe")(*args, 1e-3)
+    assert np.all(np.linalg.norm(clipped, axis=1) <= 1e-3)
 
 
 def test_heat(load, capsys, tmp_path):

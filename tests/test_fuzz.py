@@ -1,8 +1,9 @@
 """Random programs and those that once failed: value, gradient, both backends, all passes.
 
-A hunt of its own: `NUMBA_DISABLE_JIT=1 python -m tests.fuzz_run 0 10000`. Each failure it finds
-becomes a file in tests/regressions: a function `f` and its `ARGUMENTS`, with the arguments `OTHER`
-of other lengths if they matter, or with the code under which it must be `REFUSED`.
+Hunts of their own: `NUMBA_DISABLE_JIT=1 python -m tests.fuzz_run 0 10000`, and with loops and
+branches `NUMBA_DISABLE_JIT=1 python -m tests.fuzz_loop_run 0 20000`. Each failure they find becomes
+a file in tests/regressions: a function `f` and its `ARGUMENTS`, with the arguments `OTHER` of other
+lengths if they matter, or with the code under which it must be `REFUSED`.
 """
 
 from __future__ import annotations
@@ -20,7 +21,8 @@ import flatgrad as fg
 from flatgrad.codegen.module import build_module
 from flatgrad.codegen.numba_dialect import NumbaDialect
 from flatgrad.errors import FlatgradError
-from tests.fuzz_checks import check
+from tests import fuzz_loop_checks, fuzz_loops
+from tests.fuzz_checks import check, direction, floats_in
 from tests.fuzz_programs import Program, fresh, generate
 
 FOLDER = pathlib.Path(__file__).parent / "regressions"
@@ -46,6 +48,22 @@ def test_random_programs(first):
     )
 
 
+@pytest.mark.parametrize("first", [0, 30])
+def test_random_programs_with_loops(first):
+    """The same, and all modes, against numbers that carry tangents."""
+    python(
+        f"from tests.fuzz_loop_run import main; raise SystemExit(main({first}, {first + 30}))",
+        NUMBA_DISABLE_JIT="1",
+    )
+
+
+def test_compiled_program_with_loops():
+    program = fuzz_loops.generate(5)
+    program = program.with_(sets=program.sets[:1])
+    expected = [fuzz_loop_checks.Expected(program, 0)]
+    fuzz_loop_checks.reversed_(program, expected, numba=True)
+
+
 @pytest.mark.parametrize("seed", [224, 249])
 def test_compiled_programs(seed):
     """Numba's text compiled."""
@@ -69,6 +87,8 @@ def check_regressions() -> None:
         program, refused = from_file(path)
         try:
             check(program)
+            if "SECOND = True" in program.text:
+                check_second(program)
         except FlatgradError as caught:
             if caught.code != refused:
                 raise AssertionError(path.name) from caught
@@ -76,6 +96,21 @@ def check_regressions() -> None:
             raise AssertionError(path.name) from caught
         else:
             assert refused is None, f"{path.name} is not refused"
+
+
+def check_second(program: Program) -> None:
+    """Forward over reverse and reverse over reverse agree."""
+    given = program.arguments()
+    wrt = tuple(name for name in floats_in(given) if not isinstance(given[name], int))
+    rng = np.random.default_rng(1)
+    dots = {name: direction(given[name], rng) for name in wrt}
+    f = program.function()
+    values = [np.int64(v) if isinstance(v, int) else v for v in given.values()]
+    pushed = fg.hvp(f, tuple(given.values()), [dots.get(name) for name in given], wrt)
+    _, pullback = fg.vjp(fg.grad(f, wrt), *values)
+    pulled = dict(zip(given, pullback(tuple(dots.values())), strict=True))
+    for name, one in zip(wrt, pushed, strict=True):
+        np.testing.assert_allclose(one, pulled[name], rtol=1e-9, atol=1e-12)
 
 
 def test_programs_that_once_failed():
@@ -94,6 +129,15 @@ def texts(seeds: range) -> str:
             graph = derived.__flatgrad__.shown().compiled.graph
             digest.update(derived.graph(**program.arguments()).encode())
             digest.update(build_module(graph, "f", NumbaDialect()).text.encode())
+        except FlatgradError as caught:
+            digest.update(caught.code.encode())
+    for seed in seeds[::2]:
+        looped = fuzz_loops.generate(seed)
+        if looped.array:
+            continue
+        try:
+            derived = fg.value_and_grad(looped.function())
+            digest.update(derived.module_source(**looped.arguments()).encode())
         except FlatgradError as caught:
             digest.update(caught.code.encode())
     return digest.hexdigest()

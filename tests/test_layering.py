@@ -10,12 +10,14 @@ import pytest
 PACKAGE = Path(__file__).parent.parent / "flatgrad"
 
 RULES = {
-    "_version", "errors", "activations", "activations_numba", "checkpointing", "ir", "primitives",
+    "_version", "errors", "activations", "activations_numba", "checkpointing", "hooks",
+    "ir", "primitives",
 }  # fmt: skip
 STAGES = RULES | {"frontend", "analysis", "transform", "codegen", "backends"}
 CALLS = STAGES | {
     "derivatives", "pipeline", "signature", "tangents", "returned", "inspection", "callers",
-    "compiled_calls", "columns", "linear_maps", "derived", "api", "jacobians", "modes",
+    "compiled_calls", "columns", "linear_maps", "derived", "deriving", "structures", "examples",
+    "fast_path", "specialisation", "api", "jacobians", "modes",
 }  # fmt: skip
 
 # A module or folder of the package, and what it may import besides itself.
@@ -23,11 +25,12 @@ MAY_IMPORT: dict[str, set[str]] = {
     "_version": set(),
     "errors": set(),
     "exclusive": set(),
-    "checkpointing": {"errors"},
     "activations": set(),  # and of other packages only NumPy
     "activations_numba": {"activations"},
+    "checkpointing": {"errors"},
+    "hooks": {"errors"},
     "ir": {"errors"},
-    "primitives": {"errors", "activations", "ir"},
+    "primitives": {"errors", "activations", "hooks", "ir"},
     "frontend": RULES,
     "analysis": RULES,
     "transform": RULES | {"analysis"},
@@ -36,19 +39,25 @@ MAY_IMPORT: dict[str, set[str]] = {
     "derivatives": RULES | {"analysis", "transform"},
     "pipeline": STAGES | {"derivatives"},
     "columns": RULES | {"analysis", "transform", "derivatives"},
-    "signature": STAGES | {"pipeline"},
+    "structures": {"errors", "ir"},
+    "signature": STAGES | {"pipeline", "structures"},
+    "specialisation": STAGES | {"pipeline", "signature"},
+    "examples": STAGES | {"signature", "structures"},
+    "fast_path": {"ir", "signature", "structures"},
     "returned": STAGES,
     "tangents": RULES,
     "inspection": STAGES | {"pipeline", "signature"},
-    "callers": STAGES | {"pipeline", "signature", "inspection", "returned"},
-    "compiled_calls": STAGES | {"pipeline", "signature"},
-    "linear_maps": RULES | {"derivatives", "columns", "callers", "tangents"},
-    "derived": (CALLS - {"api", "jacobians", "modes"}) | {"exclusive"},
+    "callers": STAGES
+    | {"pipeline", "signature", "structures", "inspection", "returned", "fast_path"},
+    "compiled_calls": STAGES | {"pipeline", "signature", "structures"},
+    "linear_maps": RULES | {"derivatives", "columns", "callers", "structures", "tangents"},
+    "derived": (CALLS - {"deriving", "api", "jacobians", "modes"}) | {"exclusive"},
+    "deriving": CALLS - {"api", "jacobians", "modes"},
     "api": CALLS - {"jacobians", "modes"},
     "jacobians": CALLS - {"modes"},
     "modes": CALLS,
     "differences": set(),
-    "testing": {"errors", "api", "differences"},
+    "testing": {"errors", "ir", "api", "differences", "structures"},
     "teach": CALLS,
     "cli": CALLS | {"testing", "teach", "__init__"},
     "__init__": CALLS | {"testing"},

@@ -694,3 +694,16 @@ def test_refusals(call, kind, code):
     with pytest.raises(FlatgradError if code is None else kind) as caught:
         call()
     assert code is None or caught.value.code == code
+
+
+def renaming(a, b):
+    h = a
+    return np.sum(np.sin(h * b))
+
+
+def test_the_parameter_of_an_inner_derivative_keeps_its_name():
+    def slope(x, y):
+        return grad(renaming, "a")(x, y) * x
+
+    y = np.array([0.3, -1.2, 0.7])
+    fg.check_grads(slope, (0.4, y))

@@ -421,7 +421,7 @@ def lotka_volterra_jacfwd(p, steps):
         dx_diff = p[0] - y
         dx = x * dx_diff
         dot_p0_dx = dot_p0_x * dx_diff + (1.0 - dot_p0_y) * x
-        dot_p1_dx = dot_p1_x * dx_diff + -dot_p1_y * x
+        dot_p1_dx = dot_p1_x * dx_diff - dot_p1_y * x
         y_item = p[1]
         y += y_item * x
         dot_p0_y += dot_p0_x * y_item
@@ -483,3 +483,14 @@ def test_command_line_shows_a_tangent_over_a_loop(tmp_path, capsys):
     for typed in ([], ["--at", "n=3"]):
         assert main(["show", f"{file}:f", "--mode", "forward", *typed]) == 0
         assert "dot_x *= i" in capsys.readouterr().out.replace("dot_x = dot_x * i", "dot_x *= i")
+
+
+def test_pullback_of_a_gradient_with_a_checked_length():
+    def f(A):
+        x = np.diag(A)
+        return np.sum(x**3)
+
+    A = np.array([[0.3, -1.2], [0.7, 0.1]])
+    value, pullback = vjp(grad(f), A)
+    assert np.allclose(value, np.diag(3 * np.diag(A) ** 2))
+    assert np.allclose(pullback(np.ones((2, 2)))[0], np.diag(6 * np.diag(A)))

@@ -10,7 +10,7 @@ here and is read by nobody else, or it is copied before the loop.
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -34,6 +34,7 @@ from flatgrad.primitives.core import IDENTITY
 from flatgrad.primitives.index import is_advanced
 
 Roots = frozenset[Value]
+Inside = dict[For | While, set[Value]]
 NONE: Roots = frozenset()
 
 
@@ -90,11 +91,13 @@ class Buffers:
     it, or the variable of a loop. `roots` of a value are all that its memory may be. Only roots
     among `owned` may be written, and not through a value among `views`: its elements may coincide.
     `copied` are (loop, k, at entry or at the end of a trip) where a carried variable gets a copy.
+    `parts` are slices that are copied where they are read, so that the array can be written.
     `wanted` are variables that loops should own to write in place, `hoped` those for which that is
     not worth a copy: `grad_W += ...` only saves an allocation.
     """
 
     live: Liveness
+    parts: frozenset[Value] = frozenset()
     roots: dict[Value, Roots] = field(default_factory=dict)
     views: set[Value] = field(default_factory=set)
     owned: set[Value] = field(default_factory=set)
@@ -131,36 +134,86 @@ class Buffers:
 
 def plan_buffers(fn: Function, live: Liveness) -> Buffers:
     """Decide which writes are done in place, and where loops copy arrays to own them."""
+    found = _plan(fn, live, frozenset())
+    parts = _blocking_parts(fn, found)
+    if not parts:
+        return found
+    tried = _plan(fn, live, parts)
+    better = tried.in_place > found.in_place and tried.copied <= found.copied
+    return tried if better else found
+
+
+def _blocking_parts(fn: Function, found: Buffers) -> frozenset[Value]:
+    """Slices for the sake of which whole arrays are copied, in loops, before they are written."""
+    live, parts = found.live, set()
+    reads = {op.result for op in _applied(fn.body) if op.primitive.function is operator.getitem}
+    for op in _applied(fn.body):
+        base = written_operand(op)
+        if base is None or op in found.in_place or not live.depth[op.result]:
+            continue
+        later = live.after[op] & ~live.bits[op.result]
+        sharing = {v for v in found.views | found.roots.keys() if live.bits[v] & later
+                   and v not in live.inline and found.of(v) & found.of(base)}  # fmt: skip
+        if sharing <= reads:
+            parts |= sharing
+    return frozenset(parts)
+
+
+def _applied(block: Block) -> Iterator[Apply]:
+    for op in block.ops:
+        if isinstance(op, Apply):
+            yield op
+        for inner in blocks_of(op):
+            yield from _applied(inner)
+
+
+def _plan(fn: Function, live: Liveness, parts: frozenset[Value]) -> Buffers:
     inner = _defined_inside(fn.body)
     wanted: set[Value] = set()
     while True:
-        found = _Walk(Buffers(live), inner, set(wanted))
+        found = _Walk(Buffers(live, parts), inner, set(wanted))
         found.function(fn)
         more = found.buffers.wanted - wanted
         if not more:
             break
         wanted |= more
     hoped = found.buffers.hoped - wanted
+    better = _with_hopes(found, inner, wanted, hoped, outwards=True)
+    better = better or _with_hopes(found, inner, wanted, hoped, outwards=False)
+    return (better or found).buffers
+
+
+def _with_hopes(
+    found: _Walk, inner: Inside, wanted: set[Value], hoped: set[Value], *, outwards: bool
+) -> _Walk | None:
+    """The walk in which loops own what they hope to, as far as that makes no copy necessary.
+
+    With `outwards`, also the loops around them; None if that costs a copy.
+    """
     while hoped:
-        tried = _Walk(Buffers(live), inner, wanted | hoped)
-        tried.function(fn)
+        tried = _Walk(Buffers(found.live, found.buffers.parts), inner, wanted | hoped)
+        tried.function(found.fn)
+        more = tried.buffers.wanted - wanted - hoped
         extra = tried.buffers.copied - found.buffers.copied
-        dear = {_carried(op)[k] for op, k, _ in extra} | (tried.buffers.wanted - wanted - hoped)
-        if not dear:
-            return tried.buffers
-        if not dear & hoped:
-            break
-        hoped -= dear
-    return found.buffers
+        dear = {_carried(op)[k] for op, k, _ in extra}
+        if outwards and more:
+            hoped = hoped | more
+            continue
+        if not dear and not more:
+            return tried
+        if outwards or not (dear | more) & hoped:
+            return None
+        hoped = hoped - dear
+    return None
 
 
 def _carried(op: For | While) -> tuple[Value, ...]:
     return op.body.params[1:] if isinstance(op, For) else op.body.params
 
 
-def _defined_inside(block: Block) -> dict[For | While, set[Value]]:
+def _defined_inside(block: Block) -> Inside:
     """For each loop, the values that are defined in its body or condition."""
-    found: dict[For | While, set[Value]] = {}
+    found: Inside = {}
 
     def visit(block: Block) -> set[Value]:
         values = set(block.params)
@@ -179,9 +232,7 @@ def _defined_inside(block: Block) -> dict[For | While, set[Value]]:
 class _Walk:
     """One walk over the function, for given carried variables that loops are to own."""
 
-    def __init__(
-        self, buffers: Buffers, inner: dict[For | While, set[Value]], wanted: set[Value]
-    ) -> None:
+    def __init__(self, buffers: Buffers, inner: Inside, wanted: set[Value]) -> None:
         self.buffers = buffers
         self.live = buffers.live
         self.inner = inner
@@ -189,6 +240,7 @@ class _Walk:
         self.carried = frozenset(param for op in inner for param in op.body.params)
 
     def function(self, fn: Function) -> None:
+        self.fn = fn
         for param in fn.params:
             self.buffers.give(param, frozenset({param}))
         self.block(fn.body)
@@ -205,7 +257,7 @@ class _Walk:
 
     def apply(self, op: Apply) -> None:
         source, base = aliased_operand(op), written_operand(op)
-        if source is not None:
+        if source is not None and op.result not in self.buffers.parts:
             view = op.primitive.function is not IDENTITY or source in self.buffers.views
             self.buffers.give(op.result, self.buffers.of(source), view=view)
         elif base is not None and self.allowed(op, base):
@@ -216,7 +268,8 @@ class _Walk:
             self.buffers.give(op.result, self.buffers.of(op.operands[0]))
         else:
             self.buffers.in_place.discard(op)
-            if op.primitive.opaque:  # a function of the user's may hand out what it was given
+            if op.primitive.opaque and op.results:
+                # A function of the user's may hand out what it was given.
                 given = frozenset().union(*[self.buffers.of(operand) for operand in op.operands])
                 self.buffers.give(op.result, given | {op.result}, view=True)
                 return

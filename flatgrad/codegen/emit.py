@@ -34,14 +34,17 @@ from flatgrad.codegen.growing import push_helper
 from flatgrad.codegen.lines import Line
 from flatgrad.codegen.liveness import Liveness
 from flatgrad.codegen.names import Names
+from flatgrad.codegen.raising import raising, requirement
 from flatgrad.codegen.schedule import schedule
 from flatgrad.ir.ops import Apply, Const, Function, Operand, Origin, Slot, Value, substitute
+from flatgrad.ir.trees import as_tuples, comes_as_tuples
 from flatgrad.ir.types import Array
 from flatgrad.primitives.core import PUSH, REQUIRE_SOME
+from flatgrad.primitives.effects import RAISE
 from flatgrad.primitives.index import ADD_ITEM, has_duplicates
 from flatgrad.primitives.symbolic import REQUIRE_EQUAL
 
-WITHIN = {"tangent": "forward", "derived": "forward"}
+WITHIN = {"tangent": "forward", "derived": "forward", "tape": "forward"}
 """Operations whose lines stand between those of a sweep."""
 
 
@@ -58,6 +61,7 @@ class Dialect:
     """
 
     backend = "numpy"
+    formats_messages = True
     copies_overlap = True  # NumPy sees when what is written shares memory with where it goes
     decorator: str | None = None
     main_decorator: str | None = None
@@ -80,7 +84,7 @@ class Dialect:
 
     def returned(self, tree: Any) -> Any:
         """The structure in which results are returned."""
-        return tree
+        return as_tuples(tree) if comes_as_tuples(tree) else tree
 
     def enter(self, fn: Function) -> None:
         """Take note of a function that others call, before it is written."""
@@ -107,6 +111,12 @@ class Dialect:
         target = subscript(name(base), index)
         target.ctx = ast.Store()  # type: ignore[attr-defined]
         return ast.AugAssign(target, ast.Add(), value)  # type: ignore[arg-type]
+
+    def augmented(
+        self, op: Apply, target: ast.Name, sign: ast.operator, value: ast.expr, inner: Apply | None
+    ) -> ast.stmt:
+        """`y += value`; `inner` is the call that `value` is the text of, if it is one."""
+        return ast.AugAssign(target, sign, value)
 
     def set_in_place(self, op: Apply, base: str, index: Any, value: ast.expr) -> ast.stmt:
         """`base[index] = value`."""
@@ -155,6 +165,7 @@ class _Emitter(BlockEmitter):
         self.names = Names(taken)
         self.identifiers: dict[Variable, str] = {}
         self.written: dict[Value, ast.expr] = {}
+        self.within: dict[Operand, Apply] = {}
         self.visible: list[Value] = []
         self.lines: list[Line] = []
         self.depth = 1
@@ -230,7 +241,12 @@ class _Emitter(BlockEmitter):
             self.write_in_place(op)
             return
         operands = [self.operand(operand) for operand in op.operands]
+        if op.primitive.function is RAISE:
+            self.line(raising(op, operands, formats=self.dialect.formats_messages), op.origin)
+            return
         node = self.dialect.expression(op, operands, self.overrides(op))
+        if op.results and op.results[0] in self.buffers.parts:
+            node = call(ast.Attribute(node, "copy", ast.Load()), [], {})
         if len(op.results) > 1:
             targets: list[ast.expr] = [
                 ast.Name(self.declare(result), ast.Store()) for result in op.results
@@ -245,6 +261,7 @@ class _Emitter(BlockEmitter):
             self.line(ast.Expr(node), op.origin)
         elif op.result in self.inline:
             self.written[op.result] = node
+            self.within[op.result] = op
         else:
             statement = self.assignment(op, node)
             if not _assigns_itself(statement):
@@ -260,7 +277,8 @@ class _Emitter(BlockEmitter):
             and node.left.id == target.id
             and (op in self.buffers.in_place or self.is_number(op))
         ):
-            return ast.AugAssign(target, node.op, node.right)
+            inner = self.within.get(op.operands[1]) if len(op.operands) > 1 else None
+            return self.dialect.augmented(op, target, node.op, node.right, inner)
         return ast.Assign([target], node, lineno=0)
 
     def is_number(self, op: Apply) -> bool:
@@ -327,12 +345,3 @@ def _assigns_itself(node: ast.stmt) -> bool:
         return False
     target = node.targets[0]
     return isinstance(target, ast.Name) and target.id == node.value.id
-
-
-def requirement(
-    operands: list[ast.expr], message: str, wrong: ast.cmpop | None = None
-) -> ast.stmt:
-    """`if left != right: raise ValueError(message)`."""
-    left, right = operands
-    raised = ast.Raise(call(dotted("ValueError"), [literal(message)], {}), None)
-    return ast.If(ast.Compare(left, [wrong or ast.NotEq()], [right]), [raised], [])

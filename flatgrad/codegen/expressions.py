@@ -17,6 +17,7 @@ import numpy as np
 
 import flatgrad.primitives.rules  # noqa: F401  (fills METHODS)
 from flatgrad.errors import error
+from flatgrad.hooks import stop_gradient
 from flatgrad.ir.dims import never_negative, opaque
 from flatgrad.ir.ops import Apply, Const, size_of, substitute
 from flatgrad.primitives.core import ASTYPE, IDENTITY, PLUS, TRIPS
@@ -273,6 +274,7 @@ SPECIAL: dict[Any, Callable[[Apply, dict[str, Any]], ast.expr | None]] = {
     SIZE: _size,
     IDENTITY: lambda op, arguments: arguments["x"],
     PLUS: lambda op, arguments: ast.BinOp(arguments["total"], ast.Add(), arguments["term"]),
+    stop_gradient: lambda op, arguments: arguments["x"],
     ASTYPE: _astype,
     PRINT: _print,
     np.transpose: _transpose,

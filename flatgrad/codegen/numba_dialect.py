@@ -10,6 +10,8 @@ from __future__ import annotations
 import ast
 from typing import Any
 
+import numpy as np
+
 from flatgrad import activations_numba
 from flatgrad.codegen import numba_helpers as numba_text
 from flatgrad.codegen.emit import Dialect
@@ -20,6 +22,7 @@ from flatgrad.codegen.numba_site import Site, fitted, unsupported
 from flatgrad.codegen.numba_vector import vector_call
 from flatgrad.codegen.numba_writers import PLAIN, WRITERS
 from flatgrad.ir.ops import Apply, substitute
+from flatgrad.ir.trees import as_tuples
 
 DECORATOR = '@numba.njit(cache=True, error_model="numpy")'
 MAIN_DECORATOR = '@numba.njit(cache=True, error_model="numpy", boundscheck=True)'
@@ -32,6 +35,7 @@ class NumbaDialect(Dialect):
     """NumPy as far as Numba computes it right, helpers for the rest."""
 
     backend = "numba"
+    formats_messages = False
     copies_overlap = False
     decorator = DECORATOR
     main_decorator = MAIN_DECORATOR
@@ -44,12 +48,7 @@ class NumbaDialect(Dialect):
 
     def returned(self, tree: Any) -> Any:
         """Tuples, taken apart by the caller: Numba returns no lists or dicts of unlike things."""
-        match tree:
-            case tuple() | list():
-                return tuple([self.returned(item) for item in tree])
-            case dict():
-                return tuple([self.returned(item) for item in tree.values()])
-        return tree
+        return as_tuples(tree)
 
     def expression(
         self, op: Apply, operands: list[ast.expr], overrides: dict[str, ast.expr]
@@ -124,7 +123,8 @@ class NumbaDialect(Dialect):
             target = subscript(name(base), index)
             target.ctx = ast.Store()  # type: ignore[attr-defined]
             if add:
-                return ast.AugAssign(target, ast.Add(), value)  # type: ignore[arg-type]
+                added = self.added(op, target, value)
+                return added or ast.AugAssign(target, ast.Add(), value)  # type: ignore[arg-type]
             return ast.Assign([target], value, lineno=0)
         value_rank = substitute(op.arguments["value"], lambda k: op.operands[k].type).ndim
         make = numba_text.add_items if add else numba_text.set_items
@@ -133,3 +133,33 @@ class NumbaDialect(Dialect):
         view = subscript(name(base), plan.view) if plan.view is not None else name(base)
         args = [view, *[literal(entry) for entry in plan.entries], value]
         return ast.Expr(call(name(helper.name), args, {}))
+
+    def added(self, op: Apply, part: ast.expr, value: ast.expr) -> ast.stmt | None:
+        """`part += value` for slices, by a helper; None for an element and rare shapes."""
+        kinds = substitute(op.arguments["index"], lambda k: op.operands[k].type)
+        entries = kinds if isinstance(kinds, tuple) else (kinds,)
+        if any(entry is None or entry is Ellipsis for entry in entries):
+            return None
+        rank = op.result.type.ndim - sum(not isinstance(entry, slice) for entry in entries)
+        kind = substitute(op.arguments["value"], lambda k: op.operands[k].type)
+        if not 1 <= rank <= len(numba_text.INDICES) or kind.ndim not in (0, rank):
+            return None
+        if 1 in kind.shape:
+            return None
+        helper = numba_text.add_region(rank, kind.ndim)
+        self.need(helper)
+        part.ctx = ast.Load()  # type: ignore[attr-defined]
+        return ast.Expr(call(name(helper.name), [part, value], {}))
+
+    def augmented(
+        self, op: Apply, target: ast.Name, sign: ast.operator, value: ast.expr, inner: Apply | None
+    ) -> ast.stmt:
+        """`grad_W += np.outer(a, b)` in one pass."""
+        outer = inner is not None and inner.primitive.function is np.outer
+        vectors = inner is not None and all(operand.type.ndim == 1 for operand in inner.operands)
+        if not (outer and vectors and isinstance(sign, ast.Add) and isinstance(value, ast.Call)):
+            return super().augmented(op, target, sign, value, inner)
+        helper = numba_text.add_outer()
+        self.need(helper)
+        given = [name(target.id), *value.args]
+        return ast.Expr(call(name(helper.name), given, {}))

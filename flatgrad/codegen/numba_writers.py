@@ -29,7 +29,9 @@ from flatgrad.codegen.numba_shapes import (
     triangle,
 )
 from flatgrad.codegen.numba_site import Site, Writer, fit, fitted, unsupported
+from flatgrad.codegen.numpy_dialect import plain_function
 from flatgrad.ir.ops import Slot
+from flatgrad.primitives.revolve import revolve_next, revolve_places
 from flatgrad.primitives.typerules import normalize_axes
 
 
@@ -269,7 +271,19 @@ def _astype(site: Site) -> ast.expr | None:
     return call(ast.Attribute(literal(site.operands[0]), "astype", ast.Load()), [kind], {})
 
 
+def _own_text(function: Callable[..., object]) -> Writer:
+    """A function of flatgrad's whose text is right for Numba, too."""
+
+    def writer(site: Site) -> ast.expr | None:
+        text = ast.unparse(plain_function(function)) + "\n"
+        return site.helper(numba_text.Helper(function.__name__, text), *_flat(site))
+
+    return writer
+
+
 WRITERS: dict[str, Writer] = {
+    "revolve_next": _own_text(revolve_next),
+    "revolve_places": _own_text(revolve_places),
     "sum": _reduction(numba_text.sum_axes, "sum"),
     "mean": _reduction(numba_text.mean_axes, "mean"),
     "prod": _reduction(numba_text.prod_axes, "prod"),
@@ -333,7 +347,7 @@ WRITERS: dict[str, Writer] = {
 PLAIN: frozenset[str] = frozenset(
     """
     transpose swapaxes moveaxis ravel flatten copy argmax argmin identity dim size float
-    int bool float32 float64 ascontiguousarray round trips and or not searchsorted
+    int bool float32 float64 ascontiguousarray round trips stop_gradient and or not searchsorted
     """.split()  # noqa: SIM905
 )
 """Functions that are no elementwise ones and can be written as for NumPy."""

@@ -17,7 +17,8 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from flatgrad.codegen.buffers import aliased_operand, written_operand
-from flatgrad.ir.ops import Apply, Block, For, If, Op, Operand, Value, While, operands_of
+from flatgrad.ir.ops import Apply, Block, Const, For, If, Op, Operand, Value, While, operands_of
+from flatgrad.ir.types import Scalar
 from flatgrad.primitives.core import IDENTITY
 from flatgrad.primitives.symbolic import DIM, SIZE
 
@@ -50,6 +51,19 @@ def is_atom(op: Apply) -> bool:
     """Cheap, short expressions that are repeated rather than named: `x.shape[0]`, `x.T`."""
     function = op.primitive.function
     return function in (DIM, SIZE) or (function is np.transpose and "axes" not in op.arguments)
+
+
+def is_offset(op: Apply) -> bool:
+    """`i - 1`, `2 * n`: a named int and a constant are as short as a name for them."""
+    if op.primitive.operator not in ("+", "-", "*") or not _is_int(op.result):
+        return False
+    numbers = [o for o in op.operands if isinstance(o, Const)]
+    names = [o for o in op.operands if isinstance(o, Value) and o.kept and _is_int(o)]
+    return len(numbers) == len(names) == 1
+
+
+def _is_int(value: Value) -> bool:
+    return isinstance(value.type, Scalar) and value.type.dtype == "int64" and value.type.weak
 
 
 def schedule(body: Block) -> Schedule:
@@ -208,7 +222,7 @@ def _between(first: int, places: list[int] | tuple[()], last: int) -> bool:
 
 def _is_free(op: Apply) -> bool:
     """Whether writing the expression again in every trip of a loop repeats no work."""
-    return is_atom(op) or op.primitive.function is IDENTITY
+    return is_atom(op) or is_offset(op) or op.primitive.function is IDENTITY
 
 
 def _plan(op: Apply, plan: Schedule, stays: bool) -> None:

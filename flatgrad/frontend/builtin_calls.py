@@ -16,10 +16,13 @@ from typing import Any
 
 import numpy as np
 
+from flatgrad.checkpointing import checkpoint
 from flatgrad.frontend.functional import FUNCTIONAL
 from flatgrad.frontend.refs import Ref
-from flatgrad.frontend.trees import Held, Record
-from flatgrad.frontend.values import kind_of, needs_static, read
+from flatgrad.frontend.trees import Held, Record, like
+from flatgrad.frontend.values import kind_of, needs_static, read, refs_in
+from flatgrad.frontend.write_calls import WRITING_CALLS
+from flatgrad.hooks import adjoint, stop_gradient
 from flatgrad.primitives.effects import PRINT
 from flatgrad.primitives.symbolic import Symbol, apply_function, is_number, is_symbolic
 
@@ -139,11 +142,6 @@ def _isinstance(low: Any, node: ast.Call, args: tuple[Any, ...], kwargs: dict[st
     return low.static(node, isinstance, found, kinds, structural=True)
 
 
-def _add_at(low: Any, node: ast.Call, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    base, index, value = _counted(low, node, args, kwargs, 3)
-    if not isinstance(base, Ref):
-        raise low.refuse(node, "unsupported-write", "`np.add.at` into something that is no array")
-    low.add_at(node, base, read(index), read(value))
 
 
 def _container(kind: Any) -> Handler:
@@ -195,7 +193,42 @@ def _print(low: Any, node: ast.Call, args: tuple[Any, ...], kwargs: dict[str, An
     apply_function(PRINT, (values,), {}, low.builder)
 
 
+def _checkpoint(low: Any, node: ast.Call, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    raise low.refuse(
+        node, "bad-checkpoint", "`checkpoint` of something that is no loop over a `range`",
+        "write `for i in checkpoint(range(n)):`",
+    )  # fmt: skip
+
+
+def _adjoint(low: Any, node: ast.Call, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    raise low.refuse(
+        node, "bad-hook", "`adjoint` outside of a `with`", "write `with adjoint(h) as g:`"
+    )
+
+
+def _stop_gradient(low: Any, node: ast.Call, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    (found,) = _counted(low, node, args, kwargs, 1)
+    return _stopped(low, node, found)
+
+
+def _stopped(low: Any, node: ast.Call, found: Any) -> Any:
+    match found:
+        case Symbol() | Ref():
+            return low.apply(node, stop_gradient, (found,), {})
+        case tuple():
+            return like(found, [_stopped(low, node, item) for item in found])
+        case list() | dict() if id(found) in low.shared.outside or refs_in(found):
+            raise low.refuse(
+                node, "unsupported-call", f"`stop_gradient` of a {type(found).__name__}",
+                "call it on the items",
+            )  # fmt: skip
+    return found
+
+
 BUILTINS: dict[Any, Handler] = {
+    checkpoint: _checkpoint,
+    adjoint: _adjoint,
+    stop_gradient: _stop_gradient,
     builtins.len: _len,
     builtins.sum: _sum,
     builtins.max: _extreme(max),
@@ -208,7 +241,7 @@ BUILTINS: dict[Any, Handler] = {
     builtins.list: _container(list),
     builtins.tuple: _container(tuple),
     builtins.range: _range,
-    np.add.at: _add_at,
+    **WRITING_CALLS,
     **FUNCTIONAL,
     math.isclose: lambda low, node, args, kwargs: low.static(node, math.isclose, *args, **kwargs),
 }

@@ -16,6 +16,7 @@ from typing import Any
 from flatgrad.checkpointing import checkpoint, inside_checkpoint, run_again
 from flatgrad.frontend.builtin_calls import BUILTINS, is_pure
 from flatgrad.frontend.construct import ConstructLowerer
+from flatgrad.frontend.custom_calls import call_custom
 from flatgrad.frontend.derived_calls import (
     call_derived,
     call_deriving,
@@ -23,6 +24,8 @@ from flatgrad.frontend.derived_calls import (
     is_deriving,
 )
 from flatgrad.frontend.functional import same
+from flatgrad.frontend.list_calls import LIST_CALLS, list_method
+from flatgrad.frontend.listed import Rows
 from flatgrad.frontend.objects import Init, class_of, special_method
 from flatgrad.frontend.refs import Ref
 from flatgrad.frontend.resolve import (
@@ -36,6 +39,8 @@ from flatgrad.frontend.resolve import (
 from flatgrad.frontend.scopes import Closure, Partial
 from flatgrad.frontend.source import read_source, signature_of
 from flatgrad.frontend.values import kind_of, needs_static, read
+from flatgrad.frontend.write_calls import WRITING_METHODS, name_of, write_out, written_with_out
+from flatgrad.hooks import custom_vjp
 from flatgrad.ir.ops import CallSite
 from flatgrad.primitives.registry import METHODS, lookup
 from flatgrad.primitives.symbolic import Symbol, is_symbolic
@@ -58,6 +63,8 @@ class CallLowerer(ConstructLowerer):
             base = self.value(node.func.value)
             if isinstance(base, Ref | Symbol):
                 return self.call_method(node, node.func.attr, base)
+            if isinstance(base, Rows):
+                return list_method(self, node, node.func.attr, base)
             if type(base) in READERS:
                 return self.container_method(node, node.func.attr, base)
             with self.at(node.func):
@@ -72,6 +79,8 @@ class CallLowerer(ConstructLowerer):
         self, node: Any, callee: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> Any:
         """A call of a static callee."""
+        if isinstance(callee, custom_vjp):
+            return call_custom(self, node, callee, args, kwargs)
         match callee:
             case Closure():
                 return self.call_closure(node, callee, args, kwargs)
@@ -102,6 +111,8 @@ class CallLowerer(ConstructLowerer):
             return call_derived(self, node, callee, args, kwargs)
         if is_deriving(callee):
             return call_deriving(self, node, callee, args, kwargs)
+        if args and isinstance(args[0], Rows) and _hashable(callee) and callee in LIST_CALLS:
+            return LIST_CALLS[callee](self, node, args, kwargs)
         builtin = special = None
         if _hashable(callee):
             builtin, special = BUILTINS.get(callee), UNARY_BUILTINS.get(callee)
@@ -114,6 +125,12 @@ class CallLowerer(ConstructLowerer):
         if builtin is not None:
             return builtin(self, node, args, kwargs)
         if lookup(callee) is not None:
+            target, args, kwargs = written_with_out(self, node, callee, args, kwargs)
+            if target is not None:
+                names = self.argument_names(node, callee)
+                with self.at(node, name_of(target)):
+                    found = self.apply(node, callee, args, kwargs, names)
+                    return write_out(self, node, callee, target, found)
             return self.apply(node, callee, args, kwargs, self.argument_names(node, callee))
         if is_jit(callee):
             return args[0] if args else Partial(same, (), {})
@@ -220,12 +237,18 @@ class CallLowerer(ConstructLowerer):
             return None
         if name in ("reshape", "transpose") and len(args) > 1:
             args = (tuple(args),)
-        target = METHODS.get(name)
-        if target is None:
+        if name in WRITING_METHODS and isinstance(base, Ref):
+            WRITING_METHODS[name](self, node, base, args, kwargs)
+            return None
+        function = METHODS.get(name)
+        if function is None:
             raise self.refuse(
                 node, "unsupported-attribute", f"the method `.{name}` of an array is not supported"
             )
-        return self.apply(node, target, (base, *args), kwargs, spelling="method")
+        target, args, kwargs = written_with_out(self, node, function, args, kwargs)
+        with self.at(node, name_of(target)):
+            found = self.apply(node, function, (base, *args), kwargs, spelling="method")
+            return found if target is None else write_out(self, node, function, target, found)
 
     def container_method(self, node: ast.Call, name: str, base: Any) -> Any:
         """A method of a list or dict."""

@@ -15,6 +15,7 @@ from dataclasses import replace
 from typing import Any
 
 from flatgrad.errors import FlatgradError
+from flatgrad.frontend.assumed import assume_lengths, lengths_follow
 from flatgrad.frontend.join import (
     join_types,
     same_number,
@@ -27,15 +28,17 @@ from flatgrad.frontend.leaves import (
     Mismatch,
     Place,
     Written,
+    leaves_of,
     mismatch,
     widened_type,
     zeros,
 )
 from flatgrad.frontend.refs import Ref
+from flatgrad.frontend.rows import Grow
 from flatgrad.frontend.trees import Record, children, same_form
 from flatgrad.frontend.trial import Trial, keys_of
 from flatgrad.frontend.values import VALUE, Poison, Unroll, occurrences
-from flatgrad.ir.ops import Block
+from flatgrad.ir.ops import Block, Requirement
 from flatgrad.ir.types import Scalar, Type
 from flatgrad.primitives.symbolic import Symbol, is_number
 
@@ -54,21 +57,50 @@ class Carrying(Trial):
             self.block = Block()
             with builder.inside(self.block):
                 self.install(self.block)
-                left = trip(self.block)
+                left = self.left = self.one_trip(trip)
                 wanted, stable = self._compare()
+            entering = builder.requirements[mark:]
+            stable = self._lengths_hold(entering) and stable
             if stable and not wanted and not self._drop():
+                for leaf in self.leaves():
+                    builder.requirements += leaf.entering if not leaf.refuted else ()
                 return self.block, left
             self.before.restore()
             for container, key in wanted:
                 self._add(container, key)
+            with builder.inside(self.outer):
+                self._add_new()
         raise self.low.refuse(
             self.node, "loop-carried-type", "the variables of this loop change without end"
         )
 
+    def one_trip(self, trip: Callable[[Block], Any]) -> Any:
+        """Lower one trip, known as a loop on the way to what is lowered in it."""
+        growing = self.low.shared.growing
+        for rows in growing.rows:
+            if rows.node is self.node:
+                rows.appended = 0
+        growing.loops.append(self)
+        try:
+            return trip(self.block)
+        finally:
+            growing.loops.pop()
+
+    def _lengths_hold(self, required: list[Requirement]) -> bool:
+        """Take back lengths that were assumed and do not follow from what trips require."""
+        hold = True
+        for leaf in [leaf for leaf in self.leaves() if leaf.assumed and not leaf.refuted]:
+            if leaf.param is None or leaf.param.type != leaf.type:
+                leaf.entering = required
+            elif not lengths_follow(leaf, [*self.low.builder.requirements, *leaf.entering]):
+                leaf.refute()
+                hold = False
+        return hold
+
     def changes(self) -> bool:
         """Whether anything is not as at the start of the trip."""
         for container, content in self.before.containers.values():
-            if len(container) != len(content):
+            if len(container) != len(content) + self.added(container, content):
                 return True
             for key in keys_of(content):
                 if not self._same(self.start[id(container), key], container[key]):
@@ -78,17 +110,35 @@ class Carrying(Trial):
             for key, (buffer, _) in self.before.buffers.items()
         )
 
+    def added(self, container: Any, content: Any) -> int:
+        """How many variables are in a trip, from its start, that were not before the loop."""
+        return sum(
+            place.container is container and not place.first and place.key not in content
+            for place in self.places.values()
+            if isinstance(container, dict)
+        )
+
     def _compare(self) -> tuple[list[tuple[Any, Any]], bool]:
         """The places that must be carried, too; whether what is carried was right."""
         wanted: list[tuple[Any, Any]] = []
         stable = True
         for container, content in self.before.containers.values():
+            if type(container) is list and len(container) != len(content):
+                if len(container) < len(content) or container[: len(content)] != content:
+                    if self.loop.unrollable:
+                        raise Unroll(self.loop)
+                    raise self.low.refuse(
+                        self.node, "loop-carried-type", "a list becomes shorter inside the loop",
+                        "keep the length of the list, or use an array and an index",
+                    )  # fmt: skip
+                more = container[len(content) :]
+                raise Grow(container, more, len(more), always=self.left is False)
             if self._resized(container, content):
                 if self.loop.unrollable:
                     raise Unroll(self.loop)
-                what = "a list" if isinstance(container, list) else "a dict or object"
                 raise self.low.refuse(
-                    self.node, "loop-carried-type", f"{what} changes its length inside the loop",
+                    self.node, "loop-carried-type",
+                    "a dict or object changes its length inside the loop",
                     "write to an array that is made before the loop",
                 )  # fmt: skip
             for key in keys_of(content):
@@ -112,19 +162,30 @@ class Carrying(Trial):
         return container.keys() != content.keys() and id(container) not in roots
 
     def _compare_new(self) -> bool:
-        """Numbers that the body is the first to assign can be had after a loop that surely runs."""
+        """What the body is the first to assign can be had after the loop, if it has run."""
         env, stable = self.low.env, True
         self.new_names = [name for name in env if name not in self.before.content(env)]
         for name in self.new_names:
             place = self.places.get((id(env), name))
             if place is not None:
                 stable = self._matches(place, env[name]) and stable
-            elif (self.runs or name == VALUE) and name not in self.targets:
-                tree = zeros(env[name], name)
-                if not isinstance(tree, Poison):
-                    self.places[id(env), name] = Place(env, name, tree, first=True)
-                    stable = False
+            elif name in self.read_after and name not in self.hopeless and (
+                name == VALUE or self.runs or self.bounds is not None
+            ):
+                self.first[name] = env[name]
+                stable = False
         return stable
+
+    def _add_new(self) -> None:
+        """Carry what the body is the first to assign; called with everything as before the loop."""
+        env = self.low.env
+        for name, value in self.first.items():
+            tree = zeros(self.low, value, name)
+            if isinstance(tree, Poison) or not any(True for _ in leaves_of(tree)):
+                self.hopeless.add(name)
+            else:
+                self.places[id(env), name] = Place(env, name, tree, first=name != VALUE)
+        self.first.clear()
 
     def _compare_buffers(self) -> bool:
         stable = True
@@ -142,6 +203,15 @@ class Carrying(Trial):
         return stable
 
     def _compare_pairs(self) -> bool:
+        known = self.before.buffers
+        links = {
+            (key, id(other))
+            for key, (buffer, _) in known.items()
+            for other in buffer.shares
+            if id(other) in known and other not in self.before.of(buffer)["shares"]
+        }
+        fresh = links - self.links
+        self.links |= links
         arrays = [leaf for leaf in self.leaves() if leaf.end_buffer is not None]
         found = {
             frozenset((one, other))
@@ -149,7 +219,7 @@ class Carrying(Trial):
             for other in arrays[:k]
             if _may_be_same(one.end_buffer, other.end_buffer)
         }
-        stable = found <= self.pairs
+        stable = found <= self.pairs and not fresh
         self.pairs |= found
         return stable
 
@@ -205,14 +275,18 @@ class Carrying(Trial):
         except FlatgradError as caught:
             known = caught.diagnostic
             raise Mismatch(Poison(known.code, known.message, known.help)) from None
-        kind = widened_type(leaf, symbol.type)
+        if leaf.assumed and not leaf.refuted and symbol.type != leaf.type:
+            leaf.refute()
+            return False
+        assumed = assume_lengths(leaf, symbol.type)
+        kind = leaf.type if assumed else widened_type(leaf, symbol.type)
         if kind is None:
             raise Mismatch(mismatch(name, leaf, end, self.line))
         leaf.end, leaf.end_buffer = symbol, end.buffer
         outer = {
             other for other in (end.buffer, *end.buffer.shares) if id(other) in self.before.buffers
         }
-        stable = kind == leaf.type and outer <= leaf.outer
+        stable = not assumed and kind == leaf.type and outer <= leaf.outer
         leaf.type = kind
         leaf.outer |= outer
         return stable

@@ -16,9 +16,10 @@ from typing import Any
 import numpy as np
 
 from flatgrad.errors import FlatgradError
-from flatgrad.frontend.calls import CallLowerer
 from flatgrad.frontend.join import Join, Side
+from flatgrad.frontend.listed import Rows
 from flatgrad.frontend.objects import class_of
+from flatgrad.frontend.raising import Raised, RaiseLowerer
 from flatgrad.frontend.refs import Ref
 from flatgrad.frontend.state import State
 from flatgrad.frontend.trees import Held
@@ -31,7 +32,7 @@ from flatgrad.frontend.values import (
     occurrences,
     read,
 )
-from flatgrad.ir.ops import Block
+from flatgrad.ir.ops import Block, If
 from flatgrad.primitives.logic import AND, NOT, OR
 from flatgrad.primitives.symbolic import NeedStatic, Symbol, apply_function
 
@@ -68,7 +69,7 @@ class Unrolled:
         self.items = items
 
 
-class ControlLowerer(CallLowerer):
+class ControlLowerer(RaiseLowerer):
     """Evaluates what depends on conditions; loops come with the subclass."""
 
     result: Any = None
@@ -117,14 +118,6 @@ class ControlLowerer(CallLowerer):
 
     def exec_Continue(self, node: ast.Continue) -> None:
         raise Continue
-
-    def exec_Assert(self, node: ast.Assert) -> None:
-        found = self.value(node.test)
-        if not self.truth(node.test, found, "an asserted condition"):
-            message = "AssertionError"
-            if node.msg is not None:
-                message += f": {self.source.segment(node.msg)}"
-            raise self.refuse(node, "static-evaluation", message)
 
     def exec_If(self, node: ast.If) -> None:
         condition = self.test(node.test)
@@ -222,10 +215,9 @@ class ControlLowerer(CallLowerer):
         try:
             for path in (then, orelse):
                 before.restore()
-                block = Block()
-                with self.builder.inside(block):
-                    outcome = path()
-                sides.append(Side(block, State(self.roots(), before), outcome))
+                sides.append(self.side(path, before))
+            if any(side.raised is not None for side in sides):
+                return self.without_raising(condition, sides)
             return Join(self, before, (sides[0], sides[1])).finish(condition, dead, what)
         except (FlatgradError, RecursionError) as caught:
             refusal: Any = caught
@@ -237,6 +229,34 @@ class ControlLowerer(CallLowerer):
                 refusal = self.refuse(self.source.node, "too-deep", "a recursion that does not end")
             found.refusal = refusal
             raise found from None
+
+    def side(self, path: Callable[[], Any], before: State) -> Side:
+        """One path, lowered in a block of its own."""
+        block, depth = Block(), len(self.rest)
+        outcome, raised = None, None
+        with self.builder.inside(block):
+            try:
+                outcome = path()
+            except Raised as caught:
+                raised = caught
+                del self.rest[depth:]
+        return Side(block, State(self.roots(), before), outcome, raised)
+
+    def without_raising(self, condition: Symbol, sides: list[Side]) -> Any:
+        """Go on with the path that does not end in `raise`; if both do, so does this."""
+        raising = next(side for side in sides if side.raised is not None)
+        going = next((side for side in sides if side.raised is None), None)
+        if going is None:
+            op = If(condition.value, sides[0].block, sides[1].block, (), self.builder.origin)
+            self.builder.block.ops.append(op)
+            assert raising.raised is not None
+            raise raising.raised
+        if raising is sides[1]:
+            condition = apply_function(NOT, (condition,), {}, self.builder)
+        op = If(condition.value, raising.block, Block(), (), self.builder.origin)
+        self.builder.block.ops += [op, *going.block.ops]
+        going.state.restore()
+        return going.outcome
 
     def surely_number(self, found: Any) -> bool:
         """Whether this is a number, and no array of no axes, which other names could share."""
@@ -275,6 +295,8 @@ class ControlLowerer(CallLowerer):
             )
         if isinstance(found, Held) or class_of(found):
             return self.truth_of_object(node, found)
+        if isinstance(found, Rows):
+            found = found.count
         if isinstance(found, Symbol):
             if found.type.dtype == "bool":
                 return found
@@ -411,7 +433,6 @@ def _makes_number(op: Any) -> bool:
 _STATEMENTS = {
     "ClassDef": ("a class defined inside the function", "define it outside"),
     "AsyncFunctionDef": ("a coroutine defined inside the function", "define it outside"),
-    "Raise": ("`raise` is reached while compiling", "raise under a condition on static values"),
     "Import": ("`import` inside the function", "import at the top of the module"),
     "ImportFrom": ("`import` inside the function", "import at the top of the module"),
     "Match": ("`match` is not supported", "use `if`"),

@@ -23,7 +23,7 @@ from flatgrad.frontend.refs import Buffer, Ref
 from flatgrad.frontend.scopes import Closure
 from flatgrad.frontend.source import read_source
 from flatgrad.frontend.state import State
-from flatgrad.frontend.trees import objects_in
+from flatgrad.frontend.trees import held_in
 from flatgrad.frontend.values import flattened, kind_of, read, wrap
 from flatgrad.ir.dims import Dim
 from flatgrad.ir.ops import (
@@ -132,21 +132,22 @@ def call_derived(
         inner = type(lowerer)(read_source(derived.primal), shared)
     else:
         inner = lowerer.inside(closure, {})
-    values = _arguments(lowerer, inner, node, derived, args, kwargs)
-    examples = {name: _example(value) for name, value in values.items()}
+    with lowerer.at(node):
+        given = derived.spread(_arguments(lowerer, inner, node, derived, args, kwargs))
+    values = given.values
+    examples = replace(given, values={name: _example(value) for name, value in values.items()})
     request = derived.request(examples)
     tangents = derived.tangents()
-    seeds = {name: values.pop(name) for name in tangents}
+    seeds = {leaf: values.pop(leaf) for name in tangents for leaf in given.leaves(name)}
     inputs = _inputs(lowerer, node, values, derived.differentiated(examples))
     dots = [
-        _tangent(lowerer, node, seeds[name], inputs.get(tangents[name]))
-        for name in tangents
+        _tangent(lowerer, node, seed, inputs.get(given.owners[name]))
+        for name, seed in seeds.items()
         if name in request.tangents
     ]
     start = len(lowerer.builder.block.ops)
-    fn = _lowered(lowerer, inner, node, values, inputs)
-    for name, value in inputs.items():  # `x = a` gave it another
-        value.name = name
+    trees = {name: tree for name, tree in given.trees.items() if name not in tangents}
+    fn = _lowered(lowerer, inner, node, (trees, values), inputs)
     fn = shared.differentiate(fn, request, lowerer.source.span(node))
     return _appended(lowerer, fn, start, list(inputs.values()), dots)
 
@@ -159,23 +160,23 @@ def _arguments(
     args: tuple[Any, ...],
     kwargs: dict[str, Any],
 ) -> dict[str, Any]:
-    """The argument of each parameter, arrays as what they contain now."""
+    """The argument of each parameter, the arrays in it as what they contain now."""
     try:
         bound = derived.signature.bind(*args, **kwargs)
     except TypeError as caught:
         raise lowerer.refuse(node, "static-evaluation", f"TypeError: {caught}") from None
     given = set(bound.arguments)
     bound.apply_defaults()
-    values = {}
-    for name, value in bound.arguments.items():
-        value = read(value if name in given else inner.default(name, value))
-        objects = isinstance(value, list | dict) or any(objects_in(value))
-        if objects or (isinstance(value, tuple) and is_symbolic(value)):
+    values = {
+        name: read(value if name in given else inner.default(name, value))
+        for name, value in bound.arguments.items()
+    }
+    for name, value in values.items():
+        for held in held_in(value):
             raise lowerer.refuse(
                 node, "unsupported-argument",
-                f"`{name}` of a derivative is {kind_of(value)}", "pass numbers and arrays",
+                f"`{name}` of a derivative is {kind_of(held)}", "pass numbers and arrays",
             )  # fmt: skip
-        values[name] = value
     return values
 
 
@@ -253,30 +254,39 @@ def _require(
 
 
 def _lowered(
-    lowerer: Any, inner: Any, node: ast.Call, values: dict[str, Any], inputs: dict[str, Value]
+    lowerer: Any,
+    inner: Any,
+    node: ast.Call,
+    given: tuple[dict[str, Any], dict[str, Any]],
+    inputs: dict[str, Value],
 ) -> Function:
-    """The differentiated function as IR over `inputs`; its operations are in the block, too."""
+    """The differentiated function as IR over `inputs`; its operations are in the block, too.
+
+    `given` are the trees of its parameters, and the value of each leaf.
+    """
     builder = lowerer.builder
     start = len(builder.block.ops)
-    for name, value in values.items():
-        inner.env[name] = wrap(value)
-    buffers = [found.buffer for found in inner.env.values() if isinstance(found, Ref)]
+    trees, values = given
+    leaves = {name: wrap(value) for name, value in values.items()}
+    for name, tree in trees.items():
+        inner.env[name] = inner.parameter(tree, leaves)
+    buffers = [found.buffer for found in leaves.values() if isinstance(found, Ref)]
     inner.depends_on_code()
     before = State([*lowerer.roots(), *inner.spaces()[1:]])
     result = lowerer.entered(inner)
-    for known, value in inputs.items():
-        value.name = known  # it may have got a second one: `y = x`
     name = getattr(inner.source.node, "name", "<lambda>")
     _check_writes(lowerer, node, buffers, name)
-    leaves: list[Operand] = []
-    tree = flattened(read(result), leaves)
+    results: list[Operand] = []
+    tree = flattened(read(result), results)
+    for param, value in inputs.items():
+        value.name = param  # whatever variable of the function it was last assigned to
     if before.changed():
         raise lowerer.refuse(
             node, "unsupported-write", f"`{name}` changes what belongs to the function around it",
             "return what it computes, and differentiate that",
         )  # fmt: skip
     before.restore()  # what was read of a view in there is part of what is differentiated
-    block = Block(tuple(inputs.values()), builder.block.ops[start:], tuple(leaves))
+    block = Block(tuple(inputs.values()), builder.block.ops[start:], tuple(results))
     return Function(name, block, tree, builder.lengths)
 
 

@@ -15,6 +15,8 @@ from typing import Any
 import numpy as np
 
 from flatgrad.errors import FlatgradError
+from flatgrad.frontend.list_calls import item_of
+from flatgrad.frontend.listed import Rows
 from flatgrad.frontend.names import NameLowerer, Shared
 from flatgrad.frontend.refs import Ref
 from flatgrad.frontend.trees import objects_in
@@ -97,6 +99,8 @@ class ExpressionLowerer(NameLowerer):
                 "the items of an array whose length is known only when running",
                 "index the elements that are meant",
             )  # fmt: skip
+        if isinstance(found, Rows) and type(found.count) is int:
+            return [item_of(self, node, found, k) for k in range(found.count)]
         if isinstance(found, tuple | list | range | str) or type(found) is dict:
             return list(found)
         raise self.refuse(node, "operand-type", f"the items of {kind_of(found)}")
@@ -193,6 +197,7 @@ class ExpressionLowerer(NameLowerer):
             return self.identity(node, left, right) == isinstance(op, ast.Is)
         if isinstance(op, ast.In | ast.NotIn):
             needs_static(read(left), "the operand of `in`")
+            right = list(right) if type(right) is dict else right
             needs_static(read(right), "the operand of `in`")
             return self.static(node, operator.contains, right, left) == isinstance(op, ast.In)
         function = COMPARE[type(op)]
@@ -220,6 +225,9 @@ class ExpressionLowerer(NameLowerer):
                 raise self.refuse(
                     node, "unsupported-expression", "`is` between numbers or arrays", "use `==`"
                 )
+        if self.is_outside(left) and self.is_outside(right):
+            message = "`is` between the caller's containers"
+            raise self.refuse(node, "unsupported-expression", message)
         return False
 
     def eval_NamedExpr(self, node: ast.NamedExpr) -> Any:
@@ -248,10 +256,18 @@ class ExpressionLowerer(NameLowerer):
                     "leave the `...` out",
                 )  # fmt: skip
             return found
+        if isinstance(base, Rows):
+            return item_of(self, node, base, index)
         if not isinstance(base, tuple | str | range) and type(base) not in (list, dict):
             raise self.refuse(node, "operand-type", f"an index into {kind_of(base)}")
+        if type(base) is list and isinstance(index, Symbol):
+            self.grow_indexed(base)
         needs_static(index, "an index into a Python sequence")
         return self.static(node, operator.getitem, base, index, structural=True)
+
+    def grow_indexed(self, container: list[Any]) -> None:
+        """A list that a loop appends to, and indexes, becomes an array."""
+        raise NotImplementedError
 
     def index(self, node: ast.expr) -> Any:
         """An index expression with slices as `slice` objects."""

@@ -16,10 +16,11 @@ from typing import Any
 import numpy as np
 
 from flatgrad.errors import FlatgradError, error
+from flatgrad.frontend.lengths import undefined
 from flatgrad.frontend.refs import Buffer, Ref
 from flatgrad.frontend.state import State
-from flatgrad.frontend.trees import Held, Record, children, mapped, rebuilt, same_form
-from flatgrad.frontend.values import RETURNED, VALUE, Poison
+from flatgrad.frontend.trees import Held, Record, children, like, rebuilt, same_form
+from flatgrad.frontend.values import RETURNED, VALUE, Maybe, Poison
 from flatgrad.ir.ops import Block, If, Operand, Value
 from flatgrad.ir.types import Array, Scalar, Type
 from flatgrad.primitives.core import ASTYPE
@@ -151,11 +152,15 @@ def described(found: Any) -> str:
 
 @dataclass(slots=True)
 class Side:
-    """One path: its block, the state at its end, what it handed out, and its arrays as read."""
+    """One path: its block, the state at its end, what it handed out, and its arrays as read.
+
+    `raised` tells that it ends in `raise`, so that nothing follows it.
+    """
 
     block: Block
     state: State
     outcome: Any
+    raised: Any = None
     read: dict[int, Any] = field(default_factory=dict)
 
 
@@ -169,6 +174,7 @@ class Join:
         self.results: list[Value] = []
         self.seen: set[tuple[int, int]] = set()
         self.memo: dict[Hashable, Any] = {}
+        self.arrays: list[tuple[Buffer, Buffer, Buffer]] = []
 
     def finish(self, condition: Symbol, dead: Any, what: str) -> Any:
         """Append the If, make the joined state the present one; what both handed out, joined."""
@@ -245,6 +251,7 @@ class Join:
         one, other = (side.state.content(container) for side in self.sides)
         if isinstance(container, list):
             if len(one) != len(other):
+                self.low.grow_in_loop(container, one, other)
                 raise error(
                     "branch-type", "a list has other lengths on the one path than on the other",
                     self.low.builder.origin.span, help="append on both paths, or on none",
@@ -284,10 +291,19 @@ class Join:
             return other
         if one is MISSING or other is MISSING:
             if name == VALUE:  # read only where the loop was left by `return`
-                return self.value(*_filled(one, other), name)
+                return self.value(*self._filled(one, other), name)
             return Poison(
                 "undefined-name", f"`{name}` is not assigned on every path to here",
                 "give it a value before the branch",
+            )  # fmt: skip
+        if isinstance(one, Maybe) or isinstance(other, Maybe):
+            if getattr(one, "value", None) is other:
+                return one
+            if getattr(other, "value", None) is one:
+                return other
+            return Poison(
+                "undefined-name", f"`{name}` is assigned in a loop, which may have had no trips",
+                "give it a value before the loop",
             )  # fmt: skip
         numbers = [isinstance(item, Symbol) or is_number(item) for item in (one, other)]
         if all(numbers):
@@ -299,6 +315,28 @@ class Join:
         else:
             found = one if same_static(one, other) else None
         return _mismatch(one, other, name) if found is None else found
+
+    def _filled(self, one: Any, other: Any) -> tuple[Any, Any]:
+        """The two, with something like the other for the one that is missing."""
+        k = 0 if one is MISSING else 1
+        with self.low.builder.inside(self.sides[k].block):
+            instead = self._instead(other if one is MISSING else one, self.sides[k])
+        return (instead, other) if k == 0 else (one, instead)
+
+    def _instead(self, found: Any, side: Side) -> Any:
+        """What stands for a value that is never read."""
+        if isinstance(found, tuple):
+            return like(found, [self._instead(item, side) for item in found])
+        if isinstance(found, Symbol) or is_number(found):
+            return {"bool": False, "int64": 0}.get(type_of(found).dtype, 0.0)
+        if isinstance(found, Ref):
+            made = undefined(self.low, found.latest.type)
+            result = Ref(Buffer(made))
+            side.read[id(result)] = made
+            read = self.sides[1 - self.sides.index(side)].read
+            read.setdefault(id(found), found.read())
+            return result
+        return found
 
     def _container(self, one: Any, other: Any, name: Any) -> Any:
         if not same_form(one, other):
@@ -352,29 +390,26 @@ class Join:
             result = self._result(kind, name, (read[0].value, read[1].value))
             joined = Ref(Buffer(result))
             joined.buffer.fixed = left.fixed or right.fixed
-            joined.buffer.may_share({left, right})
+            self._relate(joined.buffer, left, right)
             self.memo[key] = joined
         return self.memo[key]
 
-
-def _filled(one: Any, other: Any) -> tuple[Any, Any]:
-    """The two, with zeros like the other for the one that is missing."""
-    if one is MISSING:
-        return _zeros_like(other), other
-    return one, _zeros_like(one)
-
-
-def _zeros_like(found: Any) -> Any:
-    if isinstance(found, tuple):
-        return mapped(found, _zeros_like)
-    if isinstance(found, Symbol) or is_number(found):
-        return {"bool": False, "int64": 0}.get(type_of(found).dtype, 0.0)
-    if isinstance(found, Ref):
-        return Poison(
-            "unsupported-statement", "an array is returned inside a loop",
-            "assign it to a variable, leave the loop with `break`, and return it after the loop",
-        )  # fmt: skip
-    return found
+    def _relate(self, joined: Buffer, left: Buffer, right: Buffer) -> None:
+        """A joined array may be either; of two of them, what they are on the same path counts."""
+        near = [
+            {buffer, *(side.state.of(buffer)["shares"] if id(buffer) in side.state.buffers
+                       else buffer.shares)}
+            for side, buffer in zip(self.sides, (left, right), strict=True)
+        ]  # fmt: skip
+        found = near[0] | near[1]
+        for other, one, two in self.arrays:
+            found.discard(other)
+            if one in near[0] or two in near[1]:
+                found.add(other)
+        joined.shares |= found
+        for buffer in found:
+            buffer.shares.add(joined)
+        self.arrays.append((joined, left, right))
 
 
 def _mismatch(one: Any, other: Any, name: Any) -> Poison:

@@ -10,11 +10,12 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from flatgrad.frontend.join import cast, same_number, type_of
+from flatgrad.frontend.lengths import undefined
 from flatgrad.frontend.refs import Buffer, Ref
 from flatgrad.frontend.trees import Record, children, like
 from flatgrad.frontend.values import Poison
-from flatgrad.ir.dims import Dim
-from flatgrad.ir.ops import Operand, Value
+from flatgrad.ir.dims import Dim, Size
+from flatgrad.ir.ops import Operand, Requirement, Value
 from flatgrad.ir.types import Array, Scalar, Type
 from flatgrad.primitives.symbolic import Symbol, is_number, operand_of
 from flatgrad.primitives.typerules import fresh_size
@@ -22,20 +23,32 @@ from flatgrad.primitives.typerules import fresh_size
 
 @dataclass(eq=False, slots=True)
 class Leaf:
-    """One carried number or array; `init` is its value on entry, `end` that of the last trial."""
+    """One carried number or array; `init` is its value on entry, `end` that of the last trial.
+
+    `widened`: lengths that change. `assumed`: pairs of lengths taken to be equal, until `refuted`;
+    `entering`: what a trip requires that starts with the lengths on entry.
+    """
 
     name: str | None
     type: Type
     init: Any
     plain: bool = True
     aliased: bool = False
-    entry: set[Buffer] = field(default_factory=set)
+    base: Buffer | None = None
     outer: set[Buffer] = field(default_factory=set)
     widened: set[Dim] = field(default_factory=set)
+    assumed: list[tuple[Size, Size]] = field(default_factory=list)
+    refuted: bool = False
+    entering: list[Requirement] = field(default_factory=list)
     param: Value | None = None
     buffer: Buffer | None = None
     end: Any = None
     end_buffer: Buffer | None = None
+
+    def refute(self) -> None:
+        """Lengths that were taken to be equal are not: the variable has those on entry again."""
+        self.type = self.init.type
+        self.refuted = True
 
     @property
     def unchanged(self) -> bool:
@@ -102,10 +115,10 @@ def mismatch(name: Any, tree: Any, end: Any, line: int) -> Poison:
     )  # fmt: skip
 
 
-def zeros(value: Any, name: str) -> Any:
+def zeros(low: Any, value: Any, name: str) -> Any:
     """A template for what is never read before the first trip has assigned it."""
     if isinstance(value, tuple):
-        items = [zeros(item, name) for item in value]
+        items = [zeros(low, item, name) for item in value]
         bad = [item for item in items if isinstance(item, Poison)]
         return bad[0] if bad else like(value, items)
     if isinstance(value, Symbol) or is_number(value):
@@ -113,9 +126,29 @@ def zeros(value: Any, name: str) -> Any:
         size = fresh_size() if kind.dtype == "int64" else None
         zero = {"bool": False, "int64": 0}.get(kind.dtype, 0.0)
         return Leaf(name if name.isidentifier() else "value", replace(kind, size=size), zero)
+    if isinstance(value, Ref):
+        return _undefined(low, value.latest.type, name)
     if value is None or isinstance(value, str):
         return value
     return Poison("undefined-name", f"`{name}` is assigned in the loop first")
+
+
+def _undefined(low: Any, kind: Type, name: str) -> Any:
+    """A leaf that starts as an array which nobody reads."""
+    with low.builder.at(low.builder.origin, name if name.isidentifier() else "value"):
+        made = undefined(low, kind)
+    pairs = list(zip(kind.shape, made.type.shape, strict=True))
+    if any((one == 1) != (other == 1) for one, other in pairs):
+        return Poison("undefined-name", f"`{name}` is assigned in the loop first")
+    leaf = Leaf(name if name.isidentifier() else "value", made.type, made)
+    shape = []
+    for one, other in pairs:
+        if one != other:
+            one = fresh_size()
+            leaf.widened.add(one)
+        shape.append(one)
+    leaf.type = Array(kind.dtype, tuple(shape))
+    return leaf
 
 
 def leaves_of(tree: Any) -> Iterator[Leaf]:

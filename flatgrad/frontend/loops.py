@@ -14,9 +14,11 @@ from typing import Any
 
 from flatgrad.frontend.carried import Carrying
 from flatgrad.frontend.control import Break, Continue, Returned, Unrolled
+from flatgrad.frontend.growing import GrowingLowerer
+from flatgrad.frontend.raising import Raised
 from flatgrad.frontend.scopes import Delayed, Watched
 from flatgrad.frontend.state import State
-from flatgrad.frontend.trips import Items, TripLowerer, Trips
+from flatgrad.frontend.trips import Items, Trips
 from flatgrad.frontend.values import RETURNED, VALUE, Loop, Poison, Unroll
 from flatgrad.ir.dims import Dim
 from flatgrad.ir.ops import Block, Const, For, Operand, Value, While
@@ -28,14 +30,22 @@ from flatgrad.primitives.typerules import fresh_size
 MOST_UNROLLED = 1000
 
 
-class LoopLowerer(TripLowerer):
+class LoopLowerer(GrowingLowerer):
     """Evaluates loops."""
 
     def exec_For(self, node: ast.For) -> None:
+        self.with_lists(node, partial(self.for_loop, node))
+
+    def for_loop(self, node: ast.For) -> None:
+        """One `for`, lists that it appends to being known."""
         with self.at(node.iter):
             watched: list[Watched] = []
             self.watched = watched
             found = self.trips(node.iter, lazily=True)
+        if isinstance(found, Trips) and id(node) in self.shared.growing.unrolled:
+            assert found.static is not None
+            self.unrolled(node, [Delayed(found.item, k) for k in found.static])
+            return
         if isinstance(found, list):
             self.unrolled(node, Items(found, watched))
             return
@@ -43,12 +53,11 @@ class LoopLowerer(TripLowerer):
             self.body(node.orelse)
             return
         known = found.static
-        unrollable = known is not None and len(known) <= MOST_UNROLLED
+        unrollable = known is not None and len(known) <= MOST_UNROLLED and not found.checkpoint
         bounds = tuple(x for x in (found.start, found.stop, found.step) if isinstance(x, Symbol))
         loop = Loop(unrollable, bounds)
         before, depth = State(self.roots()), len(self.rest)
-        outer = self.env.get(RETURNED)
-        self.env[RETURNED] = False
+        outer = self.begin_loop()
         mark, doubts = len(self.builder.requirements), dict(self.shared.ambiguous)
         self.shared.frames.insert(0, {f"<{k}>": ref for k, ref in enumerate(found.arrays)})
         try:
@@ -67,6 +76,9 @@ class LoopLowerer(TripLowerer):
             assert known is not None
             self.unrolled(node, [Delayed(found.item, k) for k in known])
             return
+        for rows in self.shared.growing.rows:
+            if rows.node is node and rows.by_index:
+                rows.fields["count"] = rows.total
         name = _index_name(node) if found.plain and left is False else None
         if known is not None and name is not None:
             self.env[name] = known[-1]
@@ -102,7 +114,8 @@ class LoopLowerer(TripLowerer):
         """Append a For; whether it was left by `break`: a bool or a Symbol."""
         targets = {item.id for item in ast.walk(node.target) if isinstance(item, ast.Name)}
         runs = trips.static is not None and len(trips.static) > 0
-        carrying = Carrying(self, node, targets, loop, runs=runs)
+        bounds = (trips.start, trips.stop, trips.step)
+        carrying = Carrying(self, node, targets, loop, runs=runs, bounds=bounds)
         name = node.target.id if isinstance(node.target, ast.Name) and trips.plain else None
         made: dict[str, Any] = {}
 
@@ -112,17 +125,30 @@ class LoopLowerer(TripLowerer):
             index = Value(kind, shown, kept=name is not None and self.shared.depth == 0)
             self.shared.loops[index] = loop
             made["index"] = index
+            if _is_zero(trips.start) and _is_one(trips.step):
+                self.shared.counting.add(kind.size.name)  # type: ignore[union-attr]
+            counted = self.counted_lists(node, trips, Symbol(index, self.builder))
             with self.at(node.iter):
                 item = trips.item(Symbol(index, self.builder))
             self.assign(node.target, item)
-            return self.trip(node)
+            left = self.trip(node)
+            self.check_counts(counted, left)
+            return left
 
         block, left = carrying.settle(trip)
         inits, results = self.finish(carrying, block, left, bool(node.orelse))
         block.params = (made["index"], *block.params)
         start, stop, step = (operand_of(x) for x in (trips.start, trips.stop, trips.step))
         exits, origin = left is not False, self.builder.origin
-        op = For(start, stop, step, inits, block, results, exits, origin)
+        if exits and trips.checkpoint:
+            raise self.refuse(
+                node, "bad-checkpoint", "a checkpointed loop is left before its end",
+                "leave out `checkpoint`, or let the loop run through all its trips",
+            )  # fmt: skip
+        count = None if trips.snapshots is None else operand_of(trips.snapshots)
+        op = For(
+            start, stop, step, inits, block, results, exits, origin, trips.checkpoint, count
+        )
         self.builder.block.ops.append(op)
         return self.conclude(carrying, results, left, bool(node.orelse))
 
@@ -132,6 +158,8 @@ class LoopLowerer(TripLowerer):
         self.in_loop = True
         try:
             return self.to_end(partial(self.body, node.body), [])
+        except Raised as caught:
+            raise caught.refusal from None
         finally:
             self.in_loop = saved
 
@@ -162,11 +190,20 @@ class LoopLowerer(TripLowerer):
             return False
         return Symbol(results[-1], self.builder)
 
-    def after_loop(self, node: ast.For | ast.While, left: Any, outer: Any) -> None:
+    def begin_loop(self) -> dict[str, Any]:
+        """Nothing is returned yet; what the loop around it knows of a return, for `after_loop`."""
+        outer = {name: self.env.pop(name) for name in (RETURNED, VALUE) if name in self.env}
+        self.env[RETURNED] = False
+        return outer
+
+    def after_loop(
+        self, node: ast.For | ast.While, left: Any, outer: dict[str, Any]
+    ) -> None:
         """Return, if the loop was left by `return`; its `else`, where it was not left."""
         returned, value = self.env.pop(RETURNED), self.env.pop(VALUE, None)
-        if outer is not None:
-            self.env[RETURNED] = outer
+        self.env |= outer
+        if _only_returns(node):
+            returned = True
         rest = partial(self.loop_else, node, left)
         if not isinstance(returned, Symbol):
             if returned:
@@ -193,9 +230,13 @@ class LoopLowerer(TripLowerer):
         self.branch(node, condition, node.orelse, [])
 
     def exec_While(self, node: ast.While) -> None:
-        outer = self.env.get(RETURNED)
-        self.env[RETURNED] = False
-        carrying = Carrying(self, node, set(), Loop(False))
+        self.with_lists(node, partial(self.while_loop, node))
+
+    def while_loop(self, node: ast.While) -> None:
+        """One `while`, lists that it appends to being known."""
+        outer = self.begin_loop()
+        endless = isinstance(node.test, ast.Constant) and bool(node.test.value)
+        carrying = Carrying(self, node, set(), Loop(False), runs=endless)
         tests: dict[str, Any] = {}
 
         def trip(block: Block) -> Any:
@@ -230,6 +271,34 @@ class LoopLowerer(TripLowerer):
         carrying.install(carrying.block)
         block.yields = (operand_of(found),)
         return block, found
+
+
+def _only_returns(node: ast.For | ast.While) -> bool:
+    """Whether this is `while True:` without `break`, which only a `return` can end."""
+    if not isinstance(node, ast.While) or not isinstance(node.test, ast.Constant):
+        return False
+    pending: list[ast.AST] = list(node.body)
+    returns = False
+    while pending:
+        part = pending.pop()
+        if isinstance(part, ast.Break):
+            return False
+        returns = returns or isinstance(part, ast.Return)
+        if isinstance(part, ast.For | ast.While):
+            inner = [item for one in part.body for item in ast.walk(one)]
+            returns = returns or any(isinstance(item, ast.Return) for item in inner)
+            pending.extend(part.orelse)
+        else:
+            pending.extend(ast.iter_child_nodes(part))
+    return returns and bool(node.test.value)
+
+
+def _is_zero(found: Any) -> bool:
+    return type(found) is int and found == 0
+
+
+def _is_one(found: Any) -> bool:
+    return type(found) is int and found == 1
 
 
 def _index_name(node: ast.For) -> str | None:

@@ -18,15 +18,20 @@ from typing import Any
 import numpy as np
 
 from flatgrad.errors import error
+from flatgrad.frontend.comprehensions import ComprehensionLowerer
 from flatgrad.frontend.control import Returned
 from flatgrad.frontend.expressions import BINARY
-from flatgrad.frontend.loops import LoopLowerer
+from flatgrad.frontend.hooks import effect_call, lower_with
+from flatgrad.frontend.list_calls import item_of, refuse_lists
+from flatgrad.frontend.listed import Rows
 from flatgrad.frontend.names import Shared
 from flatgrad.frontend.objects import SPECIAL, class_of, special_method
+from flatgrad.frontend.raising import Raised
 from flatgrad.frontend.refs import Ref
 from flatgrad.frontend.resolve import Captures
+from flatgrad.frontend.rows import append, replaced
 from flatgrad.frontend.source import FunctionNode, Source
-from flatgrad.frontend.trees import objects_in
+from flatgrad.frontend.trees import held_in
 from flatgrad.frontend.values import (
     Poison,
     flattened,
@@ -37,6 +42,7 @@ from flatgrad.frontend.values import (
     wrap,
 )
 from flatgrad.ir.builder import Builder
+from flatgrad.ir.dims import Dim, Size
 from flatgrad.ir.ops import Block, Function, Operand, Value
 from flatgrad.ir.types import Scalar, Type
 from flatgrad.primitives.core import ASTYPE
@@ -57,10 +63,12 @@ def lower(
     signature: dict[str, Type | Static],
     hidden_type: Callable[[str, Any], Type],
     differentiate: Callable[..., Function] | None = None,
+    trees: dict[str, Any] | None = None,
 ) -> tuple[Function, Captures]:
     """The IR of a function for one signature, and what it took from outside.
 
-    `differentiate` makes the derivatives that are called in it.
+    `differentiate` makes the derivatives that are called in it. `trees` tells for each parameter
+    how it is built of what `signature` names (see structures.py); without them it is one of these.
 
     Raises
     ------
@@ -70,42 +78,38 @@ def lower(
     restart_fresh_sizes()
     block = Block()
     builder = Builder(block)
-    shared = Shared(builder, block, hidden_type=hidden_type, names=set(signature))
+    shared = Shared(builder, block, hidden_type=hidden_type, names={*signature, *(trees or ())})
     shared.differentiate = differentiate
-    env: dict[str, Any] = {}
+    leaves: dict[str, Any] = {}
     for name, kind in signature.items():
         if isinstance(kind, Static):
-            env[name] = kind.value
+            leaves[name] = kind.value
             continue
         value = Value(kind, name, kept=True)
         block.params += (value,)
         for axis, size in enumerate(kind.shape):
             if not isinstance(size, int) and size.is_atom:
                 builder.lengths.setdefault(size.name, (value, axis))
-        env[name] = wrap(Symbol(value, builder))
-    arrays = {name: found for name, found in env.items() if isinstance(found, Ref)}
+        leaves[name] = wrap(Symbol(value, builder))
+    arrays = {name: found for name, found in leaves.items() if isinstance(found, Ref)}
     buffers = {name: ref.buffer for name, ref in arrays.items()}
     lowerer = Lowerer(source, shared)
-    lowerer.env = env
+    lowerer.env = leaves
+    if trees is not None:
+        lowerer.env = {name: lowerer.parameter(tree, leaves) for name, tree in trees.items()}
     lowerer.depends_on_code()
     try:
         result = lowerer.run()
+        with lowerer.at(lowerer.statement):
+            tree, block.yields = lowerer.returned(result)
+    except Raised as caught:
+        raise caught.refusal from None
     except RecursionError:
         raise error(
             "too-deep", f"`{source.function.__name__}` is nested too deeply",
             source.span(source.node), help="split long expressions into statements",
         ) from None  # fmt: skip
     shared.captures.written |= {name for name, buffer in buffers.items() if buffer.writes}
-    leaves: list[Operand] = []
-    with lowerer.at(lowerer.statement):
-        for held in objects_in(result):
-            raise lowerer.refuse(
-                lowerer.statement, "unsupported-statement",
-                f"`{source.function.__name__}` returns {kind_of(held)}",
-                "return numbers and arrays, in tuples, lists or dicts",
-            )  # fmt: skip
-        tree = flattened(read(result), leaves)
-    block.yields = tuple(leaves)
     name = "f" if source.function.__name__ == "<lambda>" else source.function.__name__
     fn = Function(
         name, block, tree, builder.lengths, builder.requirements,
@@ -115,8 +119,29 @@ def lower(
     return fn, shared.captures
 
 
-class Lowerer(LoopLowerer):
+class Lowerer(ComprehensionLowerer):
     """Runs the statements of one function symbolically."""
+
+    def parameter(self, tree: Any, leaves: dict[str, Any]) -> Any:
+        """The value of a parameter; lists, dicts and records in it belong to the caller."""
+
+        def mark(found: Any) -> Any:
+            return found if isinstance(found, tuple) else self.foreign(found)
+
+        return tree.built(lambda leaf: leaves[leaf.name], mark)
+
+    def returned(self, result: Any) -> tuple[Any, tuple[Operand, ...]]:
+        """The tree of what the function returns, and its leaves."""
+        refuse_lists(result)
+        for held in held_in(result):
+            raise self.refuse(
+                self.statement, "unsupported-statement",
+                f"`{self.source.function.__name__}` returns {kind_of(held)}",
+                "return numbers and arrays, in tuples, lists, dicts or objects",
+            )  # fmt: skip
+        leaves: list[Operand] = []
+        tree = flattened(read(result), leaves)
+        return tree, tuple(leaves)
 
     def run(self) -> Any:
         """The value that the function returns."""
@@ -168,7 +193,14 @@ class Lowerer(LoopLowerer):
     def exec_Expr(self, node: ast.Expr) -> None:
         if isinstance(node.value, ast.Constant):
             return
+        if self.shared.hooked and isinstance(node.value, ast.Call) and (
+            effect_call(self, node.value)
+        ):
+            return
         self.value(node.value)
+
+    def exec_With(self, node: ast.With) -> None:
+        lower_with(self, node)
 
     def exec_Assign(self, node: ast.Assign) -> None:
         with self.at(node, _part(node.targets[0])):
@@ -261,18 +293,30 @@ class Lowerer(LoopLowerer):
     def augmented(
         self, node: ast.AugAssign, left: Any, function: Callable[..., Any], right: Any
     ) -> Any:
-        """In place on an array or list, so that aliases see it; a new value for numbers."""
+        """In place on an array, list or dict, so that aliases see it; a new value for numbers."""
         if isinstance(left, Ref):
             new = self.binary(node, function, left.read(), right)
             symbol = self.same_type(node, read(new), left.read())
             self.name_value(symbol.value, _part(node.target) or "a")
             left.write(symbol)
             return left
+        if isinstance(left, Rows) and function is operator.add:
+            if not isinstance(right, list | tuple):
+                right = self.items(node.value, right)
+            for item in right:
+                append(self, left, item)
+            return left
         if isinstance(left, list):
             if function is not operator.add:
                 raise self.refuse(node, "unsupported-statement", "this operation on a list")
             self.owned(node, left)
             left.extend(self.items(node.value, right))
+            return left
+        if type(left) is dict:
+            if function is not operator.or_ or type(right) is not dict:
+                raise self.refuse(node, "unsupported-statement", "this operation on a dict")
+            self.owned(node, left)
+            left.update(right)
             return left
         in_place = special_method(left, f"i{SPECIAL[function]}")
         if in_place is not None:
@@ -302,8 +346,14 @@ class Lowerer(LoopLowerer):
             )  # fmt: skip
 
     def same_type(self, node: ast.AST, new: Symbol, old: Symbol) -> Symbol:
-        """What an in-place operation stores: the array keeps its shape and dtype."""
-        if new.type.shape != old.type.shape:
+        """What an in-place operation stores: the array keeps its shape and dtype.
+
+        Lengths that may be equal are checked by the operation that broadcasts or stores them.
+        """
+        made = self.builder.made.get(new.value)
+        product = made is not None and made.primitive.function is operator.matmul
+        shapes = new.type.shape, old.type.shape
+        if not _may_be_same(*shapes) or (product and shapes[0] != shapes[1]):
             raise self.refuse(
                 node, "shape-mismatch",
                 f"an in-place operation cannot change the shape {_shape(old)} to {_shape(new)}",
@@ -336,6 +386,11 @@ class Lowerer(LoopLowerer):
                 new = self.same_type(node, read(new), old.latest)
             self.store(node, base, index, read(new))
             return
+        if isinstance(base, Rows):
+            old = item_of(self, target, base, index)
+            new = self.augmented(node, old, function, self.value(node.value))
+            replaced(self, base, index, new)
+            return
         if class_of(base) is not None:
             old = self.subscript(target, base, index)
             new = self.augmented(node, old, function, self.value(node.value))
@@ -364,6 +419,9 @@ class Lowerer(LoopLowerer):
                     "take a `.copy()` of the value",
                 )  # fmt: skip
             self.store(target, base, index, read(found))
+            return
+        if isinstance(base, Rows):
+            replaced(self, base, index, found)
             return
         if class_of(base) is not None:
             self.set_item(target, base, index, found)
@@ -412,6 +470,15 @@ def _part(target: ast.expr) -> str | None:
     if isinstance(target, ast.Tuple | ast.List) and target.elts:
         return _part(target.elts[0])
     return target.id if isinstance(target, ast.Name) else None
+
+
+def _may_be_same(one: tuple[Size, ...], other: tuple[Size, ...]) -> bool:
+    """Whether two shapes are equal, as far as it is known while compiling."""
+    return len(one) == len(other) and all(
+        left == right
+        or (1 not in (left, right) and (isinstance(left, Dim) or isinstance(right, Dim)))
+        for left, right in zip(one, other, strict=True)
+    )
 
 
 def _shape(symbol: Symbol) -> str:

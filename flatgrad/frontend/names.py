@@ -32,6 +32,7 @@ from flatgrad.frontend.resolve import (
     item_reader,
     structure,
 )
+from flatgrad.frontend.rows import Growing
 from flatgrad.frontend.scopes import Variables, variables_of
 from flatgrad.frontend.source import Source
 from flatgrad.frontend.trees import Record, children, like
@@ -56,7 +57,10 @@ class Shared:
     itself; `frames` the variables of each function on the way to the present call. `loops` tells
     which loop an index or carried int belongs to. `plain` are the results of loops and branches
     that are numbers, never arrays of no axes; `aliased` those which may be an array of no axes
-    that another name holds; `differentiate` makes the derivatives that are called.
+    that another name holds; `differentiate` makes the derivatives that are called. `hooked` counts
+    the bodies of `adjoint` around the present statement, `effects` are the functions that these
+    call for what they do; `inside_rules` are the `custom_vjp`s in whose forward function it stands.
+    `growing` are lists in loops; `counting` the symbolic values of indices that count from 0.
     """
 
     builder: Builder
@@ -76,6 +80,11 @@ class Shared:
     plain: set[Value] = field(default_factory=set)
     aliased: set[Value] = field(default_factory=set)
     differentiate: Callable[..., Any] | None = None
+    hooked: int = 0
+    inside_rules: tuple[Any, ...] = ()
+    effects: dict[str, Any] = field(default_factory=dict)
+    growing: Growing = field(default_factory=Growing)
+    counting: set[str] = field(default_factory=set)
 
 
 class NameLowerer:
@@ -146,7 +155,7 @@ class NameLowerer:
 
     def needs_value(self, needed: NeedStatic, span: Any) -> None:
         """Compile again with an int parameter static, or refuse."""
-        refusal = error(
+        refusal = needed.refusal or error(
             "data-dependent-static",
             f"{needed.reason} must be known while compiling, but depends on run-time data",
             span,
@@ -273,6 +282,11 @@ class NameLowerer:
         kept = container.fields if isinstance(container, Record) else container
         self.shared.outside[id(kept)] = kept
         return container
+
+    def is_outside(self, container: Any) -> bool:
+        """Whether this is a list, dict or object of the user's."""
+        kept = container.fields if isinstance(container, Record) else container
+        return id(kept) in self.shared.outside
 
     def doubt(self, container: Any) -> None:
         """Mark a list, dict or object that may be what another name holds: it cannot be changed."""

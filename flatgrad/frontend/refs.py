@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from flatgrad.errors import error
+from flatgrad.hooks import stop_gradient
 from flatgrad.ir.builder import Builder
 from flatgrad.ir.ops import Slot, Value, substitute
 from flatgrad.primitives.index import SET_ITEM, has_duplicates, is_advanced, is_mask
@@ -27,7 +28,7 @@ from flatgrad.primitives.symbolic import Symbol, apply_function, symbol_of
 
 SURE = frozenset(
     {operator.getitem, np.transpose, np.swapaxes, np.expand_dims, np.squeeze, np.broadcast_to,
-     np.moveaxis, np.flip, np.diagonal, DIAGONAL}
+     np.moveaxis, np.flip, np.diagonal, DIAGONAL, stop_gradient}
 )  # fmt: skip
 """View functions that never copy; of others it is unknown."""
 

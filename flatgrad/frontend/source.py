@@ -25,6 +25,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from flatgrad.errors import Span, error
+from flatgrad.hooks import custom_vjp
 
 FunctionNode = ast.FunctionDef | ast.Lambda
 
@@ -105,6 +106,12 @@ def unwrap(function: Any) -> types.FunctionType:
     if isinstance(plain, types.FunctionType):
         return plain
     name = getattr(function, "__name__", type(function).__name__)
+    if isinstance(function, custom_vjp):
+        raise error(
+            "unsupported-function-kind",
+            f"`{name}` is a `custom_vjp`, which has a rule in place of a derivative",
+            help=f"differentiate a function that calls it: `lambda x: {name}(x)`",
+        )
     raise error(
         "unsupported-function-kind",
         f"`{name}` is no Python function whose source can be read",

@@ -14,8 +14,10 @@ from __future__ import annotations
 import types
 from typing import Any
 
+from flatgrad.frontend.listed import Rows
 from flatgrad.frontend.refs import Buffer, Ref
 from flatgrad.frontend.trees import Held, Record
+from flatgrad.frontend.values import Maybe
 
 _BUFFER = ("current", "writes", "fixed", "lost", "shares")
 _REF = ("buffer", "steps", "cached", "seen")
@@ -46,6 +48,10 @@ class State:
                 self.buffers[id(found)] = found, tuple(content)
                 for other in found.shares:
                     self._visit(other)
+            case Rows():
+                self._visit(found.fields)
+            case Maybe():
+                self._visit(found.value)
             case tuple():
                 for item in found:
                     self._visit(item)

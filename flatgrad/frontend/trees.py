@@ -11,20 +11,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from types import MethodType
 from typing import Any
 
-
-@dataclass(eq=False, slots=True)
-class Record:
-    """An object whose attributes are values of the program: its class, and its attributes.
-
-    Two names that hold one object hold one Record. `fields` is changed in place by `s.x = ...`;
-    like any dict it is known by its identity when the program goes back to an earlier point.
-    """
-
-    kind: type
-    fields: dict[str, Any]
+from flatgrad.ir.trees import Record, children, like, rebuilt
 
 
 class Held:
@@ -35,36 +25,6 @@ class Held:
     def held(self) -> list[Any]:
         """What can be reached through this."""
         raise NotImplementedError
-
-
-def like(found: tuple[Any, ...], items: list[Any]) -> Any:
-    """A tuple, or a named tuple of the same kind."""
-    make_from = getattr(type(found), "_make", tuple)
-    return make_from(items)
-
-
-def children(found: Any) -> list[Any] | None:
-    """The items of a container, in order; None for anything else."""
-    match found:
-        case tuple() | list():
-            return list(found)
-        case dict():
-            return list(found.values())
-        case Record():
-            return list(found.fields.values())
-    return None
-
-
-def rebuilt(found: Any, items: list[Any]) -> Any:
-    """A container of the form of `found` with these items."""
-    match found:
-        case tuple():
-            return like(found, items)
-        case list():
-            return items
-        case Record():
-            return Record(found.kind, dict(zip(found.fields, items, strict=True)))
-    return dict(zip(found, items, strict=True))
 
 
 def mapped(found: Any, function: Callable[[Any], Any]) -> Any:
@@ -96,6 +56,14 @@ def objects_in(tree: Any) -> Iterator[Any]:
         yield from objects_in(item)
 
 
+def held_in(tree: Any) -> Iterator[Any]:
+    """The functions, methods and iterators of the program in a tree, objects included."""
+    if isinstance(tree, Held | MethodType):
+        yield tree
+    for item in children(tree) or ():
+        yield from held_in(item)
+
+
 __all__ = [
-    "Held", "Record", "children", "like", "mapped", "objects_in", "rebuilt", "same_form",
+    "Held", "Record", "children", "held_in", "like", "mapped", "objects_in", "rebuilt", "same_form",
 ]  # fmt: skip

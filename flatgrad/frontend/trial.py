@@ -22,7 +22,7 @@ from flatgrad.frontend.leaves import (
 from flatgrad.frontend.refs import Buffer, Ref
 from flatgrad.frontend.state import State
 from flatgrad.frontend.trees import Record, mapped
-from flatgrad.frontend.values import RETURNED, VALUE, Loop, Poison, occurrences
+from flatgrad.frontend.values import RETURNED, VALUE, Loop, Maybe, Poison, occurrences
 from flatgrad.ir.ops import Block, Operand, Value
 from flatgrad.ir.types import Array, Scalar
 from flatgrad.primitives.symbolic import Symbol, is_number
@@ -35,16 +35,21 @@ ARRAY_RETURNED = Poison(
 
 
 class Trial:
-    """What one loop carries, and the state before it; `runs`: it certainly has a trip."""
+    """What one loop carries, and the state before it.
+
+    `runs`: it certainly has a trip; else that can be told from its `bounds`, if it has some.
+    """
 
     def __init__(
-        self, low: Any, node: Any, targets: set[str], loop: Loop, *, runs: bool = False
-    ) -> None:
+        self, low: Any, node: Any, targets: set[str], loop: Loop, *,
+        runs: bool = False, bounds: tuple[Any, Any, Any] | None = None,
+    ) -> None:  # fmt: skip
         self.low = low
         self.node = node
         self.line = low.source.span(node).line
         self.targets = targets
         self.runs = runs
+        self.bounds = None if runs else bounds
         self.loop = loop
         self.before = State(low.roots())
         self.places: dict[tuple[int, Any], Place] = {}
@@ -58,8 +63,14 @@ class Trial:
         self.start: dict[tuple[int, Any], Any] = {}
         self.started: dict[int, Symbol] = {}
         self.new_names: list[str] = []
+        self.left: Any = None
+        self.outer = low.builder.block
+        self.first: dict[str, Any] = {}
+        self.hopeless: set[str] = set()
+        self.read_after = _read_outside(low.source.node, node) | {VALUE}
+        self.links: set[tuple[int, int]] = set()
         self.block = Block()
-        for name in sorted(_stored(node)):
+        for name in sorted(_stored(node) - self.targets):
             if name in low.env and _has_number(low.env[name]):
                 self._add(low.env, name)
 
@@ -90,6 +101,8 @@ class Trial:
 
     def _relate(self) -> None:
         """Note which of the carried arrays, and of those outside, may be the same memory."""
+        for key, shared in self.links:
+            self.before.buffers[key][0].shares.add(self.before.buffers[shared][0])
         for place in self.places.values():
             for leaf in place.leaves():
                 if leaf.buffer is None:
@@ -154,8 +167,8 @@ class Trial:
                     known = caught.diagnostic
                     return Poison(known.code, known.message, known.help)
                 leaf = Leaf(name, symbol.type, symbol)
-                leaf.entry = {value.buffer, *value.buffer.shares}
-                leaf.outer = set(leaf.entry)
+                leaf.base = value.buffer
+                leaf.outer = {value.buffer, *value.buffer.shares}
                 self._pair_on_entry(leaf)
                 return leaf
             case tuple() | list() | dict() | Record():
@@ -175,7 +188,10 @@ class Trial:
     def _pair_on_entry(self, leaf: Leaf) -> None:
         """Two variables may hold the same memory before the loop."""
         for other in self.arrays:
-            if leaf.entry & other.entry:
+            one, two = leaf.base, other.base
+            if one is None or two is None:
+                continue
+            if one is two or one in two.shares or two in one.shares:
                 self.pairs.add(frozenset((leaf, other)))
         self.arrays.append(leaf)
 
@@ -217,7 +233,10 @@ class Trial:
         for leaf in leaves:
             leaf.buffer = None
         for place in self.places.values():
-            place.container[place.key] = self._concluded(place.tree, found)
+            value = self._concluded(place.tree, found)
+            if place.first and self.bounds is not None:
+                value = Maybe(value, self.bounds)
+            place.container[place.key] = value
         for written in self.written.values():
             written.buffer.current = Symbol(found[written.leaf], builder)
         for key, (buffer, _) in self.before.buffers.items():
@@ -263,6 +282,20 @@ def _stored(node: Any) -> set[str]:
         item.id for item in inside if isinstance(item, ast.Name) and isinstance(item.ctx, ast.Store)
     }
     return names | ({RETURNED} if any(isinstance(item, ast.Return) for item in inside) else set())
+
+
+def _read_outside(function: Any, loop: Any) -> set[str]:
+    """The names that a function reads outside of one of its loops."""
+    found: set[str] = set()
+    pending = [function]
+    while pending:
+        part = pending.pop()
+        if part is loop:
+            continue
+        if isinstance(part, ast.Name) and isinstance(part.ctx, ast.Load):
+            found.add(part.id)
+        pending.extend(ast.iter_child_nodes(part))
+    return found
 
 
 def _has_number(value: Any) -> bool:

@@ -10,14 +10,18 @@ from __future__ import annotations
 import ast
 import builtins
 import operator
+import types
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
+from flatgrad.checkpointing import checkpoint
 from flatgrad.errors import error
 from flatgrad.frontend.control import ControlLowerer
+from flatgrad.frontend.list_calls import item_of
+from flatgrad.frontend.listed import Rows
 from flatgrad.frontend.refs import Ref
 from flatgrad.frontend.scopes import Once, Watched
 from flatgrad.frontend.values import kind_of, read, same_length
@@ -43,6 +47,8 @@ class Trips:
     static: range | None = None
     arrays: tuple[Ref, ...] = ()
     plain: bool = False
+    checkpoint: str | None = None
+    snapshots: Any = None
 
     def items(self) -> list[Any]:
         """All items; only where the indices are static."""
@@ -83,6 +89,9 @@ class TripLowerer(ControlLowerer):
 
         `self.watched` takes up the lists and dicts over which the loop runs.
         """
+        if isinstance(node, ast.Call) and self.callee(node.func) is checkpoint:
+            with self.at(node):
+                return self.over_checkpoint(node)
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
             handler = _ITERATORS.get(node.func.id)
             starred = any(isinstance(arg, ast.Starred) for arg in node.args)
@@ -116,6 +125,10 @@ class TripLowerer(ControlLowerer):
             item = lambda k: self.apply(node, operator.getitem, (found, k), {})  # noqa: E731
             static = range(length) if isinstance(length, int) else None
             return Trips(0, length, 1, item, static, (found,))
+        if isinstance(found, Rows):
+            pick = lambda k: item_of(self, node, found, k, checked=False)  # noqa: E731
+            known = range(found.count) if type(found.count) is int else None
+            return Trips(0, found.count, 1, pick, known, (found.array,))
         if isinstance(found, range):
             return _of_range(found, lambda k: k, plain=True)
         if isinstance(found, Symbol | Ref):
@@ -143,6 +156,40 @@ class TripLowerer(ControlLowerer):
         if isinstance(step, int) and step == 0:
             self.static(node, range, 0, 0, 0)
         return Trips(start, stop, step, lambda k: k, plain=True)
+
+    def callee(self, node: ast.expr) -> Any:
+        """What is called, if it is a name or the attribute of a module."""
+        if isinstance(node, ast.Name):
+            owner = self.owner(node.id)
+            return self.value(node) if owner is None else owner.env.get(node.id)
+        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
+            base = self.callee(node.value)
+            return self.attribute(node, base) if isinstance(base, types.ModuleType) else None
+        return None
+
+    def over_checkpoint(self, node: ast.Call) -> Trips:
+        """`checkpoint(range(n), snapshots=s)`."""
+        keywords = self.keywords(node)
+        snapshots = keywords.pop("snapshots", None)
+        ranged = len(node.args) == 1 and isinstance(node.args[0], ast.Call) and not keywords
+        inner = self.trips(node.args[0]) if ranged else None
+        if not isinstance(inner, Trips) or not inner.plain or inner.checkpoint:
+            raise self.refuse(
+                node, "bad-checkpoint", "a loop is checkpointed over a `range`",
+                "write `for i in checkpoint(range(n)):`, or with `snapshots=10`",
+            )  # fmt: skip
+        if snapshots is None:
+            return replace(inner, checkpoint="sqrt")
+        snapshots = read(snapshots)
+        whole = isinstance(snapshots, Symbol) and snapshots.ndim == 0
+        if whole and snapshots.type.dtype == "int64":
+            return replace(inner, checkpoint="revolve", snapshots=snapshots)
+        if type(snapshots) is not int or snapshots < 1:
+            raise self.refuse(
+                node, "bad-checkpoint", "`snapshots` is an int of at least 1",
+                "leave it out to keep about sqrt(n) states",
+            )  # fmt: skip
+        return replace(inner, checkpoint="revolve", snapshots=snapshots)
 
     def over_enumerate(self, node: ast.Call) -> Trips | list[Any]:
         """`enumerate(it, start=0)`."""

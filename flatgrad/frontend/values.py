@@ -12,8 +12,9 @@ from typing import Any
 import numpy as np
 
 from flatgrad.errors import error
+from flatgrad.frontend.listed import Rows
 from flatgrad.frontend.refs import Buffer, Ref, is_view_without_axes, located
-from flatgrad.frontend.trees import Held, Record, children, like, mapped
+from flatgrad.frontend.trees import Held, Record, children, mapped
 from flatgrad.ir.ops import Const, Operand, Slot, Value
 from flatgrad.ir.types import Scalar
 from flatgrad.primitives.symbolic import NeedStatic, Symbol, is_number
@@ -40,6 +41,14 @@ class Poison:
     code: str
     message: str
     help: str | None = None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Maybe:
+    """A variable that a loop has assigned, if it had a trip: checked where it is read."""
+
+    value: Any
+    bounds: tuple[Any, Any, Any]
 
 
 @dataclass(eq=False, slots=True)
@@ -119,6 +128,8 @@ def kind_of(found: Any) -> str:
             return "an array"
         case Symbol():
             return "a number"
+        case Rows():
+            return "a list that is built in a loop"
         case Record():
             return f"an object of {found.kind.__name__}"
         case Held():
@@ -167,6 +178,8 @@ def read(found: Any) -> Any:
     match found:
         case Ref():
             return found.read()
+        case Rows():
+            return found.whole()
         case Poison():
             raise error(found.code, found.message, help=found.help)
     return mapped(found, read)
@@ -189,11 +202,7 @@ def wrap(result: Any) -> Any:
     """A fresh array gets a buffer of its own."""
     if isinstance(result, Symbol) and result.ndim:
         return Ref(Buffer(result))
-    if isinstance(result, list | tuple) and type(result) in (list, tuple):
-        return type(result)(wrap(item) for item in result)
-    if isinstance(result, tuple):
-        return like(result, [wrap(item) for item in result])
-    return result
+    return mapped(result, wrap)
 
 
 def number_in(found: Any) -> Any:

@@ -17,6 +17,7 @@ from typing import Any, Protocol
 
 from flatgrad.errors import Span
 from flatgrad.ir.dims import Dim
+from flatgrad.ir.trees import Record, children, rebuilt
 from flatgrad.ir.types import Scalar, Type, constant_type
 
 
@@ -157,6 +158,10 @@ class For:
 
     The others are the carried values, from `inits` at first, then the yields of the last trip.
     With `exits`, the first yield is a bool: the loop ends after the trip that yields True.
+
+    `checkpoint` says how the backward sweep gets the values of the trips: "sqrt" from segments that
+    it runs again, "revolve" from so many `snapshots` of the carried values, "trip" by running each
+    trip again from the values carried into it. None is a tape. The loop itself means the same.
     """
 
     start: Operand
@@ -167,6 +172,8 @@ class For:
     results: tuple[Value, ...]
     exits: bool = False
     origin: Origin = field(default_factory=Origin)
+    checkpoint: str | None = None
+    snapshots: Operand | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -227,7 +234,7 @@ class Function:
 
 
 def substitute(tree: Any, pick: Callable[[int], Any]) -> Any:
-    """`tree` with each `Slot` replaced by `pick(index)`; tuples, lists, slices and dicts nest."""
+    """`tree` with each `Slot` replaced by `pick(index)`; containers and slices nest."""
     kind = type(tree)
     if kind is Slot:
         return pick(tree.index)
@@ -240,8 +247,8 @@ def substitute(tree: Any, pick: Callable[[int], Any]) -> Any:
     if kind is slice:
         parts = (tree.start, tree.stop, tree.step)
         return slice(*[substitute(part, pick) for part in parts])
-    if isinstance(tree, tuple) and hasattr(kind, "_make"):
-        return kind._make([substitute(item, pick) for item in tree])
+    if kind is Record or (isinstance(tree, tuple) and hasattr(kind, "_make")):
+        return rebuilt(tree, [substitute(item, pick) for item in children(tree) or ()])
     return tree
 
 
@@ -254,6 +261,8 @@ def operands_of(op: Op) -> Iterator[Operand]:
             yield op.condition
         case For():
             yield from (op.start, op.stop, op.step, *op.inits)
+            if op.snapshots is not None:
+                yield op.snapshots
         case While():
             yield from op.inits
 

@@ -93,6 +93,7 @@ class Printer:
                 index, *carried = op.body.params
                 head += f"for {self.name(index)} in ({bounds}){self.carrying(carried, op.inits)}"
                 exits = " exits" if op.exits else ""
+                exits += self.checkpoint(op)
                 return [f"{head}{exits} {{", *self.region(op.body, depth + 1), f"{pad}}}"]
         carrying = self.carrying(list(op.body.params), op.inits)
         return [
@@ -115,6 +116,13 @@ class Printer:
             for param, init in zip(params, inits, strict=True)
         ]
         return f" carrying ({', '.join(pairs)})" if pairs else ""
+
+    def checkpoint(self, op: For) -> str:
+        """` checkpoint revolve 10`, or nothing."""
+        if op.checkpoint is None:
+            return ""
+        count = "" if op.snapshots is None else f" {self.operand(op.snapshots)}"
+        return f" checkpoint {op.checkpoint}{count}"
 
     def arguments(self, op: Apply) -> str:
         """The arguments of a call; operands positionally, the rest by keyword."""

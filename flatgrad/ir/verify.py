@@ -24,6 +24,7 @@ from flatgrad.ir.ops import (
     called_functions,
     operands_of,
 )
+from flatgrad.ir.trees import children
 from flatgrad.ir.types import Scalar
 
 
@@ -114,13 +115,9 @@ def _slots(tree: Any) -> list[int]:
     match tree:
         case Slot(index):
             return [index]
-        case tuple() | list():
-            return [i for item in tree for i in _slots(item)]
-        case dict():
-            return [i for item in tree.values() for i in _slots(item)]
         case slice():
             return [i for item in (tree.start, tree.stop, tree.step) for i in _slots(item)]
-    return []
+    return [i for item in children(tree) or () for i in _slots(item)]
 
 
 def _carried(inits: tuple[Operand, ...], params: tuple[Value, ...], op: For | While) -> None:

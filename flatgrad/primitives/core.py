@@ -4,16 +4,18 @@
     IDENTITY(x)        a second name for the same value: grad_s2 = grad_s3
     TRIPS(a, b, 1)     how often `for i in range(a, b, 1)` runs
     PUSH(tape, v, k)   a growing tape with v at position k
+    FILL(x, v, k)      x with v at a place that nobody has read: written x[k] = v
 """
 
 from __future__ import annotations
 
 import numpy as np
 
+from flatgrad.hooks import stop_gradient
 from flatgrad.ir.dims import never_negative, opaque, product, without
 from flatgrad.ir.ops import Const
 from flatgrad.ir.types import Array, Scalar
-from flatgrad.primitives.index import set_item
+from flatgrad.primitives.index import checked_write, set_item
 from flatgrad.primitives.registry import call, linear, method, primitive, vjp
 from flatgrad.primitives.samples import A, I
 from flatgrad.primitives.symbolic import DIM, REQUIRE_EQUAL, SIZE
@@ -80,6 +82,13 @@ linear(IDENTITY)
 @vjp(IDENTITY)
 def _(grad_y, y, x):
     return grad_y
+
+
+@primitive(
+    stop_gradient, alias="x", derivative=False, samples=lambda: [call(A()), call(A(2, 3))]
+)
+def _(x, /):
+    return x
 
 
 @primitive(
@@ -172,6 +181,10 @@ def _(start, stop, step, /):
     plain = isinstance(start.size, int) and start.size == 0 and step.size == 1
     if plain and stop.size is not None and never_negative(stop.size) and not opaque(stop.size):
         return Scalar("int64", weak=True, size=stop.size)
+    if plain and _by_shape(stop.size):
+        less = sum(factor for monomial, factor in stop.size.terms if not monomial)
+        if less < 0 and never_negative(stop.size - less):
+            return Scalar("int64", weak=True, size=without(stop.size - less, -less))
     if isinstance(start.size, int) and start.size > 0 and step.size == 1 and _by_shape(stop.size):
         return Scalar("int64", weak=True, size=without(stop.size, start.size))
     bounds = [argument(name) for name in ("start", "stop", "step")]
@@ -214,3 +227,29 @@ def _(grad_y, y, tape, value, *, position):
     index = slice(position, position + value.shape[0]) if ragged else position
     grad_value = grad_y[index]
     return set_item(grad_y, 0.0, index), grad_value
+
+
+def FILL(x, value, index):
+    """`x` with `x[index] = value`, where nothing has read what was there, nor ever will."""
+    result = np.array(x)
+    result[index] = value
+    return result
+
+
+@primitive(
+    FILL,
+    name="fill",
+    dynamic=("index",),
+    in_place="x",
+    samples=lambda: [call(A(5), A(0), slice(2, 2))],  # what was there has no adjoint
+)
+def _(x, value, /, index):
+    return checked_write(x, value, index)
+
+
+linear(FILL)
+
+
+@vjp(FILL)
+def _(grad_y, y, x, value, *, index):
+    return grad_y, grad_y[index]

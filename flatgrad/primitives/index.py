@@ -306,7 +306,7 @@ def _too_long(length, room):
     return f"{length} values are written where there is room for {room}"
 
 
-def _checked_write(x, value, index):
+def checked_write(x, value, index):
     shape = indexed_shape(x, index)
     given = list(value.shape)
     for axis in range(-min(len(given), len(shape)), 0):
@@ -327,7 +327,7 @@ def _checked_write(x, value, index):
     samples=lambda: [*_writes(), *_scattered()],
 )  # fmt: skip
 def _(x, value, /, index):
-    return _checked_write(x, value, index)
+    return checked_write(x, value, index)
 
 
 linear(SET_ITEM)
@@ -352,7 +352,7 @@ def _is_last(item, like, index):
     samples=lambda: [*_writes(), *_scattered()],
 )  # fmt: skip
 def _(x, value, /, index):
-    return _checked_write(x, value, index)
+    return checked_write(x, value, index)
 
 
 linear(ADD_ITEM)

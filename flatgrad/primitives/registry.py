@@ -71,6 +71,8 @@ class Primitive:
     `creates`: a call on static arguments alone is still an operation (`np.zeros((2, 3))`).
     `opaque`: a function of the user's, which emitted code calls by name as an object.
     `body`: a function of the program itself, see `primitives/callee.py`.
+    `hook`: it is there for one backward sweep and hands on its first operand; primitives that go
+    together have the same one.
     `derivative` is False where every derivative is zero by definition (`floor`, comparisons).
     """
 
@@ -88,6 +90,7 @@ class Primitive:
     effect: bool = False
     creates: bool = False
     opaque: bool = False
+    hook: object = None
     in_place: str | None = None
     twin_of: Primitive | None = None
     partials: Rule | None = None

@@ -16,6 +16,7 @@ from flatgrad.primitives import (  # noqa: F401
     products,
     rearrange,
     reduce,
+    revolve,
     rounding,
     select,
     shape,

@@ -18,6 +18,7 @@ from flatgrad.errors import FlatgradError, error
 from flatgrad.ir.builder import Builder
 from flatgrad.ir.dims import Dim
 from flatgrad.ir.ops import Apply, Const, Operand, Requirement, Slot, Value, substitute
+from flatgrad.ir.trees import children
 from flatgrad.ir.types import Array, Scalar, Type, constant_type
 from flatgrad.primitives.registry import (
     METHODS,
@@ -220,13 +221,9 @@ def is_symbolic(tree: Any) -> bool:
     match tree:
         case Symbol():
             return True
-        case tuple() | list():
-            return any(is_symbolic(item) for item in tree)
         case slice():
             return is_symbolic((tree.start, tree.stop, tree.step))
-        case dict():
-            return any(is_symbolic(item) for item in tree.values())
-    return False
+    return any(is_symbolic(item) for item in children(tree) or ())
 
 
 def is_number(value: Any) -> bool:

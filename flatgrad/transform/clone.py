@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 
+from flatgrad.ir.copies import twin
 from flatgrad.ir.ops import (
     Apply,
     Block,
@@ -57,7 +58,10 @@ def rewired_outside(op: Op, mapping: Mapped) -> Op:
             return replace(op, condition=picked(op.condition, mapping))
         case For():
             start, stop, step = swap((op.start, op.stop, op.step))
-            return replace(op, start=start, stop=stop, step=step, inits=swap(op.inits))
+            count = None if op.snapshots is None else picked(op.snapshots, mapping)
+            return replace(
+                op, start=start, stop=stop, step=step, inits=swap(op.inits), snapshots=count
+            )
         case While():
             return replace(op, inits=swap(op.inits))
 
@@ -79,13 +83,6 @@ def rewired_block(block: Block, mapping: Mapped) -> Block:
     """The block with its operations and yields reading the replacements."""
     ops = [rewired(op, mapping) for op in block.ops]
     return Block(block.params, ops, tuple([picked(item, mapping) for item in block.yields]))
-
-
-def twin(value: Value) -> Value:
-    """A new value that looks the same."""
-    made = Value(value.type, value.name, kept=value.kept, part=value.part)
-    made.of = value.of
-    return made
 
 
 def cloned(op: Apply, mapping: dict[Value, Operand], sweep: str) -> Apply:

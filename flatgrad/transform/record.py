@@ -6,17 +6,21 @@
                                             y = y * w
 
 A row per trip where the number of trips is known on entry and the shape is the same in each; else
-one buffer that grows. Values of a branch become results of the `If`.
+one buffer that grows.
 """
 
 from __future__ import annotations
 
+import operator
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from flatgrad.analysis.activity import carried_params, carried_yields
+from flatgrad.ir.dims import never_negative, opaque
 from flatgrad.ir.ops import (
+    Apply,
     Block,
     Const,
     For,
@@ -26,6 +30,7 @@ from flatgrad.ir.ops import (
     Origin,
     Value,
     While,
+    size_of,
 )
 from flatgrad.ir.types import Array, Scalar, Type
 from flatgrad.primitives.core import PUSH, TRIPS
@@ -33,11 +38,15 @@ from flatgrad.primitives.index import SET_ITEM
 from flatgrad.primitives.symbolic import Symbol, apply_function, operand_of, symbol_of
 from flatgrad.primitives.typerules import fresh_size
 from flatgrad.transform.clone import twin
-from flatgrad.transform.tape import MANY, estimate, length, varies
+from flatgrad.transform.tape import MANY, dtype_keyword, estimate, length, varies
 
 if TYPE_CHECKING:
     from flatgrad.transform.structured import Context
     from flatgrad.transform.tape import Supply
+
+
+FEW = 2
+"""So many places of a tape may stay empty, that the others are where the index says."""
 
 
 class LoopTape:
@@ -54,7 +63,9 @@ class LoopTape:
         self.index = index
         self.scope = scope
         self.counted = isinstance(op, While) or op.exits
-        self.before, self.prelude = Block(), Block()
+        self.before, self.prelude, self.after_loop = Block(), Block(), Block()
+        self.longer: set[Value] = set()
+        self.tapes: dict[Value, Value] = {}
         self.at_start: list[Op] = []
         self.inits: list[Operand] = []
         self.params: list[Value] = []
@@ -87,7 +98,11 @@ class LoopTape:
         with self.builder.inside(Block()) as block:
             after = Symbol(param, self.builder) + 1
         after.value.name, after.value.kept = "trips", True
-        self.forward.ops += block.ops
+        ops = self.forward.ops
+        last = ops[-1] if ops else None
+        leaves = isinstance(last, If) and self.op.exits and self.forward.yields[0] in last.results
+        place = len(ops) - leaves  # before the `break`
+        ops[place:place] = block.ops
         result = self.carry(Const(0), param, after.value)
         self.trip, self.total = Symbol(param, self.builder), Symbol(result, self.builder)
 
@@ -134,12 +149,53 @@ class LoopTape:
             scaled = mine if _is(self.op.step, 1) else mine * step
             return scaled if _is(self.op.start, 0) else start + scaled
 
-    def position(self, index: Any) -> Any:
-        """The number of the trip with this index."""
+    @property
+    def direct(self) -> bool:
+        """Whether the place on the tape is the index itself: a place or two at most stay empty."""
+        op = self.op
+        if self.counted or not isinstance(op, For) or not isinstance(op.start, Const):
+            return False
+        return _is(op.step, 1) and 0 <= op.start.value <= FEW
+
+    def counters(self) -> dict[Value, Operand]:
+        """Ints that grow by the same in every trip, from the number of the trip."""
+        found: dict[Value, Operand] = {}
+        made = {value: op for op in self.forward.ops for value in op.results}
+        pairs = zip(self.op.inits, carried_params(self.op), carried_yields(self.op), strict=True)
+        for init, param, item in pairs:
+            step = _growth(made.get(item) if isinstance(item, Value) else None, param)
+            if step is None or step in made or step in self.forward.params:
+                continue
+            with self.builder.inside(self.prelude):
+                grown = self.number()
+                if not _is(step, 1):
+                    grown = symbol_of(step, self.builder) * grown
+                whole = grown if _is(init, 0) else grown + symbol_of(init, self.builder)
+            if whole.value is not self.index:
+                whole.value.name, whole.value.kept = param.name, param.kept
+            found[param] = operand_of(whole)
+        return found
+
+    def number(self) -> Any:
+        """The number of the trip, in the backward trip."""
+        mine = Symbol(self.index, self.builder)
         if self.counted or self.plain:
+            return mine
+        assert isinstance(self.op, For)
+        start = symbol_of(self.op.start, self.builder)
+        if _is(self.op.step, -1):
+            return start - mine
+        shifted = mine if _is(self.op.start, 0) else mine - start
+        return shifted if _is(self.op.step, 1) else shifted // symbol_of(self.op.step, self.builder)
+
+    def position(self, index: Any) -> Any:
+        """The place on the tape for the trip with this index."""
+        if self.counted or self.direct:
             return index
         assert isinstance(self.op, For)
         start = symbol_of(self.op.start, self.builder)
+        if _is(self.op.step, -1):
+            return start - index
         shifted = index if _is(self.op.start, 0) else index - start
         if _is(self.op.step, 1):
             return shifted
@@ -149,10 +205,47 @@ class LoopTape:
         """Whether the shape of a value may differ from trip to trip."""
         return varies(self.context, value, self.scope)
 
+    def following(self, kept: set[Any]) -> dict[Value, Value]:
+        """What the carried variables that are kept become in a trip: it is their next row."""
+        pairs = zip(carried_params(self.op), carried_yields(self.op), strict=True)
+        return {
+            item: param
+            for param, item in pairs
+            if param in kept and isinstance(item, Value) and item not in self.forward.params
+            and item.type == param.type and not self.is_ragged(param)
+        }  # fmt: skip
+
+    def lengthen(self, values: set[Value], followed: dict[Value, Value]) -> None:
+        """Give the tapes of which a later row is read one row more, for what the loop ends with."""
+        self.longer |= {followed[value] for value in values}
+
+    def after(self, value: Value, param: Value) -> Operand:
+        """The value of `param` after the trip, read from the row of the next trip."""
+        with self.builder.at(Origin(self.op.origin.span, "tape", "tape"), _tape_name(param)):
+            with self.builder.inside(self.prelude):
+                place = self.position(Symbol(self.index, self.builder)) + 1
+                read = Symbol(self.tapes[param], self.builder)[place]
+            return self.named(read, value)
+
+    def close(self, value: Value, result: Value) -> Value:
+        """The tape with what the loop ends with in its last row."""
+        k = carried_params(self.op).index(value)
+        with self.builder.inside(self.after_loop):
+            end = Symbol(self.op.results[k], self.builder)
+            args = (Symbol(result, self.builder), end, self.trips())
+            done = apply_function(PUSH if self.counted else SET_ITEM, args, {}, self.builder)
+        done.value.name, done.value.kept = result.name, True
+        found: Value = done.value
+        return found
+
     def record(self, value: Value, supply: Supply) -> Operand:
         """Tape a value in every trip; what stands for it in the backward trip."""
         with self.builder.at(Origin(self.op.origin.span, "tape", "tape"), _tape_name(value)):
             read = self.ragged(value, supply) if self.is_ragged(value) else self.row(value)
+        return self.named(read, value)
+
+    def named(self, read: Any, value: Value) -> Value:
+        """A row that is read back, as the value that it holds."""
         made = read.value
         if self.context.narrow and isinstance(value.type, Scalar) and value.type.weak:
             python = {"float64": float, "int64": int, "bool": bool}[value.type.dtype]
@@ -169,8 +262,10 @@ class LoopTape:
         with builder.inside(self.before):
             lengths = [length(self.context, size, self.scope) for size in value.type.shape]
             rows = 0 if self.counted else self.trips()
+            if value in self.longer and not self.counted:
+                rows = rows + 1
             shape = (rows, *lengths) if lengths else rows
-            init = apply_function(np.empty, (shape,), _dtype(value.type), builder)
+            init = apply_function(np.empty, (shape,), dtype_keyword(value.type), builder)
         init.value.name = _tape_name(value)
         kind = _grown(init.type) if self.counted else init.type
         param = Value(kind, init.value.name, kept=True)
@@ -184,6 +279,9 @@ class LoopTape:
         self.insert(value, block.ops)
         item.value.name, item.value.kept = param.name, True
         result = self.carry(init.value, param, item.value, self.counted)
+        if value in self.longer:
+            result = self.close(value, result)
+        self.tapes[value] = result
         with builder.inside(self.prelude):
             return Symbol(result, builder)[self.position(Symbol(self.index, builder))]
 
@@ -191,7 +289,7 @@ class LoopTape:
         """One buffer that grows by each trip's elements, read back from its end."""
         builder = self.builder
         with builder.inside(self.before):
-            init = apply_function(np.empty, (0,), _dtype(value.type), builder)
+            init = apply_function(np.empty, (0,), dtype_keyword(value.type), builder)
         init.value.name = _tape_name(value)
         param = Value(_grown(init.type), init.value.name, kept=True)
         place = Value(Scalar("int64", weak=True), f"{value.name}_end", kept=True)
@@ -228,16 +326,25 @@ class LoopTape:
         return read
 
     def trips(self) -> Any:
-        """The number of trips, computed before the loop."""
+        """The number of places on a tape, computed before the loop."""
         if self.total is None:
             op = self.op
             assert isinstance(op, For)
-            bounds = [symbol_of(o, self.builder) for o in (op.start, op.stop, op.step)]
-            self.total = apply_function(TRIPS, bounds, {}, self.builder)
+            if op.checkpoint == "trip" and self.plain:  # segments, counted already
+                self.total = symbol_of(op.stop, self.builder)
+                return self.total
+            bounds = (Const(0) if self.direct else op.start, op.stop, op.step)
+            given = [symbol_of(o, self.builder) for o in bounds]
+            size = size_of(op.stop)
+            if self.direct and size is not None and not opaque(size) and never_negative(size):
+                self.total = given[1]
+                return self.total
+            self.total = apply_function(TRIPS, given, {}, self.builder)
             if isinstance(self.total, Symbol) and isinstance(self.total.type, Scalar):
+                self.total.value.name = "trips"
                 size = self.total.type.size
                 if size is not None:
-                    self.context.trips[size] = (op.start, op.stop, op.step)
+                    self.context.trips[size] = bounds
         return self.total
 
     def insert(self, value: Value, ops: list[Op]) -> None:
@@ -266,7 +373,17 @@ class LoopTape:
             params = (*op.condition.params, *[twin(param) for param in self.params])
             condition = Block(params, op.condition.ops, op.condition.yields)
             new = replace(op, inits=inits, condition=condition, body=body, results=results)
-        return [*self.before.ops, new]
+        return [*self.before.ops, new, *self.after_loop.ops]
+
+
+def _growth(op: Op | None, param: Value) -> Operand | None:
+    """What an int is increased by, if `op` does that to `param`."""
+    if not isinstance(op, Apply) or op.primitive.function is not operator.add:
+        return None
+    if not all(o.type.dtype == "int64" and o.type.weak and not o.type.ndim for o in op.operands):
+        return None
+    one, other = op.operands
+    return other if one is param else one if other is param else None
 
 
 def _is(operand: Operand, number: int) -> bool:
@@ -282,69 +399,3 @@ def _tape_name(value: Value) -> str:
     """The name of the tape; the tape of an inner loop lends its own."""
     name = value.name or "value"
     return name if name.endswith("_tape") else f"{name}_tape"
-
-
-def _dtype(kind: Type) -> dict[str, Any]:
-    return {} if kind.dtype == "float64" else {"dtype": np.dtype(kind.dtype).type}
-
-
-class BranchTape:
-    """Hands values out of the branch that ran; the other branch yields something in their place."""
-
-    factor = 1
-    back_params: tuple[Value, ...] = ()
-    back_yields: tuple[Operand, ...] = ()
-
-    def __init__(
-        self, context: Context, op: If, forwards: list[Block], scope: tuple[Value, ...]
-    ) -> None:
-        self.context = context
-        self.op = op
-        self.forwards = forwards
-        self.scope = scope
-        self.side = 0
-        self.extra: tuple[list[Operand], list[Operand]] = ([], [])
-        self.results: list[Value] = []
-
-    def is_ragged(self, value: Value) -> bool:
-        """A branch runs once: a value's shape is what it is."""
-        return False
-
-    @property
-    def prelude(self) -> Block:
-        """A new block for what comes first in a backward branch."""
-        return Block()
-
-    def record(self, value: Value, supply: Supply) -> Operand:
-        """Make a value of the branch a result of the `If`."""
-        instead = self.placeholder(value)
-        result = twin(value)
-        if value.type.ndim and varies(self.context, value, self.scope):
-            # What stands in for it has other lengths, so these are not the result's.
-            result.type = Array(value.type.dtype, tuple(fresh_size() for _ in value.type.shape))
-        self.extra[self.side].append(value)
-        self.extra[1 - self.side].append(instead)
-        self.results.append(result)
-        return result
-
-    def placeholder(self, value: Value) -> Operand:
-        """Something of the same type that is never read."""
-        kind = value.type
-        if not kind.ndim:
-            return Const(np.dtype(kind.dtype).type(0).item())
-        builder = self.context.builder
-        with builder.inside(Block()) as block, builder.at(Origin(None, "tape"), value.name):
-            sizes = [length(self.context, size, self.scope) for size in kind.shape]
-            shape = (0,) * kind.ndim if any(n is None for n in sizes) else tuple(sizes)
-            made = apply_function(np.empty, (shape,), _dtype(kind), builder)
-        self.forwards[1 - self.side].ops += block.ops
-        assert isinstance(made, Symbol)
-        return made.value
-
-    def rebuilt(self) -> Op:
-        """The `If` with these results."""
-        then, orelse = (
-            Block((), forward.ops, (*forward.yields, *extra))
-            for forward, extra in zip(self.forwards, self.extra, strict=True)
-        )
-        return replace(self.op, then=then, orelse=orelse, results=(*self.op.results, *self.results))

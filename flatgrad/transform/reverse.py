@@ -26,6 +26,7 @@ from flatgrad.ir.builder import Builder
 from flatgrad.ir.ops import Apply, Block, Const, Function, Op, Operand, Origin, Slot, Value
 from flatgrad.ir.types import Scalar, Type
 from flatgrad.primitives.core import ASTYPE, IDENTITY
+from flatgrad.primitives.hooked import Place
 from flatgrad.primitives.index import ADD_ITEM
 from flatgrad.primitives.registry import PRIMITIVES, Primitive
 from flatgrad.primitives.symbolic import (
@@ -37,6 +38,9 @@ from flatgrad.primitives.symbolic import (
 )
 from flatgrad.transform.branches import Branches
 from flatgrad.transform.calls import visit_call
+from flatgrad.transform.checkpoint import segmented
+from flatgrad.transform.clone import picked, rewired_block
+from flatgrad.transform.nest import nest_tapes
 from flatgrad.transform.structured import Context, visit_structured
 
 
@@ -59,6 +63,7 @@ def reverse(
     """
     planted = seeds if seeds is not None else {output: Const(1.0) if seed is None else seed}
     outputs = [(fn.results[k], start) for k, start in planted.items()]
+    fn = segmented(fn, wrt, [one for one, _ in outputs])
     back = Block()
     builder = Builder(back, fn.lengths)
     context = Context(fn, builder, set(wrt), active(fn.body, wrt, [one for one, _ in outputs]))
@@ -68,7 +73,13 @@ def reverse(
     sweep.run()
     adjoints = [sweep.gradient(value) for value in wrt]
     ops = [*context.rebuilt(fn.body).ops, *back.ops]
-    body = Block(fn.params, ops, fn.body.yields)
+    body = rewired_block(Block(fn.params, ops, fn.body.yields), context.released)
+    adjoints = [picked(adjoint, context.released) for adjoint in adjoints]
+    both = (*body.yields, *adjoints)
+    body = nest_tapes(Block(fn.params, body.ops, both), builder)
+    body.yields, adjoints = (
+        body.yields[: len(fn.body.yields)], list(body.yields[len(fn.body.yields) :]),
+    )  # fmt: skip
     return replace(fn, body=body, requirements=fn.requirements + builder.requirements), adjoints
 
 
@@ -120,7 +131,7 @@ class _Sweep:
             self.contributions[output].append(symbol_of(seed, self.builder))
         for output in dict.fromkeys(output for output, _ in planted):
             assert isinstance(output, Value)
-            with self.builder.at(Origin(None, "backward", "seed"), f"grad_{output.name}"):
+            with self.builder.at(Origin(None, "backward", "seed"), _adjoint_name(output)):
                 self.begin(output)
 
     def begin(self, output: Value) -> None:
@@ -132,7 +143,7 @@ class _Sweep:
             self.adjoint[output] = parts[0]  # a parameter has its name already
             return
         if not output.kept and is_number(parts[0]):  # rules take symbols
-            parts[0] = self.copied(parts[0], f"grad_{output.name}")
+            parts[0] = self.copied(parts[0], _adjoint_name(output))
         self.settle(output)
 
     def settle_planted(self) -> None:
@@ -179,6 +190,8 @@ class _Sweep:
     def pull(self, op: Apply, grad_y: Any) -> list[tuple[Value, Any]]:
         """The active operands of `op` with what the reverse rule says for each."""
         primitive: Primitive = op.primitive
+        if primitive.hook is not None:
+            self.consume(op)
         y = Symbol(op.result, self.builder)
         args, static = rule_arguments(op, self.builder)
         first = self.active_operands(op)[0] if self.active_operands(op) else None
@@ -200,6 +213,8 @@ class _Sweep:
                     op.origin.span,
                     help="register one with flatgrad.defvjp",
                 )
+        if primitive.hook is not None:
+            self.same_name(grad_y, cotangents[0])
         self.require_operands(op)
         trees = [op.arguments[name] for name in primitive.operand_names if name in op.arguments]
         return [
@@ -208,6 +223,24 @@ class _Sweep:
             for operand, cotangent in _leaves(op, tree, cotangents_of)
             if operand in self.active and cotangent is not None
         ]
+
+    def consume(self, op: Apply) -> None:
+        """Take a hook out of the program, after this sweep."""
+        hook = op.primitive.hook
+        if isinstance(hook, Place) and hook.repeated:
+            raise error(
+                "bad-hook", "a second sweep would run this twice, as the loop is checkpointed",
+                op.origin.span, help="leave out `checkpoint`",
+            )  # fmt: skip
+        self.context.hooks.add(hook)
+
+    def same_name(self, grad_y: Any, cotangent: Any) -> None:
+        """What a hook only looked at, or a branch of it made, keeps the name that it has."""
+        if not isinstance(cotangent, Symbol):
+            return
+        same = isinstance(grad_y, Symbol) and grad_y.value is cotangent.value
+        if same or cotangent.value not in self.builder.made:
+            self.context.carried.add(cotangent.value)
 
     def require_operands(self, op: Apply) -> None:
         """An active value may only stand where the rule has a cotangent for it."""
@@ -401,6 +434,10 @@ def cast(contribution: Any, target: Type, builder: Builder) -> Any:
 
 def _part(value: Value | None) -> str | None:
     return f"grad_{value.name}" if value is not None else None
+
+
+def _adjoint_name(output: Value) -> str:
+    return f"grad_{output.name or 'value'}"
 
 
 def _as_tuple(outcome: Any) -> tuple[Any, ...]:

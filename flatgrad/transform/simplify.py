@@ -20,7 +20,6 @@ import numpy as np
 
 from flatgrad.ir.builder import Builder
 from flatgrad.ir.ops import Apply, Block, Const, Function, Operand, Slot, Value, substitute
-from flatgrad.ir.types import Array
 from flatgrad.primitives.core import ASTYPE, IDENTITY
 from flatgrad.primitives.registry import PRIMITIVES
 from flatgrad.primitives.symbolic import DIM, SIZE, Symbol, apply_function, symbol_of
@@ -32,6 +31,15 @@ from flatgrad.transform.clone import (
     rewired_apply,
     rewired_outside,
     with_blocks,
+)
+from flatgrad.transform.simplify_arrays import (
+    broadcast_once,
+    double_transpose,
+    op_rest,
+    same_dtype,
+    squeezed_sum,
+    transposed_product,
+    unneeded_broadcast,
 )
 
 
@@ -261,11 +269,34 @@ def double_negation(s: _Simplifier, op: Apply) -> Any:
 
 
 def sum_with_negative(s: _Simplifier, op: Apply) -> Any:
-    """`a + -b` is `a - b`."""
+    """`a + -b` is `a - b`, and `a + -b * c` is `a - b * c`."""
     a, b = s.symbols(op)
     negated = s.definition(b, operator.neg)
     if negated is not None and s.single(negated):
         return s.call(operator.sub, a, symbol_of(negated.operands[0], s.builder))
+    product = s.definition(b, operator.mul)
+    if product is not None and s.single(product):
+        left, right = s.symbols(product)
+        negated = s.definition(left, operator.neg)
+        if negated is not None and s.single(negated):
+            (x,) = s.symbols(negated)
+            return s.call(operator.sub, a, s.call(operator.mul, x, right))
+    return None
+
+
+def one_offset(s: _Simplifier, op: Apply) -> Any:
+    """`(n - 1) - 1` of ints is `n - 2`, and `(i + 1) - 1` is `i`."""
+    a, less = s.symbols(op)
+    if not isinstance(less, int) or op.result.type.dtype != "int64":
+        return None
+    for function, sign in ((operator.sub, 1), (operator.add, -1)):
+        inner = s.definition(a, function)
+        if inner is None:
+            continue
+        x, shift = s.symbols(inner)
+        if isinstance(x, Symbol) and isinstance(shift, int):
+            total = less + sign * shift
+            return x if not total else s.call(operator.sub, x, total) if total > 0 else None
     return None
 
 
@@ -363,11 +394,6 @@ def named_shape(s: _Simplifier, op: Apply) -> Any:
     return reduce(lambda a, b: s.call(operator.mul, a, b), lengths)
 
 
-def op_rest(op: Apply) -> list[Any]:
-    """The arguments of a call after its array."""
-    return [item for key, item in op.arguments.items() if key != "x"]
-
-
 def length_of(s: _Simplifier, x: Value, axis: int) -> Any:
     """A length as a number or read off the parameter that it measures; None if neither is known."""
     size = x.type.shape[axis]
@@ -379,67 +405,6 @@ def length_of(s: _Simplifier, x: Value, axis: int) -> Any:
     if param is x:
         return None
     return apply_function(DIM, (Symbol(param, s.builder), where), {}, s.builder)
-
-
-def double_transpose(s: _Simplifier, op: Apply) -> Any:
-    """`x.T.T`."""
-    inner = s.definition(op.operands[0], np.transpose)
-    if inner is None or "axes" in inner.arguments or "axes" in op.arguments:
-        return None
-    return symbol_of(inner.operands[0], s.builder)
-
-
-def transposed_product(s: _Simplifier, op: Apply) -> Any:
-    """`(a.T @ b).T` is `b.T @ a`, and `(a @ b.T).T` is `b @ a.T`."""
-    inner = s.definition(op.operands[0], operator.matmul)
-    if inner is None or not s.single(inner) or "axes" in op.arguments:
-        return None
-    a, b = inner.operands
-    turned = [s.definition(one, np.transpose) for one in (a, b)]
-    plain = [one for one in turned if one is not None and "axes" not in one.arguments]
-    if not plain or a.type.ndim != 2 or b.type.ndim != 2:
-        return None
-    left, right = (s.call(np.transpose, symbol_of(one, s.builder)) for one in (b, a))
-    return s.call(operator.matmul, left, right)
-
-
-def same_dtype(s: _Simplifier, op: Apply) -> Any:
-    """A cast to the dtype that a value has."""
-    x = s.symbols(op)[0]
-    same = isinstance(x, Symbol) and isinstance(x.type, Array) and x.type == op.result.type
-    return x if same else None
-
-
-def unneeded_broadcast(s: _Simplifier, op: Apply) -> Any:
-    """A broadcast to the shape that a value has."""
-    x = symbol_of(op.operands[0], s.builder)
-    return x if isinstance(x, Symbol) and x.type == op.result.type else None
-
-
-def squeezed_sum(s: _Simplifier, op: Apply) -> Any:
-    """`squeeze(sum(x, axis=1, keepdims=True), axis=1)` is `sum(x, axis=1)`, also under a minus."""
-    x = op.operands[0]
-    negated = s.definition(x, operator.neg)
-    if negated is not None and s.single(negated):
-        inner = s.call(np.squeeze, symbol_of(negated.operands[0], s.builder), *op_rest(op))
-        return s.call(operator.neg, inner)
-    total = s.definition(x, np.sum)
-    if total is None or not s.single(total) or not total.arguments.get("keepdims"):
-        return None
-    rank, axis = x.type.ndim, op.arguments.get("axis")
-    if axis is None or normalize_axes(axis, rank) != normalize_axes(total.arguments["axis"], rank):
-        return None
-    summed = symbol_of(total.operands[0], s.builder)
-    return s.call(np.sum, summed, axis=total.arguments["axis"])
-
-
-def broadcast_once(s: _Simplifier, op: Apply) -> Any:
-    """A broadcast of a broadcast goes to the last shape at once."""
-    inner = s.definition(op.operands[0], np.broadcast_to)
-    if inner is None:
-        return None
-    shape = substitute(op.arguments["shape"], lambda k: symbol_of(op.operands[k], s.builder))
-    return s.call(np.broadcast_to, symbol_of(inner.operands[0], s.builder), shape)
 
 
 Rewrite = Callable[[_Simplifier, Apply], Any]
@@ -456,6 +421,7 @@ REWRITES: dict[Any, tuple[Rewrite, ...]] = {
     operator.truediv: (drop_unit, plain_operand, spread_last),
     operator.pow: (drop_unit, plain_operand),
     operator.neg: (double_negation, plain_operand),
+    operator.sub: (plain_operand, spread_last, one_offset),
     operator.add: (plain_operand, doubled, sum_with_negative, flat_sum),
     np.where: (plain_operand, where_once),
     np.sum: (negative_sum,),

@@ -22,7 +22,7 @@ from flatgrad.analysis.dependence import dependent
 from flatgrad.ir.ops import Apply, Block, Function, Op, Slot, Value, blocks_of, operands_of
 from flatgrad.primitives.core import IDENTITY
 from flatgrad.primitives.symbolic import DIM, SIZE
-from flatgrad.transform.clone import with_blocks
+from flatgrad.transform.clone import all_ops, with_blocks
 from flatgrad.transform.dce import swept
 
 CHEAP = (np.transpose, np.broadcast_to, np.expand_dims, np.swapaxes, IDENTITY)
@@ -40,10 +40,14 @@ def split(
     """
     depends = dependent(fn.body, waiting)
     waits = {op for op in fn.body.ops if any(result in depends for result in op.results)}
+    waits |= _measuring(fn.body.ops, waits)
+    early_effects, late_effects = _effects(fn, waits)
+    waits |= {op for op in fn.body.ops if op in late_effects}
     outputs = list(fn.results[:early_results])
     late = waits | _sunk(fn.body.ops, waits, {o for o in outputs if isinstance(o, Value)}, sweep)
     rest = fn.results[early_results:]
-    late_body = swept(Block((), _silent([op for op in fn.body.ops if op in late]), rest))
+    late_ops = [op for op in fn.body.ops if op in late]
+    late_body = swept(Block((), _without(late_ops, early_effects), rest))
     made = {value for op in late_body.ops for value in op.results}
     read = [value for op in late_body.ops for value in reads(op)]
     read += [item for item in rest if isinstance(item, Value)]
@@ -52,11 +56,23 @@ def split(
     slots = tuple(Slot(early_results + k) for k in range(count))
     params = tuple(p for p in fn.params if p not in waiting)
     early_ops = [op for op in fn.body.ops if op not in waits or not isinstance(op, Apply)]
+    early_ops = _without(early_ops, late_effects)
     early_body = swept(Block(params, early_ops, (*outputs, *residuals)))
     early = replace(fn, body=early_body, tree=(*fn.tree[:1], *slots))
     body = Block((*residuals, *waiting), late_body.ops, rest)
     tree = tuple(Slot(k) for k in range(len(rest))) if len(rest) != 1 else Slot(0)
     return early, replace(fn, body=body, tree=tree, requirements=[], hidden=())
+
+
+def _measuring(ops: Sequence[Op], waits: set[Op]) -> set[Op]:
+    """What reads the length of an array of the late half alone, and what reads that."""
+    missing = {value for op in waits if isinstance(op, Apply) for value in op.results}
+    found: set[Op] = set()
+    for op in ops:
+        if op not in waits and not missing.isdisjoint(reads(op)):
+            found.add(op)
+            missing.update(op.results)
+    return found
 
 
 def reads(op: Op) -> Iterator[Value]:
@@ -70,14 +86,24 @@ def reads(op: Op) -> Iterator[Value]:
         yield from (v for v in block.yields if isinstance(v, Value) and v not in inside)
 
 
-def _silent(ops: Sequence[Op]) -> list[Op]:
-    """Operations without those that have an effect: the early half has had it."""
+def _without(ops: Sequence[Op], unwanted: set[Op]) -> list[Op]:
+    """Operations without some, which may stand inside their blocks."""
 
     def inside(block: Block) -> Block:
-        return Block(block.params, _silent(block.ops), block.yields)
+        return Block(block.params, _without(block.ops, unwanted), block.yields)
 
-    kept = [op for op in ops if not (isinstance(op, Apply) and op.primitive.effect)]
-    return [with_blocks(op, inside) for op in kept]
+    return [with_blocks(op, inside) for op in ops if op not in unwanted]
+
+
+def _effects(fn: Function, waits: set[Op]) -> tuple[set[Op], set[Op]]:
+    """What only has an effect: in the early half, and in the sweep that waits."""
+    found: set[Op] = {
+        op for op in all_ops(fn.body)
+        if isinstance(op, Apply) and op.primitive.effect and not op.results
+    }  # fmt: skip
+    sweeps = {op.origin.sweep for op in waits} - {"forward"}
+    late = {op for op in found if op in waits or op.origin.sweep in sweeps}
+    return found - late, late
 
 
 def _sunk(

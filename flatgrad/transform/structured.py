@@ -20,6 +20,7 @@ from flatgrad.ir.dims import Size
 from flatgrad.ir.ops import (
     Apply,
     Block,
+    Const,
     For,
     Function,
     If,
@@ -31,10 +32,15 @@ from flatgrad.ir.ops import (
     blocks_of,
 )
 from flatgrad.ir.types import Scalar
-from flatgrad.primitives.symbolic import Symbol, operand_of
+from flatgrad.primitives.core import ASTYPE
+from flatgrad.primitives.symbolic import Symbol, apply_function, operand_of
 from flatgrad.primitives.typerules import fresh_size
-from flatgrad.transform.clone import all_ops, defined_in
-from flatgrad.transform.record import BranchTape, LoopTape
+from flatgrad.transform.branch_tape import BranchTape
+from flatgrad.transform.checkpoint import rerun, unchanged
+from flatgrad.transform.clone import all_ops, defined_in, rewired_block
+from flatgrad.transform.plain import released
+from flatgrad.transform.record import LoopTape
+from flatgrad.transform.revolve import revolved
 from flatgrad.transform.tape import Supply
 
 if TYPE_CHECKING:
@@ -60,11 +66,14 @@ class Context:
         self.awaited: dict[Op, list[Value]] = {}
         self.carried: set[Value] = set()
         self.trips: dict[Size, tuple[Operand, ...]] = {}
+        self.hooks: set[object] = set()
+        self.released: dict[Value, Operand] = {}
 
     def rebuilt(self, block: Block) -> Block:
         """The block with the operations that record for the backward sweep."""
         ops = [new for op in block.ops for new in self.replaced.get(op, [op])]
-        return Block(block.params, ops, block.yields)
+        new = Block(block.params, ops, block.yields)
+        return released(new, self.hooks, self.released)
 
     def awaiting(self, op: Op) -> list[Value]:
         """The active values that get adjoints from `op`, once each."""
@@ -173,6 +182,7 @@ def _visit_if(sweep: _Sweep, op: If) -> None:
     tape = BranchTape(context, op, forwards, tapes[0])
     for k, (forward, visible) in enumerate(zip(forwards, tapes, strict=True)):
         tape.side = k
+        backs[k] = rewired_block(backs[k], context.released)
         backs[k] = Supply(context, forward, backs[k], {}, visible, tape).run()
     new = tape.rebuilt()
     context.replaced[op] = [new]
@@ -184,7 +194,13 @@ def _visit_if(sweep: _Sweep, op: If) -> None:
 
 
 def _given(found: Any, value: Value, builder: Builder) -> Operand:
-    return operand_of(found if found is not None else zero(value, builder))
+    operand = operand_of(found if found is not None else zero(value, builder))
+    if value.type.ndim or operand.type.dtype == value.type.dtype:
+        return operand
+    kind = np.dtype(value.type.dtype).type
+    if isinstance(operand, Const):  # the 1.0 that a float32 result starts from
+        return Const(kind(operand.value))
+    return operand_of(apply_function(ASTYPE, (Symbol(operand, builder), kind), {}, builder))
 
 
 def _visit_loop(sweep: _Sweep, op: For | While) -> None:
@@ -213,19 +229,15 @@ def _visit_loop(sweep: _Sweep, op: For | While) -> None:
         inner.settle_planted()
         inner.run()
         back.yields = tuple([_given(inner.adjoint.get(v), v, builder) for v in targets])
-    forward = context.rebuilt(op.body)
-    tape = LoopTape(context, op, forward, index, inner.visible)
-    given: dict[Value, Operand] = {}
-    if isinstance(op, For):
-        given[op.body.params[0]] = operand_of(tape.index_in_backward())
-    back = Supply(context, forward, back, given, inner.visible, tape).run()
-    context.replaced[op] = tape.rebuilt()
-    results = tuple([context.adjoint_of(value) for value in targets])
-    start, stop, step = tape.bounds()
-    loop = For(
-        start, stop, step, (*inits, *tape.back_inits), back,
-        (*results, *tape.back_results), origin=builder.origin,
-    )  # fmt: skip
+    context.rebuilt(op.body)  # so that hooks are out of the way
+    back = rewired_block(back, context.released)
+    if isinstance(op, For) and op.checkpoint == "revolve":
+        results, loop = revolved(context, op, back, inner.visible, inits, targets)
+    else:
+        results, loop = _taped(context, op, back, inner.visible, inits, targets)
+    for k, result in zip(active, results, strict=False):
+        if result.type.ndim:  # as long as what enters, whatever the lengths in the trips
+            result.type = op.inits[k].type
     builder.block.ops.append(loop)
     for value, result in zip(free, results[len(active) :], strict=True):
         sweep.contributions[value].append(Symbol(result, builder))
@@ -234,3 +246,29 @@ def _visit_loop(sweep: _Sweep, op: For | While) -> None:
         if init in context.active:
             assert isinstance(init, Value)
             sweep.contributions[init].append(Symbol(result, builder))
+
+
+def _taped(
+    context: Context, op: For | While, back: Block, visible: tuple[Value, ...],
+    inits: list[Operand], targets: list[Value],
+) -> tuple[tuple[Value, ...], For]:  # fmt: skip
+    """The backward loop that reads tapes, and what it hands on."""
+    forward, index = context.rebuilt(op.body), back.params[0]
+    again = False
+    if isinstance(op, For) and op.checkpoint == "trip":
+        again = True
+        back, forward = rerun(forward, back), unchanged(op)
+    tape = LoopTape(context, op, forward, index, visible)
+    given = tape.counters()
+    if isinstance(op, For):
+        given[op.body.params[0]] = operand_of(tape.index_in_backward())
+    back = Supply(context, forward, back, given, visible, tape).run()
+    context.replaced[op] = tape.rebuilt()
+    results = tuple([context.adjoint_of(value) for value in targets])
+    start, stop, step = tape.bounds()
+    loop = For(
+        start, stop, step, (*inits, *tape.back_inits), back,
+        (*results, *tape.back_results), origin=context.builder.origin,
+        checkpoint="trip" if again else None,
+    )  # fmt: skip
+    return results, loop

@@ -33,6 +33,7 @@ from flatgrad.ir.ops import (
     While,
     blocks_of,
     operands_of,
+    size_of,
 )
 from flatgrad.ir.types import Scalar, Type
 from flatgrad.primitives.core import ASTYPE, IDENTITY, TRIPS
@@ -49,7 +50,8 @@ from flatgrad.transform.clone import all_ops, cloned, picked, rewired_block
 from flatgrad.transform.dce import swept
 
 if TYPE_CHECKING:
-    from flatgrad.transform.record import BranchTape, LoopTape
+    from flatgrad.transform.branch_tape import BranchTape
+    from flatgrad.transform.record import LoopTape
     from flatgrad.transform.structured import Context
 
 LIKE = {np.zeros_like: np.zeros, np.ones_like: np.ones, np.empty_like: np.empty}
@@ -82,6 +84,11 @@ def weight(kind: Type) -> int:
     return total
 
 
+def dtype_keyword(kind: Type) -> dict[str, Any]:
+    """The `dtype=` of a new array; float64 goes without saying."""
+    return {} if kind.dtype == "float64" else {"dtype": np.dtype(kind.dtype).type}
+
+
 def length(context: Context, size: Size, scope: tuple[Value, ...]) -> Any:
     """A length as a number or symbol, computed from what `scope` holds; None if it cannot be."""
     builder = context.builder
@@ -93,9 +100,9 @@ def length(context: Context, size: Size, scope: tuple[Value, ...]) -> Any:
     for value in scope:
         if isinstance(value.type, Scalar) and value.type.size == size:
             return Symbol(value, builder)
-    bounds = context.trips.get(size)
-    if bounds is not None and all(isinstance(o, Const) or o in scope for o in bounds):
-        return apply_function(TRIPS, [symbol_of(o, builder) for o in bounds], {}, builder)
+    bounds = [_bound(context, bound, scope) for bound in context.trips.get(size, ())]
+    if bounds and all(bound is not None for bound in bounds):
+        return apply_function(TRIPS, bounds, {}, builder)
     for value in scope:
         if size in value.type.shape:
             axis = value.type.shape.index(size)
@@ -108,6 +115,14 @@ def length(context: Context, size: Size, scope: tuple[Value, ...]) -> Any:
     return _polynomial(context, size, scope)
 
 
+def _bound(context: Context, bound: Operand, scope: tuple[Value, ...]) -> Any:
+    """The bound of a loop, computed from what `scope` holds; None if it cannot be."""
+    if isinstance(bound, Const) or bound in scope:
+        return symbol_of(bound, context.builder)
+    size = size_of(bound)
+    return None if size is None else length(context, size, scope)
+
+
 def _of_slice(context: Context, atom: SliceLength, scope: tuple[Value, ...]) -> Any:
     """The length of `[a:b]` with bounds that are known, or of `[-a:]`; None for others."""
     start, stop, step = atom.bounds
@@ -116,7 +131,7 @@ def _of_slice(context: Context, atom: SliceLength, scope: tuple[Value, ...]) -> 
         return None
 
     def trips(first: Any, last: Any) -> Any:
-        return apply_function(TRIPS, (first, last, 1), {}, context.builder)
+        return apply_function(TRIPS, (0, last - first, 1), {}, context.builder)
 
     if start is not None and start < 0:
         return whole - trips(-start, whole) if stop is None else None
@@ -142,7 +157,10 @@ def _polynomial(context: Context, size: Dim, scope: tuple[Value, ...]) -> Any:
             if known is None:
                 return None
             term = known if isinstance(term, int) and term == 1 else term * known
-        total = term if isinstance(total, int) and total == 0 else total + term
+        if isinstance(total, int) and total == 0:
+            total = term
+        else:
+            total = total - -term if isinstance(term, int) and term < 0 else total + term
     return total
 
 
@@ -179,6 +197,7 @@ class Supply:
         self.made: dict[Value, Op | None] = dict.fromkeys(forward.params)
         self.made |= {value: op for op in forward.ops for value in op.results}
         self.sizes: dict[tuple[Value, int], Any] = {}
+        self.followed: dict[Value, Value] = {}
 
     def run(self) -> Block:
         """The backward block with reads, computations and what stood there."""
@@ -186,6 +205,7 @@ class Supply:
         for value in shaped:
             needed |= self.measure(value)
         kept = self.keep(needed)
+        self.tape.lengthen(self.recomputed(needed, kept) & self.followed.keys(), self.followed)
         # Numbers first: the lengths among them are needed to read arrays back.
         for value in sorted([v for v in self.made if v in kept], key=lambda v: v.type.ndim > 0):
             self.mapping[value] = self.tape.record(value, self)
@@ -253,9 +273,16 @@ class Supply:
     def keep(self, needed: set[Value]) -> set[Value]:
         """The values to record, with the lengths of those whose shape differs from trip to trip."""
         while True:
+            self.followed = {}
             kept = cheapest_cut(
                 [v for v in self.made if v in needed], self.made_from, self.cost
             )
+            self.followed = self.tape.following(kept)
+            if self.followed:
+                before = set(self.followed.values())
+                kept = before | cheapest_cut(
+                    [v for v in self.made if v in needed], self.made_from, self.cost
+                )
             mine = {value for value in kept if value in self.made}
             more: set[Value] = set()
             for value in [v for v in self.made if v in mine]:
@@ -271,7 +298,7 @@ class Supply:
 
     def made_from(self, value: Any) -> list[Value] | None:
         """What a value can be computed from again; None if it must be recorded."""
-        if value in self.mapping:
+        if value in self.mapping or value in self.followed:
             return []
         op = self.made.get(value)
         if not isinstance(op, Apply) or len(op.results) != 1 or op.primitive.effect:
@@ -289,6 +316,18 @@ class Supply:
                 found.append(operand)
         return found
 
+    def recomputed(self, needed: set[Value], kept: set[Value]) -> set[Value]:
+        """The values that are computed again, or read from a later row."""
+        found: set[Value] = set()
+        waiting: list[Any] = [value for value in self.made if value in needed]
+        while waiting:
+            value = waiting.pop()
+            if value in found or value in kept or value not in self.made:
+                continue
+            found.add(value)
+            waiting += self.made_from(value) or ()
+        return found
+
     def is_volatile(self, value: Value) -> bool:
         """Whether a value differs from trip to trip, of this loop or one around it."""
         return value in self.made or value not in self.context.stable
@@ -296,6 +335,9 @@ class Supply:
     def recompute(self, value: Value) -> None:
         """Compute a value again from what is available."""
         if value in self.mapping or value not in self.made:
+            return
+        if value in self.followed:
+            self.mapping[value] = self.tape.after(value, self.followed[value])
             return
         op = self.made[value]
         assert isinstance(op, Apply)
@@ -338,6 +380,7 @@ class Supply:
         function = op.primitive.function
         if function is DIM:
             self.mapping[op.result] = self.final(sizes[op.arguments["axis"]])
+            self.mapping = _closed(self.mapping)  # a copy's result stands for the original's
             return []
         with self.builder.inside(Block()) as scratch:
             if function is SIZE:

@@ -160,8 +160,7 @@ GOLDEN = {
             a = np.copy(x)
             s = 0.0
             for i in range(n):
-                view = a[1:]
-                a = a.copy()
+                view = a[1:].copy()
                 a[i] = 5.0
                 s += np.sum(view)
             return a, s

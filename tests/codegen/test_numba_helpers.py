@@ -432,3 +432,21 @@ def test_wrong_index(wrong):
         run(nh.gather(("mask1d", "slice")))(x, np.array([True, False]))
     with pytest.raises(IndexError, match="broadcast"):
         run(nh.gather(("array1d", "array1d")))(x, R1, R1[:2])
+
+
+def test_add_region():
+    for rank in (1, 2):
+        part, value = array((4, 3)[:rank]), array((4, 3)[:rank], seed=1)
+        for given in (value, 2.5):
+            out = part.copy()
+            run(nh.add_region(rank, np.ndim(given)))(out, given)
+            assert_same(out, part + given)
+    with pytest.raises(ValueError, match="lengths differ"):
+        run(nh.add_region(1, 1))(array((4,)), array((3,)))
+
+
+def test_add_outer():
+    out, a, b = array((4, 3)), array((4,), seed=1), array((3,), seed=2)
+    want = out + np.outer(a, b)
+    run(nh.add_outer())(out, a, b)
+    assert_same(out, want)

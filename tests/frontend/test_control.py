@@ -733,12 +733,14 @@ REFUSED = [
     "y = None\nfor k in range(n):\n    y = x[0] + (y or 0)  # E: loop-carried-type: y\nreturn 1.0",
     "y = x[:1]\nfor k in range(n):\n    y = np.concatenate((y, x))  # E: loop-carried-type: y\n"
     "return x[0]",
-    "for k in range(n):\n    z = x[k]\nreturn z  # E: undefined-name: z",
-    "for k in range(n):\n    pass\nreturn k  # E: undefined-name: k",
+    "for k in range(n):\n    if x[k] > 0:\n        z = x[k]\nreturn z  # E: undefined-name: z",
+    "while x[n] > 0:\n    z = x[n]\n    n += 1\nreturn z  # E: undefined-name: z",
     "for k in range(n):\n    if k > 1:\n        x[0] = z  # E: undefined-name: z\n    z = 1.0\n"
     "return 1.0",
     "parts = []\nfor k in range(n):  # E: loop-carried-type: for k in range(n):\n"
-    "    parts.append(x[0])\nreturn 1.0",
+    "    parts.append(x[:k])\nreturn 1.0",
+    "parts = [x[0]]\nfor k in range(n):  # E: loop-carried-type: for k in range(n):\n"
+    "    parts.pop()\nreturn 1.0",
     "for k in range(x[0]):  # E: operand-type: x[0]\n    pass\nreturn 1.0",
     "u = x.copy()\nw = u\nfor k in range(n):\n    u[0] = u[0] + 1\n    u = u * 2\n"
     "return w[0]  # E: unsupported-write: w[0]",
@@ -752,8 +754,8 @@ REFUSED = [
     "    s = [s[0]]\nreturn t[0]",
     "k = 0\nwhile (k := k + 1) < n:  # E: unsupported-statement: (k := k + 1) < n\n    pass\n"
     "return k",
-    "for v in x:  # E: unsupported-statement: for v in x:\n    if v > 0:\n        return x\n"
-    "return x",
+    "for v in x:  # E: branch-type: for v in x:\n    if v > 0:\n        return x\n"
+    "return x[0]",
     "for k in range(n):\n    y = [x, x][int(x[k])]  # E: data-dependent-static: [x, x][int(x[k])]\n"
     "return 1.0",
 ]

@@ -694,7 +694,7 @@ def test_printing_in_a_called_function_happens_once(calls, capsys):
 def test_checkpoint_is_the_function_itself():
     assert block(0.3, 0.5) == block.__wrapped__(0.3, 0.5)
     assert block.__name__ == "block"
-    with pytest.raises(flatgrad.ArgumentError, match="checkpoint of a value of type float"):
+    with pytest.raises(flatgrad.UnsupportedError, match="checkpoint of a value of type float"):
         flatgrad.checkpoint(3.0)
 
 

@@ -10,7 +10,7 @@
 
 A generated module prints the helpers it needs (`in_order`) at its top, under
 `@numba.njit(cache=True, error_model="numpy")`; nothing here imports Numba. Helpers keep float32,
-take arrays of any memory layout and, but for `set_items` and `add_items`, change none.
+take arrays of any memory layout and, but for those called `set_...` and `add_...`, change none.
 """
 
 from flatgrad.codegen.numba_helpers.elementwise import (
@@ -23,6 +23,8 @@ from flatgrad.codegen.numba_helpers.elementwise import (
 )
 from flatgrad.codegen.numba_helpers.indexing import (
     add_items,
+    add_outer,
+    add_region,
     gather,
     pattern_rank,
     result_rank,
@@ -70,10 +72,10 @@ from flatgrad.codegen.numba_helpers.shapes import (
     tile,
     triangle,
 )
-from flatgrad.codegen.numba_helpers.text import Helper, in_order
+from flatgrad.codegen.numba_helpers.text import INDICES, Helper, in_order
 
 __all__ = [
-    "Helper", "in_order", "native",
+    "INDICES", "Helper", "in_order", "native",
     "all_axes", "any_axes", "average_axes", "cumulative", "logsumexp_axes", "max_axes", "mean_axes",
     "min_axes", "norm_axes", "prod_axes", "product_of_others", "ptp_axes", "std_axes",
     "sum_axes", "var_axes",
@@ -81,5 +83,5 @@ __all__ = [
     "concatenate_flat", "diag", "diagonal", "expand_dims", "flip", "linspace", "pad", "repeat",
     "reshape", "roll", "squeeze", "tile", "triangle",
     "PLUS", "SCALARS", "elementwise", "scalar", "stacked_scalars", "where",
-    "add_items", "gather", "pattern_rank", "result_rank", "set_items",
+    "add_items", "add_outer", "add_region", "gather", "pattern_rank", "result_rank", "set_items",
 ]  # fmt: skip

@@ -24,7 +24,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from flatgrad.codegen.numba_helpers.text import Helper, at, define, nest, tuple_text
+from flatgrad.codegen.numba_helpers.text import INDICES, Helper, at, define, loops, nest, tuple_text
 
 
 @dataclass(slots=True)
@@ -275,3 +275,30 @@ def add_items(pattern: Sequence[str], value_rank: int = 0) -> Helper:
     """np.add.at(x, index, value), in place: an element named twice gets both values."""
     summary = "x[index] += value; an element named twice gets both"
     return _writer("add_items", "+=", summary, pattern, value_rank)
+
+
+def add_region(rank: int, value_rank: int) -> Helper:
+    """`part += value` for a view; Numba's own `x[1:] += value` adds into a copy and copies back."""
+    index = INDICES[:rank]
+    value = at("value", index) if value_rank else "value"
+    others = [f"value.shape[{k}] != part.shape[{k}]" for k in range(rank)] if value_rank else []
+    check = [f"if {' or '.join(others)}:", '    raise ValueError("lengths differ")']
+    body = [
+        *(check if others else []),
+        *loops(index, "part", [f"{at('part', index)} += {value}"]),
+    ]
+    name = f"add_to_{rank}d" if value_rank else f"add_number_to_{rank}d"
+    return define(name, "part, value", "part += value", body)
+
+
+def add_outer() -> Helper:
+    """`x += np.outer(a, b)` without the product in memory."""
+    body = [
+        "if a.shape[0] != x.shape[0] or b.shape[0] != x.shape[1]:",
+        '    raise ValueError("lengths differ")',
+        "for i in range(x.shape[0]):",
+        "    row = x[i]",
+        "    for j in range(row.shape[0]):",
+        "        row[j] += a[i] * b[j]",
+    ]
+    return define("add_outer", "x, a, b", "x += np.outer(a, b)", body)

@@ -103,6 +103,7 @@ class Grouping:
         self.carried = set(block.params)
         self.places: dict[Op, int] = {op: place for place, op in enumerate(block.ops)}
         self.count = 0
+        self.read = {value for op in block.ops for value in _read_by(op)}
         for place, op in enumerate(block.ops):
             self.visit(place, op)
 
@@ -129,13 +130,16 @@ class Grouping:
             self.note_memory(op)
 
     def is_candidate(self, op: Apply) -> bool:
-        """Whether the operation can stand in a nest; `a += e` on an array of the loop stays."""
+        """Whether the operation can stand in a nest.
+
+        A last `a += e` on an array of the loop stays a statement, which needs no new array.
+        """
         if not (is_map(op) or is_reduction(op)):
             return False
         first = op.operands[0]
         added = op.primitive.operator in ("+", "-") and first in self.carried
         named = isinstance(first, Value) and first.name == op.result.name
-        return not (added and named and op.result.name is not None)
+        return not (added and named and op.result not in self.read)
 
     def closure(self, mask: int) -> int:
         """All groups on which something depends that depends on these."""

@@ -15,6 +15,7 @@ array of one row.
 from __future__ import annotations
 
 import operator
+from dataclasses import replace
 from functools import partial, reduce
 from typing import Any
 
@@ -22,7 +23,7 @@ import numpy as np
 
 from flatgrad.ir.builder import Builder
 from flatgrad.ir.dims import Dim, Size, opaque
-from flatgrad.ir.ops import Apply, Block, Const, Function, Operand, Slot, Value, size_of
+from flatgrad.ir.ops import Apply, Block, Const, Function, Operand, Origin, Slot, Value, size_of
 from flatgrad.ir.types import Array, Scalar
 from flatgrad.primitives.callee import Callee, function_of, unique
 from flatgrad.primitives.core import ASTYPE, REQUIRE_SOME
@@ -80,11 +81,13 @@ class _Nest(Sums):
         self.wanted = wanted
         self.lengths = lengths
         self.outer = group.rank - 1 if group.outer is None else group.outer
-        self.origin = group.members[0].op.origin
+        origins = [member.op.origin for member in group.members]
+        self.origin = next((one for one in origins if one.sweep == "forward"), origins[0])
         self.outside: list[Value] = []
         self.params: dict[Value, Value] = {}
         self.top = Block()
         self.builder = Builder(self.top)
+        self.builder.origin = self.origin
         self.bounds: list[Operand] = []
         self.index: list[Operand] = [Const(0)] * group.rank
         self.rows = Place(self.top)
@@ -315,6 +318,7 @@ class _Nest(Sums):
     def end_of_row(self, member: Member) -> None:
         """The number of the row is complete."""
         value = member.op.result
+        self.builder.origin = self.at(member)
         done = self.finished(member, self.sums[value].current, self.row_name(value))
         self.rows.elements[value] = done
         if value in self.arrays:
@@ -325,6 +329,7 @@ class _Nest(Sums):
     def member(self, member: Member) -> None:
         """Compute the element that the operation makes, and put it where it is wanted."""
         value = member.op.result
+        self.builder.origin = self.at(member)
         if member.into is not None:
             source = self.element(member.op.operands[0], member.source)
             self.accumulate(member, self.sums[value], source)
@@ -332,6 +337,10 @@ class _Nest(Sums):
         element = self.computed(member)
         if value in self.arrays:
             self.write(self.arrays[value], element)
+
+    def at(self, member: Member) -> Origin:
+        """Where an operation comes from; a nest as a whole belongs to one sweep."""
+        return replace(member.op.origin, sweep=self.origin.sweep)
 
     def computed(self, member: Member) -> Operand:
         """The element of a map; once in each body of a loop."""
@@ -357,7 +366,7 @@ class _Nest(Sums):
         kept = result.kept and result not in self.arrays
         made = Value(Scalar(result.type.dtype), name, kept=kept, part=result.part)
         place.block.ops.append(
-            Apply(op.primitive, tuple(operands), op.arguments, (made,), op.origin)
+            Apply(op.primitive, tuple(operands), op.arguments, (made,), self.at(member))
         )
         return made
 

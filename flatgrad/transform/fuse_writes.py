@@ -103,7 +103,7 @@ class Sums:
         arguments = {name: Slot(k) for k, name in enumerate(primitive.operand_names)}
         made = variable.version()
         self.builder.block.ops.append(
-            Apply(primitive, operands, arguments, (made,), self.origin)
+            Apply(primitive, operands, arguments, (made,), self.builder.origin)
         )
 
     def extreme(self, member: Member, variable: Variable, element: Operand) -> None:

@@ -174,7 +174,7 @@ def _length_tests(found: Any) -> list[str]:
     where = {atom: f"{value.name}.shape[{axis}]" for atom, (value, axis) in graph.lengths.items()}
     for name, kind in found.types.items():
         if isinstance(kind, Scalar) and kind.dtype == "int64":
-            where[f"?{name}"] = name
+            where[f"?{name}"] = where[f"?{name}+"] = name
     lines = []
     for requirement in graph.requirements:
         left, right = _length(requirement.left, where), _length(requirement.right, where)

@@ -80,7 +80,7 @@ class Derived:
         found = self.specialised(given)
         check_requirements(found, given.values)
         run = callers.runner(self, found, given)
-        fast_path.remember(self, given, args, run)
+        fast_path.remember(self, given, args, found.types, run)
         return run(*args, *fast_path.leaf_values(given))
 
     def spread(self, values: dict[str, Any]) -> Spread:

@@ -32,6 +32,7 @@ from typing import Any
 import numpy as np
 
 from flatgrad.ir.trees import has_only_dict
+from flatgrad.ir.types import Scalar
 from flatgrad.signature import STATIC_KINDS, freeze
 from flatgrad.structures import Leaf, Node, Spread, Tree
 
@@ -69,12 +70,13 @@ def leaf_values(given: Spread) -> list[Any]:
 
 
 def remember(
-    derived: Any, given: Spread, args: tuple[Any, ...], run: Callable[..., Any]
-) -> None:
-    """Let calls like this one go straight to `run`."""
+    derived: Any, given: Spread, args: tuple[Any, ...], types: dict[str, Any],
+    run: Callable[..., Any],
+) -> None:  # fmt: skip
+    """Let calls like this one go straight to `run`, compiled for `types`."""
     classes = tuple(type(value) for value in args)
     nodes = [tree for tree in given.trees.values() if isinstance(tree, Node)]
-    parts = _key_parts(derived, given)
+    parts = _key_parts(derived, given, types)
     if not parts and not nodes:
         derived.by_class[classes] = run
         return
@@ -212,7 +214,7 @@ class _Opening:
             self.leave_if(f"not ({''.join(arrays)}array)")
 
 
-def _key_parts(derived: Any, given: Spread) -> list[str]:
+def _key_parts(derived: Any, given: Spread, types: dict[str, Any]) -> list[str]:
     """What tells calls with the same structure and classes of arguments apart."""
     parts = []
     for name, value in given.values.items():
@@ -227,4 +229,11 @@ def _key_parts(derived: Any, given: Spread) -> list[str]:
             parts.append(f"freeze({text})")
         elif name in derived.static_params or isinstance(value, STATIC_KINDS) or callable(value):
             parts.append(text)
+        elif is_count(types.get(name)):
+            parts.append(f"{text} >= 0")
     return parts
+
+
+def is_count(kind: Any) -> bool:
+    """Whether an argument is compiled as an int, whose sign is part of its type."""
+    return isinstance(kind, Scalar) and kind.dtype == "int64"

@@ -41,7 +41,8 @@ def type_of(
     if isinstance(value, int | np.integer):
         if wants_gradient:
             return Scalar("float64", weak=True)
-        return Scalar("int64", weak=True, size=Dim.atom(f"?{name}"))
+        sign = "+" if value >= 0 else ""  # so that `range(n)` has n trips
+        return Scalar("int64", weak=True, size=Dim.atom(f"?{name}{sign}"))
     if isinstance(value, np.floating):
         if value.dtype.name in FLOATS:
             return Scalar(value.dtype.name, weak=False)

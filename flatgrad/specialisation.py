@@ -63,7 +63,7 @@ def check_requirements(found: Specialisation, values: dict[str, Any]) -> None:
             lengths[atom] = argument.shape[axis]
     for name, argument in values.items():
         if isinstance(found.types.get(name), Scalar) and isinstance(argument, int):
-            lengths[f"?{name}"] = int(argument)
+            lengths[f"?{name}"] = lengths[f"?{name}+"] = int(argument)
     for requirement in graph.requirements:
         left, right = (
             side if isinstance(side, int) else side.value(lengths)

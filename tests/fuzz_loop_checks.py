@@ -137,6 +137,8 @@ def same(kind: str, found: Any, wanted: Any, scale: float) -> None:
     """Two numbers or arrays agree, as far as numbers up to `scale` let them."""
     if np.shape(found) != np.shape(wanted):
         raise Failure(kind, f"shape {np.shape(found)}, expected {np.shape(wanted)}")
+    if not np.all(np.isfinite(np.asarray(wanted, dtype=float))):
+        raise Wild
     if not np.allclose(found, wanted, rtol=1e-7, atol=1e-8 * (scale + 1)):
         raise Failure(kind, f"{found}, expected {wanted}")
 

@@ -132,3 +132,39 @@ def test_source_without_a_call():
         return y
 
     assert "for i in range(n):" in grad(f).source()
+
+
+def power_sum(x, n):
+    y = 1.0
+    for i in range(n):
+        y = y * np.sin(x + i)
+    return y
+
+
+@pytest.mark.parametrize("backend", ["numpy", "numba"])
+def test_sign_of_a_count(backend):
+    """`range(n)` has n trips unless n is negative, for which there is code of its own."""
+    slope = grad(power_sum, "x", backend=backend)
+    expected = grad(lambda x: np.sin(x) * np.sin(x + 1) * np.sin(x + 2))(0.5)
+    for n, wanted in ((3, expected), (-3, 0.0), (3, expected), (0, 0.0), (np.int64(-1), 0.0)):
+        assert slope(0.5, n) == pytest.approx(wanted)
+
+
+def test_tape_of_a_count():
+    slope = grad(power_sum, "x")
+    assert "y_tape = np.empty(n)\n" in slope.source(0.5, 3)
+    assert "y_tape = np.empty(max(n, 0))\n" in slope.source(0.5, -3)
+
+
+def test_negative_count_in_compiled_code():
+    import numba
+
+    slope = grad(power_sum, "x", backend="numba")
+
+    @numba.njit
+    def call(n):
+        return slope(0.5, n)
+
+    assert call(2) == pytest.approx(slope(0.5, 2))
+    with pytest.raises(ValueError, match="negative dimensions"):
+        call(-2)

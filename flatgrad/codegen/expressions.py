@@ -18,7 +18,7 @@ import numpy as np
 import flatgrad.primitives.rules  # noqa: F401  (fills METHODS)
 from flatgrad.errors import error
 from flatgrad.hooks import stop_gradient
-from flatgrad.ir.dims import never_negative, opaque
+from flatgrad.ir.dims import natural
 from flatgrad.ir.ops import Apply, Const, size_of, substitute
 from flatgrad.primitives.core import ASTYPE, IDENTITY, PLUS, TRIPS
 from flatgrad.primitives.effects import PRINT
@@ -253,7 +253,7 @@ def _trips(op: Apply, arguments: dict[str, Any]) -> ast.expr:
         given = bounds[:2] if plain[1] else bounds
         return call(name("len"), [call(name("range"), given, {})], {})
     size = size_of(stop)
-    if size is not None and never_negative(size) and not opaque(size):
+    if size is not None and natural(size):
         return bounds[1]
     return call(name("max"), [bounds[1], ast.Constant(0)], {})
 

@@ -146,6 +146,8 @@ def _imports(text: str) -> str:
         lines.append("import numba")
     if "np." in text:
         lines.append("import numpy as np")
+    if "scipy.special." in text:
+        lines.append("import scipy.special")
     return "\n".join(lines) + "\n" if lines else ""
 
 

@@ -10,8 +10,8 @@ from __future__ import annotations
 import keyword
 
 RESERVED = frozenset(keyword.kwlist) | {
-    "np", "math", "numba", "float", "int", "bool", "abs", "len", "range", "round", "max", "min",
-    "slice", "print", "type", "ValueError", "IndexError", "AssertionError",
+    "np", "math", "numba", "scipy", "float", "int", "bool", "abs", "len", "range", "round", "max",
+    "min", "slice", "print", "type", "ValueError", "IndexError", "AssertionError",
 }  # fmt: skip
 """What emitted code refers to by these names."""
 

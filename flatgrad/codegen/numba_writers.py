@@ -125,6 +125,16 @@ def _scalar_function(text: str) -> Writer:
     return writer
 
 
+def _special(text: str) -> Writer:
+    """A function of `scipy.special`; its namesake in `math` stands as it is."""
+    write_special = _scalar_function(text)
+    return lambda site: None if site.op.primitive.text.startswith("math.") else write_special(site)
+
+
+def _refused(site: Site) -> ast.expr | None:
+    raise unsupported(site.op)
+
+
 def _floor_divide(site: Site) -> ast.expr | None:
     if not any(kind.ndim for kind in site.kinds) or not site.dtype.startswith("float"):
         return write(site.op, fitted(site.op, [literal(arg) for arg in site.operands]))
@@ -312,6 +322,12 @@ WRITERS: dict[str, Writer] = {
     "where": _where,
     "clip": _clip,
     "cbrt": _scalar_function("cbrt"),
+    "erf": _special("erf"),
+    "erfc": _special("erfc"),
+    "gamma": _special("gamma"),
+    "gammaln": _special("gammaln"),
+    "psi": _special("psi"),
+    "zeta": _refused,
     "fmod": _scalar_function("fmod"),
     "heaviside": _scalar_function("heaviside"),
     "floordiv": _floor_divide,

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 Monomial = tuple[str, ...]
 
@@ -155,11 +156,22 @@ def slice_length(size: Size, start: Bound, stop: Bound, step: Bound) -> Size:
 
 
 def never_negative(size: Size) -> bool:
-    """Whether this is certainly a length; an int argument, `?n`, may be negative."""
+    """Whether this is certainly a length; an int argument, `?n`, may be negative, `?n+` may not."""
     if isinstance(size, int):
         return size >= 0
-    arguments = any(atom[:1] == "?" and not atom[1:2].isdigit() for atom in size.atoms)
+    arguments = any(atom[:1] == "?" and not atom[1:2].isdigit() for atom in _unsigned(size))
     return not arguments and all(factor > 0 for _, factor in size.terms)
+
+
+def natural(size: Size) -> bool:
+    """Whether this is certainly not negative: a length by the shapes, or an argument `?n+`."""
+    plain = isinstance(size, int) or not any(str(atom)[:1] == "?" for atom in _unsigned(size))
+    return plain and never_negative(size)
+
+
+def _unsigned(size: Dim) -> list[Any]:
+    """The atoms but for arguments that are not negative."""
+    return [atom for atom in size.atoms if not (isinstance(atom, str) and atom.endswith("+"))]
 
 
 def _stretch(size: Size, start: int, stop: int | None) -> Size:

@@ -12,7 +12,7 @@ from __future__ import annotations
 import numpy as np
 
 from flatgrad.hooks import stop_gradient
-from flatgrad.ir.dims import never_negative, opaque, product, without
+from flatgrad.ir.dims import natural, never_negative, opaque, product, without
 from flatgrad.ir.ops import Const
 from flatgrad.ir.types import Array, Scalar
 from flatgrad.primitives.index import checked_write, set_item
@@ -179,7 +179,7 @@ def _by_shape(size):
 @primitive(TRIPS, name="trips", derivative=False, samples=lambda: [call(I(1), I(7), I(2))])
 def _(start, stop, step, /):
     plain = isinstance(start.size, int) and start.size == 0 and step.size == 1
-    if plain and stop.size is not None and never_negative(stop.size) and not opaque(stop.size):
+    if plain and stop.size is not None and natural(stop.size):
         return Scalar("int64", weak=True, size=stop.size)
     if plain and _by_shape(stop.size):
         less = sum(factor for monomial, factor in stop.size.terms if not monomial)

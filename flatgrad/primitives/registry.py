@@ -233,8 +233,8 @@ def spelled(function: Callable[..., Any]) -> str:
     """How emitted code calls `function`: `np.tanh`, `np.linalg.norm`, `math.sin`, `sigmoid`."""
     name = function.__name__
     module = getattr(function, "__module__", None) or ""
-    if module == "math":
-        return f"math.{name}"
+    if module in ("math", "scipy.special"):
+        return f"{module}.{name}"
     if isinstance(function, np.ufunc) and getattr(np, name, None) is function:
         return f"np.{name}"
     if module.startswith("numpy.linalg"):

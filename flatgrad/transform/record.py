@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from flatgrad.analysis.activity import carried_params, carried_yields
-from flatgrad.ir.dims import never_negative, opaque
+from flatgrad.ir.dims import natural
 from flatgrad.ir.ops import (
     Apply,
     Block,
@@ -336,7 +336,7 @@ class LoopTape:
             bounds = (Const(0) if self.direct else op.start, op.stop, op.step)
             given = [symbol_of(o, self.builder) for o in bounds]
             size = size_of(op.stop)
-            if self.direct and size is not None and not opaque(size) and never_negative(size):
+            if self.direct and size is not None and natural(size):
                 self.total = given[1]
                 return self.total
             self.total = apply_function(TRIPS, given, {}, self.builder)

@@ -308,7 +308,7 @@ def test_emitted_as_by_hand():
     assert derived.source() == (
         "def numbers_grad(x, n):\n"
         "    # forward\n"
-        "    xs = np.empty(max(n, 0))\n"
+        "    xs = np.empty(n)\n"
         "    for i in range(n):\n"
         "        xs[i] = np.sin(x[i]) * i\n"
         "    # backward\n"

@@ -34,6 +34,26 @@ SCALARS: dict[str, tuple[str, tuple[str, ...]]] = {
     "erfc": ("x", ("math.erfc(x)",)),
     "gamma": ("x", ("math.gamma(x)",)),
     "gammaln": ("x", ("math.lgamma(x)",)),
+    "psi": (  # by its recurrence to x >= 10, there its asymptotic series; left of 0 by reflection
+        "x",
+        (
+            "total = 0.0",
+            "if x == 0:",
+            "    return -math.copysign(np.inf, x)",
+            "if x < 0 and not x > np.floor(x):",
+            "    return np.nan",
+            "if x < 0:",
+            "    total = -np.pi / math.tan(np.pi * (x - np.floor(x)))",
+            "    x = 1.0 - x",
+            "while x < 10:",
+            "    total -= 1.0 / x",
+            "    x += 1.0",
+            "z = 1.0 / x / x",
+            "tail = 1.0 / 240 - z * (1.0 / 132 - z * (691.0 / 32760 - z / 12))",
+            "tail = z * (1.0 / 12 - z * (1.0 / 120 - z * (1.0 / 252 - z * tail)))",
+            "total + (math.log(x) - 0.5 / x - tail)",
+        ),
+    ),
     "cbrt": ("x", ("np.cbrt(x)",)),  # math.cbrt
     "fmod": ("a, b", ("np.fmod(a, b)",)),  # math.fmod
     # Numba's np.floor_divide of arrays gives -0.0 for 1 // -inf; its `//` of numbers is right.

@@ -1,0 +1,95 @@
+"""scipy.special: the error and gamma functions, their derivatives, on NumPy and Numba."""
+
+import math
+
+import numpy as np
+import pytest
+import scipy.special
+
+from flatgrad import grad, value_and_grad
+from flatgrad.codegen.numba_helpers.elementwise import scalar
+from flatgrad.errors import UnsupportedError
+from flatgrad.testing import check_grads
+
+X = np.array([[0.3, -0.5, 1.2], [2.5, -1.3, 0.7]])
+
+
+def errors(x):
+    return np.sum(scipy.special.erf(x) * scipy.special.erfc(x / 2))
+
+
+def gammas(x):
+    y = x * x + 0.3
+    return np.sum(scipy.special.gammaln(y) + scipy.special.gamma(y) * scipy.special.psi(x))
+
+
+def numbers(x):
+    scipy = x[0, 0] + 2  # no module in the emitted text
+    return math.lgamma(scipy) * math.gamma(x[0, 2]) * np.sum(scipy_erf(x))
+
+
+def scipy_erf(x):
+    return scipy.special.erf(x)
+
+
+@pytest.mark.parametrize("f", [errors, gammas, numbers])
+def test_gradients(f):
+    check_grads(f, (X,))
+
+
+def test_digamma_on_both_sides_of_zero():
+    def f(x):
+        return np.sum(scipy.special.digamma(x))
+
+    wanted = [scipy.special.polygamma(1, 2.5), math.pi**2 / 2 + 4, math.pi**2 / 2]
+    got = grad(f)(np.array([2.5, -0.5, 0.5]))
+    np.testing.assert_allclose(got, wanted, rtol=1e-13)
+    check_grads(f, (np.array([2.5, -0.5, -1.7, 0.1]),))
+
+
+def test_text():
+    text = grad(gammas).source(X)
+    assert "scipy.special.psi(y)" in text
+    assert "scipy.special.zeta(2.0, " in text
+
+
+def test_float32():
+    def f(x):
+        return np.sum(scipy.special.gammaln(x))
+
+    got = grad(f)(np.array([0.5, 3.0], np.float32))
+    assert got.dtype == np.float32
+    np.testing.assert_allclose(got, scipy.special.psi([0.5, 3.0]), rtol=1e-6)
+
+
+def likelihood(a, x):
+    z = scipy.special.gamma(x[0]) * math.lgamma(x[1])
+    return np.sum(scipy.special.gammaln(a) + scipy.special.erf(a) - scipy.special.erfc(a)) + z
+
+
+def test_numba():
+    a, x = np.abs(X), np.array([1.3, 2.2])
+    wanted = value_and_grad(likelihood)(a, x)
+    got = value_and_grad(likelihood, backend="numba")(a, x)
+    np.testing.assert_allclose(got[0], wanted[0], rtol=1e-13)
+    for mine, other in zip(got[1], wanted[1], strict=True):
+        np.testing.assert_allclose(mine, other, rtol=1e-13)
+
+
+def test_trigamma_is_refused_on_numba():
+    def f(x):
+        return np.sum(scipy.special.psi(x))
+
+    with pytest.raises(UnsupportedError, match=r"scipy.special.zeta.*unsupported-backend"):
+        grad(f, backend="numba")(X)
+
+
+def test_digamma_helper():
+    namespace = {"np": np, "math": math}
+    exec(scalar("psi").source, namespace)
+    x = np.concatenate([np.linspace(0.05, 40, 500), np.linspace(-9.96, -0.05, 300), [1e5, 1e300]])
+    got = [namespace["psi_scalar"](number) for number in x]
+    np.testing.assert_allclose(got, scipy.special.psi(x), rtol=2e-12, atol=1e-14)
+    for special in (0.0, -0.0, -1.0, -3.0, np.nan, np.inf, -np.inf):
+        got = namespace["psi_scalar"](special)
+        np.testing.assert_array_equal(got, scipy.special.psi(special))

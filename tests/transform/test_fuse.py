@@ -11,7 +11,6 @@ import pytest
 import flatgrad.primitives.rules  # noqa: F401
 from flatgrad import grad, sigmoid, value_and_grad
 from flatgrad.backends import python
-from flatgrad.codegen import numba_vector
 from flatgrad.codegen.module import build_module
 from flatgrad.codegen.numba_dialect import NumbaDialect
 from flatgrad.ir.interpret import interpret
@@ -330,17 +329,14 @@ def nests(f, *args):
     return build_module(graph, f"{f.__name__}_value_and_grad", NumbaDialect()).function_text
 
 
-def test_functions_that_vectorise(monkeypatch):
-    """Where a text is registered for `exp`, nests call it, and the rest of the program does not."""
+def test_functions_that_vectorise():
+    """Nests call functions without branches, in the dtype of the data; other code calls libm's."""
 
-    def sources(name, dtype):
-        text = f"def {name}_f64(x):\n    return np.{name}(x) + 1.0\n"
-        return {f"{name}_f64": f"@numba.njit(cache=True)\n{text}"}
+    def f(x, y):
+        return np.sum(np.exp(x) * np.tanh(x)) * np.exp(y) + np.sum(np.sin(x) ** 3)
 
-    monkeypatch.setattr("flatgrad.codegen.numba_vector.SOURCES", {})
-    numba_vector.register(sources, ["exp"])
-    text = build_module(fuse(graph_of(chain, (A(3),))), "derived", NumbaDialect()).text
-    for part in ("exp_f64(", "def exp_f64(x):", "np.tanh(x_i)"):
+    text = build_module(fuse(graph_of(f, (A(3), 0.5))), "derived", NumbaDialect()).text
+    for part in ("exp_f64(x_i)", "def exp_f64(x):", "tanh_f64(x_i)", "np.sin(x_i)", "np.exp(y)"):
         assert part in text
     single = fuse(graph_of(chain, (A(3, dtype="float32"),)))
     assert "exp_f32(" in build_module(single, "derived", NumbaDialect()).text

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import flatgrad.primitives.rules  # noqa: F401
-from flatgrad import FlatgradError, ShapeError, grad
+from flatgrad import FlatgradError, ShapeError, check_grads, grad
 from flatgrad.ir.interpret import interpret
 from flatgrad.ir.ops import Block, Slot, Value
 from flatgrad.primitives.einsum import EINSUM, EINSUM_VIEW, is_view, written_out
@@ -427,13 +427,18 @@ def other_axis(X, W):
 @pytest.mark.parametrize(
     "function",
     [
-        by_lists, unknown_letter, twice_after, too_many_letters, dots_lost, with_dtype, with_out,
-        with_axes, of_a_number, upper_factor, other_axis,
+        by_lists, unknown_letter, twice_after, too_many_letters, dots_lost, with_dtype, with_axes,
+        of_a_number, upper_factor, other_axis,
     ],
 )  # fmt: skip
 def test_what_is_not_supported_is_refused(function):
     with pytest.raises(FlatgradError):
         grad(function)(drawn(3, 3), drawn(3, 3))
+
+
+def test_product_written_over_a_factor():
+    check_grads(with_out, (drawn(3, 3), drawn(3, 3)))
+
 
 
 def test_a_singular_matrix_raises_where_the_derivative_inverts_it():

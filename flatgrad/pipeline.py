@@ -7,6 +7,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from types import ModuleType
@@ -36,6 +37,7 @@ from flatgrad.ir.types import Type
 from flatgrad.ir.verify import verify
 from flatgrad.transform.cse import merge_common
 from flatgrad.transform.dce import eliminate_dead
+from flatgrad.transform.fuse import fuse
 from flatgrad.transform.outline import outline
 from flatgrad.transform.plain import without_marks
 from flatgrad.transform.results import separate_results
@@ -55,6 +57,9 @@ CLEAN_UP: list[tuple[str, Pass]] = [
 ]
 """The passes after differentiation."""
 
+
+FUSED = os.environ.get("FLATGRAD_FUSE") == "1"
+"""Whether array statements become loop nests on Numba."""
 
 DIALECTS: dict[str, type[Dialect]] = {"numpy": NumpyDialect, "numba": NumbaDialect}
 
@@ -119,18 +124,22 @@ def compile_derivative(
     _keep(stages, request.kind, fn)
     fn = without_marks(fn)
     late = None
+    fused = FUSED and request.backend == "numba"
     if request.kind in SPLIT:
         for name, run in CLEAN_UP[:-1]:
             fn = run(fn)
             _keep(stages, name, fn)
         fn, rest = split(fn, waiting(fn, request), early_results(fn))
-        rest = separate_results(rest)
+        rest = separate_results(fuse(rest) if fused else rest)
         _keep(stages, "late half", rest)
-        fn = separate_results(fn)
+        fn = separate_results(fuse(fn) if fused else fn)
         _keep(stages, "results", fn)
         late = build(rest, _late_name(rest, request), request, source, captures, {})
     else:
         for name, run in CLEAN_UP:
+            if fused and name == "results":
+                fn = fuse(fn)
+                _keep(stages, "fused", fn)
             fn = run(fn)
             _keep(stages, name, fn)
     compiled = build(fn, f"{fn.name}_{request.name}", request, source, captures, stages)

@@ -26,9 +26,11 @@ from flatgrad.frontend.lower import lower
 from flatgrad.ir.interpret import interpret
 from flatgrad.ir.ops import Apply, Block, Const, For, Function, If, substitute
 from flatgrad.ir.types import Scalar
+from flatgrad.ir.verify import verify
 from flatgrad.pipeline import differentiate, differentiate_inside
 from flatgrad.signature import hidden_type
 from flatgrad.transform.forward import forward
+from flatgrad.transform.fuse import fuse
 from tests.fuzz_programs import Program, fresh, load
 
 STEPS = [2e-3 / 1.7**k for k in range(14)]
@@ -377,8 +379,12 @@ def direction(value: Any, rng: np.random.Generator) -> Any:
 def numba_agrees(compiled: Any, arguments: list[Any], expected: Any, precision: str) -> None:
     """The Numba text computes the same (as plain Python where the JIT is switched off)."""
     name = compiled.module.name
+    fused = fuse(compiled.graph)
+    verify(fused)
+    looped = rebuilt(fused.tree, interpret(fused, [fresh(a) for a in arguments]))
+    close("fused-differs", looped, expected, precision)
     try:
-        module = build_module(compiled.graph, name, NumbaDialect())
+        module = build_module(fused, name, NumbaDialect())
     except FlatgradError as caught:
         REFUSED_BY_NUMBA.append(str(caught))
         return

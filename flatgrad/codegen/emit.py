@@ -39,7 +39,7 @@ from flatgrad.codegen.schedule import schedule
 from flatgrad.ir.ops import Apply, Const, Function, Operand, Origin, Slot, Value, substitute
 from flatgrad.ir.trees import as_tuples, comes_as_tuples
 from flatgrad.ir.types import Array
-from flatgrad.primitives.core import PUSH
+from flatgrad.primitives.core import PUSH, REQUIRE_SOME
 from flatgrad.primitives.effects import RAISE
 from flatgrad.primitives.index import ADD_ITEM, has_duplicates
 from flatgrad.primitives.symbolic import REQUIRE_EQUAL
@@ -64,11 +64,22 @@ class Dialect:
     formats_messages = True
     decorator: str | None = None
     main_decorator: str | None = None
+    nest_decorator: str | None = None
+    in_nest = False  # whether loops over elements are being written
 
     def __init__(self) -> None:
         self.helpers: dict[str, str] = {}
         self.objects: dict[str, Any] = {}
         self.functions: dict[Any, str] = {}
+
+    @contextmanager
+    def inside(self, *, nest: bool) -> Iterator[None]:
+        """What is written inside belongs to loops over elements, or does not."""
+        saved, self.in_nest = self.in_nest, nest
+        try:
+            yield
+        finally:
+            self.in_nest = saved
 
     def returned(self, tree: Any) -> Any:
         """The structure in which results are returned."""
@@ -160,7 +171,7 @@ class _Emitter(BlockEmitter):
         self.params = [self.declare(param) for param in fn.params]
         self.sweep: str | None = None
         sweeps = {sweep_heading(op.origin.sweep) for op in fn.body.ops}
-        self.headings = sweeps - {"forward", "return"}
+        self.headings = set() if dialect.in_nest else sweeps - {"forward", "return"}
 
     def run(self) -> Emitted:
         self.block(self.fn.body)
@@ -242,6 +253,9 @@ class _Emitter(BlockEmitter):
             self.line(ast.Assign([ast.Tuple(targets, ast.Store())], node, lineno=0), op.origin)
         elif op.primitive.function is REQUIRE_EQUAL:
             self.line(requirement(operands, op.arguments["message"]), op.origin)
+        elif op.primitive.function is REQUIRE_SOME:
+            given = [*operands, ast.Constant(0)]
+            self.line(requirement(given, op.arguments["message"], ast.Eq()), op.origin)
         elif not op.results:
             self.line(ast.Expr(node), op.origin)
         elif op.result in self.inline:

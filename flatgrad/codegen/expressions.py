@@ -20,7 +20,7 @@ from flatgrad.errors import error
 from flatgrad.hooks import stop_gradient
 from flatgrad.ir.dims import natural
 from flatgrad.ir.ops import Apply, Const, size_of, substitute
-from flatgrad.primitives.core import ASTYPE, IDENTITY, TRIPS
+from flatgrad.primitives.core import ASTYPE, IDENTITY, PLUS, TRIPS
 from flatgrad.primitives.effects import PRINT
 from flatgrad.primitives.einsum import EINSUM, EINSUM_VIEW
 from flatgrad.primitives.linalg import TENSORDOT
@@ -273,6 +273,7 @@ SPECIAL: dict[Any, Callable[[Apply, dict[str, Any]], ast.expr | None]] = {
     DIM: _dim,
     SIZE: _size,
     IDENTITY: lambda op, arguments: arguments["x"],
+    PLUS: lambda op, arguments: ast.BinOp(arguments["total"], ast.Add(), arguments["term"]),
     stop_gradient: lambda op, arguments: arguments["x"],
     ASTYPE: _astype,
     PRINT: _print,

@@ -65,7 +65,8 @@ def build_module(
     functions.append(_written(fn, name, dialect, taken, comments or {}))
     function_text = "\n\n".join([one.text for one in functions])
     helpers = [
-        (f"{dialect.decorator}\n" if dialect.decorator else "") + text.strip() + "\n"
+        (f"{dialect.decorator}\n" if dialect.decorator and text[0] != "@" else "")
+        + text.strip() + "\n"
         for text in dialect.helpers.values()
     ]
     imports = _imports("\n".join([*helpers, function_text]))
@@ -94,7 +95,7 @@ def _functions(fn: Function, dialect: Dialect, taken: frozenset[str]) -> list[_T
         name = names.fresh(callee.name)
         taken |= {*dialect.functions.values(), name}
         dialect.enter(callee.body)
-        made = _written(callee.body, name, dialect, taken, callee.comments)
+        made = _written(callee.body, name, dialect, taken, callee.comments, nest=callee.nest)
         key = f"{callee.name}{made.text.partition('(')[2]}"
         if key in known:
             dialect.functions[callee] = known[key]
@@ -107,13 +108,21 @@ def _functions(fn: Function, dialect: Dialect, taken: frozenset[str]) -> list[_T
 
 
 def _written(
-    fn: Function, name: str, dialect: Dialect, taken: frozenset[str], comments: dict[int, str]
+    fn: Function,
+    name: str,
+    dialect: Dialect,
+    taken: frozenset[str],
+    comments: dict[int, str],
+    *,
+    nest: bool = False,
 ) -> _Text:
-    """One function as text."""
-    emitted = emit(fn, dialect, taken)
+    """One function as text; `nest` for loops over elements."""
+    with dialect.inside(nest=nest):
+        emitted = emit(fn, dialect, taken)
     head = [f"def {name}({', '.join(emitted.params)}):"]
-    if dialect.main_decorator:
-        head.insert(0, dialect.main_decorator)
+    decorator = dialect.nest_decorator if nest else dialect.main_decorator
+    if decorator:
+        head.insert(0, decorator)
     return _Text(head, _with_comments(emitted, comments))
 
 

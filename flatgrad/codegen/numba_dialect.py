@@ -19,6 +19,7 @@ from flatgrad.codegen.expressions import call, literal, name, subscript, write
 from flatgrad.codegen.numba_index import indexed
 from flatgrad.codegen.numba_loops import loop_helper
 from flatgrad.codegen.numba_site import Site, fitted, unsupported
+from flatgrad.codegen.numba_vector import vector_call
 from flatgrad.codegen.numba_writers import PLAIN, WRITERS
 from flatgrad.ir.ops import Apply, substitute
 from flatgrad.ir.trees import as_tuples
@@ -26,6 +27,8 @@ from flatgrad.ir.trees import as_tuples
 DECORATOR = '@numba.njit(cache=True, error_model="numpy")'
 MAIN_DECORATOR = '@numba.njit(cache=True, error_model="numpy", boundscheck=True)'
 """Numba checks no index by itself; in the function itself it must."""
+NEST_DECORATOR = '@numba.njit(cache=True, error_model="numpy", fastmath={"contract", "nsz"})'
+"""Loops over elements, whose lengths are checked before them. NaN and inf keep their meaning."""
 
 
 class NumbaDialect(Dialect):
@@ -35,6 +38,7 @@ class NumbaDialect(Dialect):
     formats_messages = False
     decorator = DECORATOR
     main_decorator = MAIN_DECORATOR
+    nest_decorator = NEST_DECORATOR
 
     def need(self, helper: numba_text.Helper) -> None:
         """Put a helper, and what it requires, into the module."""
@@ -63,6 +67,9 @@ class NumbaDialect(Dialect):
         arguments = substitute(op.arguments, operands.__getitem__) | overrides
         types = substitute(op.arguments, lambda k: op.operands[k].type)
         site = Site(op, arguments, types, self)
+        vector = vector_call(site, self.helpers) if self.in_nest and op.results else None
+        if vector is not None:
+            return vector
         if op.primitive.helper and key not in WRITERS:
             return self.activation(site)
         writer = WRITERS.get(key)

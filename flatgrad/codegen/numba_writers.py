@@ -270,6 +270,10 @@ def _flat(site: Site) -> list[ast.expr]:
     return [literal(site.arguments[key]) for key in _operand_keys(site)]
 
 
+def _plus(site: Site) -> ast.expr | None:
+    return site.helper(numba_text.PLUS, *site.operands)
+
+
 def _astype(site: Site) -> ast.expr | None:
     kind = dotted("np.bool_" if site.dtype == "bool" else f"np.{site.dtype}")
     if site.kinds[0].ndim == 0:
@@ -349,6 +353,7 @@ WRITERS: dict[str, Writer] = {
     "eye": eye,
     "linspace": linspace,
     "astype": _astype,
+    "plus": _plus,
     **dict.fromkeys(
         ("zeros", "ones", "empty", "full", "zeros_like", "ones_like", "empty_like", "full_like",
          "identity_matrix", "arange"),

@@ -14,11 +14,13 @@ from flatgrad.codegen.format import expression_text
 from flatgrad.ir.ops import Apply
 
 
-def requirement(operands: list[ast.expr], message: str) -> ast.stmt:
-    """`if left != right: raise ValueError(message)`."""
+def requirement(
+    operands: list[ast.expr], message: str, wrong: ast.cmpop | None = None
+) -> ast.stmt:
+    """`if left != right: raise ValueError(message)`; `wrong` stands in the place of `!=`."""
     left, right = operands
     raised = ast.Raise(call(dotted("ValueError"), [literal(message)], {}), None)
-    return ast.If(ast.Compare(left, [ast.NotEq()], [right]), [raised], [])
+    return ast.If(ast.Compare(left, [wrong or ast.NotEq()], [right]), [raised], [])
 
 
 def raising(op: Apply, operands: list[ast.expr], *, formats: bool) -> ast.stmt:

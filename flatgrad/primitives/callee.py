@@ -28,7 +28,7 @@ class Callee(Primitive):
     `reach` has for each result the positions of the parameters on which it depends differentiably.
     `checkpoint`: its backward function runs it again instead of reading what it kept. `known` are
     its derivatives by what was asked for, so that each is made once. `role` says what it is to
-    readers of the emitted code.
+    readers of the emitted code. `nest`: loops over elements whose bounds are known to be right.
     """
 
     reach: tuple[frozenset[int], ...] = ()
@@ -36,6 +36,7 @@ class Callee(Primitive):
     known: dict[Any, Any] = field(default_factory=dict)
     comments: dict[int, str] = field(default_factory=dict)
     role: str = ""
+    nest: bool = False
 
     @property
     def called(self) -> Function:

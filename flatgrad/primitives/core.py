@@ -37,6 +37,35 @@ def _(left, right, /, message):
     return None
 
 
+def REQUIRE_SOME(count, message):
+    """There are elements; written `if count == 0: raise ValueError(message)`."""
+    if count == 0:
+        raise ValueError(message)
+
+
+@primitive(REQUIRE_SOME, name="require_some", effect=True, derivative=False)
+def _(count, /, message):
+    return None
+
+
+def PLUS(total, term):
+    """`total + term` where a sum may be taken in any order."""
+    return total + term
+
+
+@primitive(PLUS, name="plus", samples=lambda: [call(A(), A())])
+def _(total, term, /):
+    return total
+
+
+linear(PLUS)
+
+
+@vjp(PLUS)
+def _(grad_y, y, total, term):
+    return grad_y, grad_y
+
+
 def IDENTITY(x):
     """The same value under another name."""
     return x

@@ -14,6 +14,7 @@ take arrays of any memory layout and, but for those called `set_...` and `add_..
 """
 
 from flatgrad.codegen.numba_helpers.elementwise import (
+    PLUS,
     SCALARS,
     elementwise,
     scalar,
@@ -81,6 +82,6 @@ __all__ = [
     "dot", "einsum", "inner", "matmul", "outer", "tensordot", "trace",
     "concatenate_flat", "diag", "diagonal", "expand_dims", "flip", "linspace", "pad", "repeat",
     "reshape", "roll", "squeeze", "tile", "triangle",
-    "SCALARS", "elementwise", "scalar", "stacked_scalars", "where",
+    "PLUS", "SCALARS", "elementwise", "scalar", "stacked_scalars", "where",
     "add_items", "add_outer", "add_region", "gather", "pattern_rank", "result_rank", "set_items",
 ]  # fmt: skip

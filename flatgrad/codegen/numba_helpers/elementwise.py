@@ -73,6 +73,19 @@ SCALARS: dict[str, tuple[str, tuple[str, ...]]] = {
 }
 
 
+PLUS = Helper(
+    "plus",
+    """@numba.njit(
+    cache=True, error_model="numpy", fastmath={"contract", "nsz", "reassoc"}
+)
+def plus(total, term):
+    \"\"\"one more term of a sum, whose terms may be added in any order\"\"\"
+    return total + term
+""",
+)
+"""In any order means several at a time; all else in a loop keeps the order in which it stands."""
+
+
 def scalar(name: str, dtype: str = "float64") -> Helper:
     """The function of numbers, rounded to `dtype`."""
     params, (*lines, result) = SCALARS[name]

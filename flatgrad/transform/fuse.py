@@ -1,0 +1,200 @@
+"""Replaces groups of array operations by calls of functions that are loop nests.
+
+    p = x * w                           L, grad_x = L_loop(x, w)
+    L = sum(sin(p))             ->
+    c = cos(p);  grad_x = c * w         func L_loop(%x, %w): for i: ...
+
+An array that only the nest reads is never made: its elements are numbers. What `fuse_groups` finds
+is legal, so where nothing is found, or the lengths of a loop cannot be told, the program stays.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Iterable
+from dataclasses import replace
+
+from flatgrad.ir.dims import Dim
+from flatgrad.ir.ops import (
+    Apply,
+    Block,
+    Const,
+    Function,
+    Op,
+    Operand,
+    Origin,
+    Value,
+    blocks_of,
+    operands_of,
+    size_of,
+)
+from flatgrad.primitives.callee import call_of
+from flatgrad.primitives.core import IDENTITY
+from flatgrad.primitives.symbolic import DIM, SIZE
+from flatgrad.transform.clone import with_blocks
+from flatgrad.transform.dce import has_effect, reads, swept
+from flatgrad.transform.fuse_groups import Group, Grouping
+from flatgrad.transform.fuse_nest import Unbound, nest_of
+from flatgrad.transform.fuse_spaces import Lengths, is_map
+
+
+def fuse(fn: Function) -> Function:
+    """The function with loop nests in the place of what they compute."""
+    lengths = Lengths(fn)
+    measured = Block(fn.body.params, _measure(fn.body, fn, {}), fn.body.yields)
+    return replace(fn, body=swept(_fused(swept(measured), lengths, {})))
+
+
+def _fused(block: Block, lengths: Lengths, outer: dict[Value, Const]) -> Block:
+    known = outer | _constants(block)
+    ops = [with_blocks(op, lambda inner: _fused(inner, lengths, known)) for op in block.ops]
+    block = Block(block.params, ops, block.yields)
+    groups = [group for group in Grouping(block, lengths).groups if group.is_worth_it()]
+    calls: dict[Group, Op] = {}
+    for group in groups:
+        wanted = _wanted(group, block)
+        try:
+            nest, operands = nest_of(group, wanted, lengths, known)
+        except Unbound:
+            continue
+        calls[group] = call_of(nest, tuple(operands), tuple(wanted), _origin(group))
+    return Block(block.params, _in_sweeps(_ordered(block, calls), calls), block.yields)
+
+
+def _constants(block: Block) -> dict[Value, Const]:
+    """Names of constants: the seed `grad_L = 1.0`."""
+    found = {}
+    for op in block.ops:
+        if isinstance(op, Apply) and op.primitive.function is IDENTITY:
+            (operand,) = op.operands
+            if isinstance(operand, Const) and operand.type == op.result.type:
+                found[op.result] = operand
+    return found
+
+
+def _origin(group: Group) -> Origin:
+    """A nest that serves both sweeps stands in the first."""
+    origins = [member.op.origin for member in group.members]
+    return next((o for o in origins if o.sweep == "forward"), origins[0])
+
+
+def _wanted(group: Group, block: Block) -> list[Value]:
+    """The values of a group that something outside reads, in order."""
+    inside = {member.op for member in group.members}
+    read = {item for item in block.yields if isinstance(item, Value)}
+    for op in block.ops:
+        if op not in inside:
+            read |= _values(operands_of(op))
+            for inner in blocks_of(op):
+                read |= reads(inner)
+    return [member.op.result for member in group.members if member.op.result in read]
+
+
+def _values(operands: Iterable[Operand]) -> set[Value]:
+    return {operand for operand in operands if isinstance(operand, Value)}
+
+
+def _ordered(block: Block, calls: dict[Group, Op]) -> list[Op]:
+    """The operations, each call where the last member of its group stood, after what it reads."""
+    member_of = {member.op: group for group in calls for member in group.members}
+    nodes: list[tuple[int, Op]] = [
+        (place, op) for place, op in enumerate(block.ops) if op not in member_of
+    ]
+    nodes = sorted([*nodes, *[(group.last, op) for group, op in calls.items()]], key=_place)
+    maker = {result: k for k, (_, op) in enumerate(nodes) for result in op.results}
+    readers: list[list[int]] = [[] for _ in nodes]
+    missing = [0] * len(nodes)
+    effect: int | None = None
+    for k, (_, op) in enumerate(nodes):
+        needed = {maker[value] for value in _read(op) if value in maker}
+        if has_effect(op):
+            needed |= set() if effect is None else {effect}
+            effect = k
+        missing[k] = len(needed)
+        for one in needed:
+            readers[one].append(k)
+    ready = [k for k, count in enumerate(missing) if not count]
+    found: list[Op] = []
+    while ready:
+        k = heapq.heappop(ready)
+        found.append(nodes[k][1])
+        for other in readers[k]:
+            missing[other] -= 1
+            if not missing[other]:
+                heapq.heappush(ready, other)
+    assert len(found) == len(nodes), "a group needs what needs it"
+    return found
+
+
+def _in_sweeps(ops: list[Op], calls: dict[Group, Op]) -> list[Op]:
+    """What is computed before a nest of both sweeps stands in the first, too."""
+    mixed = {
+        call
+        for group, call in calls.items()
+        if len({member.op.origin.sweep for member in group.members}) > 1
+    }
+    last = max([k for k, op in enumerate(ops) if op in mixed], default=-1)
+    return [
+        replace(op, origin=replace(op.origin, sweep="forward"))
+        if k < last and isinstance(op, Apply) and op.origin.sweep == "backward"
+        else op
+        for k, op in enumerate(ops)
+    ]
+
+
+def _place(node: tuple[int, Op]) -> int:
+    return node[0]
+
+
+def _read(op: Op) -> set[Value]:
+    found = _values(operands_of(op))
+    for inner in blocks_of(op):
+        found |= reads(inner)
+    return found
+
+
+# Lengths of arrays that the nests will not make are those of arrays that exist.
+
+
+def _measure(block: Block, fn: Function, outer: dict[Value, Apply]) -> list[Op]:
+    """The operations of a block, with `x.shape[0]` for the length of what is made from `x`."""
+    made = dict(outer)
+    found: list[Op] = []
+    for op in block.ops:
+        if isinstance(op, Apply) and op.primitive.function in (DIM, SIZE):
+            op = _measured(op, fn, made)
+        elif not isinstance(op, Apply):
+            op = with_blocks(
+                op, lambda inner: Block(inner.params, _measure(inner, fn, made), inner.yields)
+            )
+        found.append(op)
+        if isinstance(op, Apply) and len(op.results) == 1:
+            made[op.result] = op
+    return found
+
+
+def _measured(op: Apply, fn: Function, made: dict[Value, Apply]) -> Apply:
+    """The same length, of a parameter or of an operand that has it."""
+    source = op.operands[0]
+    sizes = source.type.shape
+    while isinstance(source, Value) and source in made and is_map(made[source]):
+        alike = [
+            operand
+            for operand in made[source].operands
+            if isinstance(operand, Value) and operand.type.shape == sizes and sizes
+        ]
+        if not alike:
+            break
+        source = alike[0]
+    if op.primitive.function is DIM:
+        size = size_of(op.results[0])
+        if isinstance(size, Dim) and size.is_atom and size.name in fn.lengths:
+            source, axis = fn.lengths[size.name]
+            return replace(op, operands=(source,), arguments={**op.arguments, "axis": axis})
+    elif isinstance(source, Value):
+        for param in fn.params:
+            if param.type.ndim and param.type.shape == sizes:
+                source = param
+                break
+    return op if source is op.operands[0] else replace(op, operands=(source,))
+

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from flatgrad.ir.ops import Block, Const, If, Op, Operand, Origin, Value
-from flatgrad.ir.types import Array
+from flatgrad.ir.types import Array, Scalar
 from flatgrad.primitives.symbolic import Symbol, apply_function
 from flatgrad.primitives.typerules import fresh_size
 from flatgrad.transform.clone import twin
@@ -78,11 +78,11 @@ class BranchTape:
         return result
 
     def placeholder(self, value: Value) -> Operand:
-        """Something of the same type that is never read."""
+        """Something of the same type that is never read; a length, which may be, is what it is."""
         kind = value.type
-        if not kind.ndim:
-            return Const(np.dtype(kind.dtype).type(0).item())
         builder = self.context.builder
+        if isinstance(kind, Scalar):
+            return self.known_length(kind) or Const(np.dtype(kind.dtype).type(0).item())
         with builder.inside(Block()) as block, builder.at(Origin(None, "tape"), value.name):
             sizes = [length(self.context, size, self.scope) for size in kind.shape]
             shape = (0,) * kind.ndim if any(n is None for n in sizes) else tuple(sizes)
@@ -90,6 +90,18 @@ class BranchTape:
         self.forwards[1 - self.side].ops += block.ops
         assert isinstance(made, Symbol)
         return made.value
+
+    def known_length(self, kind: Scalar) -> Operand | None:
+        """The length that an int of this type is, computed in the other branch."""
+        builder = self.context.builder
+        if kind.dtype != "int64" or kind.size is None:
+            return None
+        with builder.inside(Block()) as block, builder.at(Origin(None, "tape"), "length"):
+            found = length(self.context, kind.size, self.scope)
+        if not isinstance(found, Symbol) or found.type != kind:
+            return None
+        self.forwards[1 - self.side].ops += block.ops
+        return found.value
 
     def rebuilt(self) -> Op:
         """The `If` with these results."""

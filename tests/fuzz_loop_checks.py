@@ -9,6 +9,7 @@ same interpreted, as NumPy text and as Numba text.
 
 from __future__ import annotations
 
+import ast
 import linecache
 import traceback
 import zlib
@@ -43,14 +44,54 @@ class Wild(Exception):
     """A program that fails by itself, or whose values get out of hand."""
 
 
-def spaces(program: LoopProgram) -> dict[str, Any]:
-    """The names of the program's module."""
-    text = program.text
+class NotANumber(Failure):
+    """A derivative is NaN where it should not be."""
+
+
+def spaces(program: LoopProgram, *, copying: bool = False) -> dict[str, Any]:
+    """The names of the program's module; `copying` as in `copied_first`."""
+    text = copied_first(program.text) if copying else program.text
     name = f"<loops {program.seed} {zlib.crc32(text.encode())}>"
     linecache.cache[name] = (len(text), None, text.splitlines(keepends=True), name)
     space: dict[str, Any] = {"__name__": "program"}
     exec(compile(text, name, "exec"), space)
     return space
+
+
+def copied_first(text: str) -> str:
+    """The same program, but what is stored into an array is copied before.
+
+    NumPy means the same, but for stores into a vector it does not look whether the memory of both
+    overlaps in another order: `A[1] = A[:, -1]` reads what it has just written.
+    """
+    return ast.unparse(ast.fix_missing_locations(_Copying().visit(ast.parse(text))))
+
+
+class _Copying(ast.NodeTransformer):
+    def visit_Assign(self, node: ast.Assign) -> Any:
+        target = node.targets[0]
+        if isinstance(target, ast.Subscript):
+            node.value = ast.parse(f"np.array({ast.unparse(node.value)})[()]", mode="eval").body
+            return node
+        if not any(isinstance(part, ast.Subscript) for part in getattr(target, "elts", ())):
+            return node
+        names = [f"_stored{k}" for k in range(len(target.elts))]
+        lines = [f"{', '.join(names)} = {ast.unparse(node.value)}"]
+        for name, part in zip(names, target.elts, strict=True):
+            lines.append(f"{ast.unparse(part)} = {name}")
+        tree = ast.parse("\n".join(lines))
+        return [tree.body[0], *[self.visit(line) for line in tree.body[1:]]]
+
+
+def overflows(program: LoopProgram, k: int) -> bool:
+    """Whether a number on the way is too large for a float, although the value may not be."""
+    given = {n: np.float64(v) if isinstance(v, float) else v for n, v in program.arguments(k).items()}
+    try:
+        with np.errstate(over="raise"):
+            spaces(program)["f"](**given)
+    except FloatingPointError:
+        return True
+    return False
 
 
 class Expected:
@@ -62,7 +103,7 @@ class Expected:
         self.wrt = [n for n, v in given.items() if n not in ("k", "idx")]
         self.one = {name: along(given[name], rng) for name in self.wrt}
         self.two = {name: along(given[name], rng) for name in self.wrt}
-        plain, exact = spaces(program), spaces(program)
+        plain, exact = spaces(program, copying=True), spaces(program, copying=True)
         exact["np"] = Objects()
         try:
             self.value = plain["f"](**given)
@@ -101,10 +142,15 @@ def check(program: LoopProgram, *, numba: bool = True, second: bool = True) -> N
     """
     with np.errstate(all="ignore"):
         expected = [Expected(program, k) for k in range(len(program.sets))]
-        (pulled if program.array else reversed_)(program, expected, numba)
-        pushed(program, expected, numba)
-        if second and not program.array:
-            twice(program, expected, numba)
+        try:
+            (pulled if program.array else reversed_)(program, expected, numba)
+            pushed(program, expected, numba)
+            if second and not program.array:
+                twice(program, expected, numba)
+        except NotANumber:  # 0 times infinity, if something is infinite
+            if any(overflows(program, k) for k in range(len(program.sets))):
+                raise Wild("overflow") from None
+            raise
 
 
 def called(derived: Any, given: dict[str, Any]) -> Any:
@@ -140,7 +186,8 @@ def same(kind: str, found: Any, wanted: Any, scale: float) -> None:
     if not np.all(np.isfinite(np.asarray(wanted, dtype=float))):
         raise Wild
     if not np.allclose(found, wanted, rtol=1e-7, atol=1e-8 * (scale + 1)):
-        raise Failure(kind, f"{found}, expected {wanted}")
+        failure = NotANumber if np.any(np.isnan(found)) else Failure
+        raise failure(kind, f"{found}, expected {wanted}")
 
 
 def reversed_(program: LoopProgram, expected: list[Expected], numba: bool) -> None:

@@ -38,9 +38,8 @@ def split(
     them. The late half takes the residuals, then `waiting`, and returns the other results. What
     belongs to `sweep` waits with it: that half runs once.
     """
-    depends = dependent(fn.body, waiting)
+    depends = dependent(fn.body, waiting, lengths=True)
     waits = {op for op in fn.body.ops if any(result in depends for result in op.results)}
-    waits |= _measuring(fn.body.ops, waits)
     early_effects, late_effects = _effects(fn, waits)
     waits |= {op for op in fn.body.ops if op in late_effects}
     outputs = list(fn.results[:early_results])
@@ -62,17 +61,6 @@ def split(
     body = Block((*residuals, *waiting), late_body.ops, rest)
     tree = tuple(Slot(k) for k in range(len(rest))) if len(rest) != 1 else Slot(0)
     return early, replace(fn, body=body, tree=tree, requirements=[], hidden=())
-
-
-def _measuring(ops: Sequence[Op], waits: set[Op]) -> set[Op]:
-    """What reads the length of an array of the late half alone, and what reads that."""
-    missing = {value for op in waits if isinstance(op, Apply) for value in op.results}
-    found: set[Op] = set()
-    for op in ops:
-        if op not in waits and not missing.isdisjoint(reads(op)):
-            found.add(op)
-            missing.update(op.results)
-    return found
 
 
 def reads(op: Op) -> Iterator[Value]:

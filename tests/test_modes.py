@@ -568,6 +568,14 @@ def test_pullback_does_not_see_later_changes():
     assert not np.array_equal(y, y_before)
 
 
+def test_pullback_reads_the_length_of_its_seed():
+    A = np.arange(6.0).reshape(3, 2)
+    y, pullback = vjp(lambda A: np.diag(A), A)
+    np.testing.assert_array_equal(y, [0.0, 3.0])
+    (grad_A,) = pullback(np.array([5.0, 7.0]))
+    np.testing.assert_array_equal(grad_A, [[5.0, 0.0], [0.0, 7.0], [0.0, 0.0]])
+
+
 def test_results_share_no_memory():
     def f(x):
         return x

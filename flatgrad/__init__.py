@@ -51,6 +51,7 @@ if TYPE_CHECKING:
         vjp,
     )
     from flatgrad.primitives.custom import defjvp, defvjp
+    from flatgrad.sparse import sparse_jacobian, value_and_sparse_jacobian
     from flatgrad.testing import check_grads
 
 _HOMES = {
@@ -70,6 +71,7 @@ _HOMES = {
         "value_and_jacobian", "vjp",
     ),
     "primitives.custom": ("defjvp", "defvjp"),
+    "sparse": ("sparse_jacobian", "value_and_sparse_jacobian"),
     "testing": ("check_grads",),
 }  # fmt: skip
 _HOME = {name: module for module, names in _HOMES.items() for name in names}
@@ -79,8 +81,8 @@ __all__ = [
     "SourceError", "StaticValueError", "TypeInferenceError", "UnsupportedError", "__version__",
     "adjoint", "check_grads", "checkpoint", "custom_vjp", "defjvp", "defvjp", "elu", "gelu", "grad",
     "hessian", "hvp", "jacfwd", "jacobian", "jacrev", "jvp", "leaky_relu", "linearize",
-    "log_softmax", "logsumexp", "relu", "sigmoid", "silu", "softmax", "softplus", "stop_gradient",
-    "value_and_grad", "value_and_jacobian", "vjp",
+    "log_softmax", "logsumexp", "relu", "sigmoid", "silu", "softmax", "softplus", "sparse_jacobian",
+    "stop_gradient", "value_and_grad", "value_and_jacobian", "value_and_sparse_jacobian", "vjp",
 ]  # fmt: skip
 
 

@@ -146,6 +146,7 @@ CODES: dict[str, tuple[type[FlatgradError], str]] = {
     "bad-checkpoint": (UnsupportedError, "a loop that cannot be checkpointed in this way"),
     "bad-hook": (UnsupportedError, "an adjoint hook that the backward sweep cannot run"),
     "bad-rule": (ArgumentError, "a derivative rule that does not fit its function"),
+    "bad-rows": (ArgumentError, "rows of observations that do not fit the arguments"),
     "internal": (InternalError, "a broken invariant of flatgrad itself"),
 }
 

@@ -46,7 +46,7 @@ def same_hidden(capture: Any) -> bool:
         return False
 
 
-def check_requirements(found: Specialisation, values: dict[str, Any]) -> None:
+def check_requirements(found: Any, values: dict[str, Any]) -> None:
     """Axes that must agree do, for these leaves.
 
     Raises

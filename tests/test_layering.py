@@ -57,11 +57,15 @@ MAY_IMPORT: dict[str, set[str]] = {
     "api": CALLS - {"jacobians", "modes"},
     "jacobians": CALLS - {"modes"},
     "modes": CALLS,
+    "sparse_structure": {"errors", "observations"},
+    "sparse_loop": {"codegen", "observations", "sparse_structure"},
+    "observations": STAGES | {"derivatives", "pipeline"},
+    "sparse": CALLS | {"exclusive", "observations", "sparse_loop", "sparse_structure"},
     "differences": set(),
     "testing": {"errors", "ir", "api", "differences", "structures"},
     "teach": CALLS,
     "cli": CALLS | {"testing", "teach", "__init__"},
-    "__init__": CALLS | {"testing"},
+    "__init__": CALLS | {"testing", "sparse"},
 }
 ONLY_IN = {"astor": "codegen/format.py", "numba": "backends/"}
 

@@ -38,6 +38,7 @@ from flatgrad.ir.verify import verify
 from flatgrad.transform.cse import merge_common
 from flatgrad.transform.dce import eliminate_dead
 from flatgrad.transform.fuse import fuse
+from flatgrad.transform.layouts import in_one_order
 from flatgrad.transform.outline import outline
 from flatgrad.transform.plain import without_marks
 from flatgrad.transform.results import separate_results
@@ -166,6 +167,8 @@ def build(
     stages: dict[str, Callable[[], str]],
 ) -> Compiled:
     """Write a function as a module and load it."""
+    if request.backend == "numba":
+        fn = in_one_order(fn)
     verify(fn)
     dialect = DIALECTS[request.backend]()
     module = build_module(fn, name, dialect, source.comments)

@@ -18,7 +18,8 @@ FULL = os.environ.get("FLATGRAD_TEST") == "full"
 
 COMPILED = (
     "alias_written", "buffers_swapped_in_loop", "cholesky_logdet", "early_return_in_loop",
-    "heat_two_buffers", "mask_writes", "newton_until_converged", "run_time_loop_with_state",
+    "heat_two_buffers", "mask_writes", "newton_schulz_inverse", "newton_until_converged",
+    "run_time_loop_with_state",
 )  # fmt: skip
 
 
@@ -38,13 +39,8 @@ def test_modes(name):
             check(name, mode)
 
 
-REFUSED_BY_NUMBA = pytest.mark.xfail(
-    reason="in Fortran order before the loop, in C order in it", strict=False
-)
-NOT_YET = {"newton_schulz_inverse": REFUSED_BY_NUMBA}
-
 CHOSEN = [
-    pytest.param(mode, name, marks=NOT_YET.get(name, ()))
+    (mode, name)
     for mode in (MODES if FULL else ("grad",))
     for name in (EXAMPLES if FULL else COMPILED)
     if mode in modes_of(name)

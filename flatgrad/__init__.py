@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from flatgrad._version import VERSION as __version__
 
 if TYPE_CHECKING:
+    from flatgrad import optim
     from flatgrad.activations import (
         elu,
         gelu,
@@ -81,19 +82,22 @@ __all__ = [
     "SourceError", "StaticValueError", "TypeInferenceError", "UnsupportedError", "__version__",
     "adjoint", "check_grads", "checkpoint", "custom_vjp", "defjvp", "defvjp", "elu", "gelu", "grad",
     "hessian", "hvp", "jacfwd", "jacobian", "jacrev", "jvp", "leaky_relu", "linearize",
-    "log_softmax", "logsumexp", "relu", "sigmoid", "silu", "softmax", "softplus", "sparse_jacobian",
-    "stop_gradient", "value_and_grad", "value_and_jacobian", "value_and_sparse_jacobian", "vjp",
+    "log_softmax", "logsumexp", "optim", "relu", "sigmoid", "silu", "softmax", "softplus",
+    "sparse_jacobian", "stop_gradient", "value_and_grad", "value_and_jacobian",
+    "value_and_sparse_jacobian", "vjp",
 ]  # fmt: skip
 
 
 def __getattr__(name: str) -> Any:
     """Public names are imported when they are first used, so that `import flatgrad` is quick."""
     home = _HOME.get(name)
-    if home is None:
+    if home is None and name != "optim":
         raise AttributeError(f"module 'flatgrad' has no attribute {name!r}")
     from importlib import import_module
 
-    value = getattr(import_module(f"flatgrad.{home}"), name)
+    value = import_module(f"flatgrad.{home or name}")
+    if home is not None:
+        value = getattr(value, name)
     globals()[name] = value
     return value
 

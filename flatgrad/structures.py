@@ -133,7 +133,7 @@ def tangent_values(name: str, value: Any, owner: Tree) -> dict[str, Any]:
 
 def is_structure(value: Any) -> bool:
     """Whether an argument is taken apart."""
-    return _taken_apart("value", value) is not None
+    return taken_apart("value", value) is not None
 
 
 class _Maker:
@@ -144,7 +144,7 @@ class _Maker:
         self.taken = taken
 
     def tree(self, name: str, shown: str, value: Any, depth: int = 0) -> Tree:
-        apart = _taken_apart(shown, value)
+        apart = taken_apart(shown, value)
         if apart is None:
             return self.leaf(name, shown, value, depth)
         if depth > MAX_DEPTH or len(self.found.values) > MAX_LEAVES:
@@ -155,7 +155,7 @@ class _Maker:
             )  # fmt: skip
         kind, keys, items = apart
         parts = [
-            self.tree(f"{name}_{_word(key)}", _reached(shown, kind, key), item, depth + 1)
+            self.tree(f"{name}_{_word(key)}", reached(shown, kind, key), item, depth + 1)
             for key, item in zip(keys, items, strict=True)
         ]
         return Node(kind, keys, tuple([type(key) for key in keys]), tuple(parts))
@@ -167,7 +167,7 @@ class _Maker:
             if isinstance(owner, Leaf):
                 self.found.owners[made.name] = owner.name
             return made
-        apart = _taken_apart(shown, value)
+        apart = taken_apart(shown, value)
         if apart is None or apart[0] is not owner.kind or set(apart[1]) != set(owner.keys):
             raise error(
                 "bad-tangent", f"`{shown}` has another structure than what it is the tangent of",
@@ -177,7 +177,7 @@ class _Maker:
         belongs = dict(zip(owner.keys, owner.parts, strict=True))
         parts = [
             self.tangent(
-                f"{name}_{_word(key)}", _reached(shown, kind, key), item, belongs[key], depth + 1
+                f"{name}_{_word(key)}", reached(shown, kind, key), item, belongs[key], depth + 1
             )
             for key, item in zip(keys, items, strict=True)
         ]
@@ -196,7 +196,7 @@ class _Maker:
         return Leaf(name, shown, depth > 0)
 
 
-def _taken_apart(shown: str, value: Any) -> tuple[type, tuple[Any, ...], list[Any]] | None:
+def taken_apart(shown: str, value: Any) -> tuple[type, tuple[Any, ...], list[Any]] | None:
     """The class, the keys and the items of a container; None for a leaf."""
     kind = type(value)
     if kind is Record:
@@ -255,7 +255,7 @@ def _word(key: Any) -> str:
     return re.sub(r"\W+", "_", str(key), flags=re.ASCII).strip("_") or "item"
 
 
-def _reached(shown: str, kind: type, key: Any) -> str:
+def reached(shown: str, kind: type, key: Any) -> str:
     """How the user writes an item."""
     named = kind not in (list, dict, tuple)
     return f"{shown}.{key}" if named else f"{shown}[{key!r}]"

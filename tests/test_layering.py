@@ -36,11 +36,12 @@ MAY_IMPORT: dict[str, set[str]] = {
     "analysis": RULES,
     "transform": RULES | {"analysis"},
     "codegen": RULES,
-    "backends": {"_version", "errors", "activations", "activations_numba"},  # never IR
+    "backends": {"_version", "errors", "activations", "activations_numba", "optim"},  # never IR
     "derivatives": RULES | {"analysis", "transform"},
     "pipeline": STAGES | {"derivatives"},
     "columns": RULES | {"analysis", "transform", "derivatives"},
     "structures": {"errors", "ir"},
+    "optim": {"errors", "ir", "structures"},
     "signature": STAGES | {"pipeline", "structures"},
     "specialisation": STAGES | {"pipeline", "signature"},
     "examples": STAGES | {"signature", "structures"},
@@ -65,7 +66,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "testing": {"errors", "ir", "api", "differences", "structures"},
     "teach": CALLS,
     "cli": CALLS | {"testing", "teach", "__init__"},
-    "__init__": CALLS | {"testing", "sparse"},
+    "__init__": CALLS | {"testing", "optim", "sparse"},
 }
 ONLY_IN = {"astor": "codegen/format.py", "numba": "backends/"}
 

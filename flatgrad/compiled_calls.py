@@ -1,18 +1,21 @@
 """Derived functions inside `@njit` code: the specialisation for Numba's types, with its guards.
 
-    def guarded(W, x):
-        if W.shape[0] == 1 or x.shape[0] == 1: raise ValueError("...")
-        if W.shape[1] != x.shape[0]: raise ValueError("`W` has ...")
-        g0, g1 = loss_grad(W, x)
-        return g0, g1
+    def guarded(params, x):
+        params_W = params[0]
+        params_b = params[1]
+        if params_W.shape[0] == 1 or x.shape[0] == 1: raise ValueError("...")
+        if params_W.shape[1] != x.shape[0]: raise ValueError("`params[0]` has ...")
+        g0, g1 = loss_grad(params_W, float(params_b), x)
+        return Layer(g0, g1)
 
-Numba's array types do not tell which axes have length 1, so the code is that for longer axes, and
-arrays with such axes are refused when they come.
+Tuples and named tuples are taken apart and put together in the text. Numba's array types do not
+tell which axes have length 1, so the code is that for longer axes, and arrays with such axes are
+refused when they come.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -23,12 +26,13 @@ from flatgrad.frontend.lower import Static
 from flatgrad.ir.dims import Dim, SliceLength
 from flatgrad.ir.ops import Slot
 from flatgrad.ir.types import Array, Scalar
-from flatgrad.structures import is_structure
+from flatgrad.structures import Leaf, Spread, Tree, is_structure
 
 
 def make_compiled_callable(derived: Any, public: Callable[..., Any]) -> None:
     """Register `public` with Numba, which is imported here."""
-    from flatgrad.backends import numba_callable
+    # The extensions come along for where flatgrad is not installed and Numba does not find them.
+    from flatgrad.backends import numba_callable, numba_extensions  # noqa: F401
 
     numba_callable.register(public, CompiledCalls(derived, numba_callable))
 
@@ -65,8 +69,9 @@ class CompiledCalls:
                 for name, kind in given.items()
             }
             self.require_known(kinds)
+            apart = self.derived.spread(self.values(kinds))
             try:
-                found = self.derived.specialise(self.values(kinds))
+                found = self.derived.specialised(apart)
             except FlatgradError:
                 if static == self.derived.static_params:
                     raise
@@ -75,18 +80,14 @@ class CompiledCalls:
                 break
         key = tuple(kinds.items())
         if key not in self.known or self.known[key][0] is not found:
-            self.known[key] = found, self.numba.jit(self.guarded(found, kinds))
+            self.known[key] = found, self.numba.jit(self.guarded(found, kinds, apart))
         return self.known[key][1], tuple(kinds.values())
 
     def require_known(self, kinds: dict[str, Any]) -> None:
         """Arguments whose values are needed while compiling are literals."""
         for name, kind in kinds.items():
             if name in self.derived.static_params and not self.numba.is_known(kind):
-                raise error(
-                    "unsupported-backend",
-                    f"the value of `{name}` must be known while compiling",
-                    help="write it as a literal in the compiled code",
-                )
+                raise _unknown(name)
 
     def values(self, kinds: dict[str, Any]) -> dict[str, Any]:
         """An argument of each type, and the defaults of the other parameters."""
@@ -105,28 +106,41 @@ class CompiledCalls:
                 raise error(
                     "unsupported-argument",
                     f"`{name}` is of Numba type {caught} in compiled code",
-                    help="pass numbers and arrays, what is in a tuple one by one; strings, bools "
-                    "and None as literals",
+                    help="pass numbers, arrays, and tuples and named tuples of them; strings, "
+                    "bools and None as literals",
                 ) from None
         return found
 
-    def guarded(self, found: Any, kinds: dict[str, Any]) -> Any:
+    def guarded(self, found: Any, kinds: dict[str, Any], given: Spread) -> Any:
         """The compiled specialisation behind its guards, to be jitted.
 
         Raises
         ------
         UnsupportedError
-            If the function reads floats or arrays from outside: Numba would freeze their values.
+            If the function reads floats or arrays from outside: Numba would freeze their values;
+            or if what is compiled in is no literal.
         """
         if found.compiled.hidden:
             raise _frozen(found.compiled.hidden[0].name, "is read from outside the function")
-        numbers = {name for name, kind in kinds.items() if self.numba.is_scalar_array(kind)}
+        leaves = {
+            leaf.name: (kind, text)
+            for name, whole in kinds.items()
+            for leaf, kind, text in _leaves(given.trees[name], whole, name)
+        }
+        for name, (kind, _) in leaves.items():
+            if isinstance(found.types[name], Static) and not self.numba.is_known(kind):
+                raise _unknown(given.shown[name])
+        numbers = {name for name, (kind, _) in leaves.items() if self.numba.is_scalar_array(kind)}
         parameters = self.derived.signature.parameters
         space = {n: p.default for n, p in parameters.items() if n not in kinds}
         space |= {
             "emitted": found.compiled.function, "np": np, "share_memory": self.numba.share_memory,
         }  # fmt: skip
-        text = guarded_text(found, list(kinds), numbers)
+        opened = [f"{name} = {text}" for name, (_, text) in leaves.items() if name != text]
+        several = self.derived.argnums is None and len(self.derived.chosen_parameters(given)) > 1
+        form = tuple(found.form) if several else found.form  # `Gradients` is for Python alone
+        result = _built(form, space)
+        text = guarded_text(found, list(kinds), opened, numbers, result)
         exec(compile(text, f"<flatgrad guard of {self.derived.primal.__name__}>", "exec"), space)
         return space["guarded"]
 
@@ -139,9 +153,45 @@ def _frozen(name: str, why: str) -> Exception:
     )
 
 
-def guarded_text(found: Any, names: list[str], numbers: set[str]) -> str:
-    """The text of the guard; `numbers` are the arguments that come as arrays of rank 0."""
-    lines = [f"def guarded({', '.join(names)}):"]
+def _unknown(name: str) -> Exception:
+    return error(
+        "unsupported-backend",
+        f"the value of `{name}` must be known while compiling",
+        help="write it as a literal in the compiled code",
+    )
+
+
+def _leaves(tree: Tree, kind: Any, text: str) -> Iterator[tuple[Leaf, Any, str]]:
+    """The leaves of an argument, each with its Numba type and how it is reached."""
+    if isinstance(tree, Leaf):
+        yield tree, kind, text
+        return
+    for k, part in enumerate(tree.parts):
+        yield from _leaves(part, kind.types[k], f"{text}[{k}]")
+
+
+def _built(form: Any, space: dict[str, Any]) -> str:
+    """The text of gradients in their form, of `cast_0`, `cast_1`, ...; other parts are None."""
+    if isinstance(form, Slot):
+        return f"cast_{form.index}"
+    if form is None:
+        return "None"
+    inside = "".join(f"{_built(part, space)}, " for part in form)
+    if type(form) is tuple:
+        return f"({inside})"
+    name = f"kind_{len(space)}"
+    space[name] = type(form)
+    return f"{name}({inside})"
+
+
+def guarded_text(
+    found: Any, names: list[str], opened: list[str], numbers: set[str], gradients: str
+) -> str:
+    """The text of the guard, which begins with what is `opened`.
+
+    `numbers` are the leaves that come as arrays of rank 0, `gradients` is what `_built` gives.
+    """
+    lines = [f"def guarded({', '.join(names)}):", *[f"    {line}" for line in opened]]
     passed = []
     for name, kind in found.types.items():
         if isinstance(kind, Static):
@@ -152,8 +202,10 @@ def guarded_text(found: Any, names: list[str], numbers: set[str]) -> str:
         item = f"{name}[()]" if name in numbers else name
         passed.append(f"float({item})" if _as_float(kind) else item)
     lines += _length_tests(found) + _sharing_tests(found)
-    target, result = _results(found)
-    lines += [f"    {target} = emitted({', '.join(passed)})", f"    return {result}"]
+    target, casts, result = _results(found, gradients)
+    lines.append(f"    {target} = emitted({', '.join(passed)})")
+    lines += [f"    cast_{k} = {cast}" for k, cast in enumerate(casts)]
+    lines.append(f"    return {result}")
     return "\n".join(lines) + "\n"
 
 
@@ -197,8 +249,8 @@ def _sharing_tests(found: Any) -> list[str]:
     return lines
 
 
-def _results(found: Any) -> tuple[str, str]:
-    """The target that takes the results apart, and what is returned: gradients as their arguments.
+def _results(found: Any, gradients: str) -> tuple[str, list[str], str]:
+    """The target that takes the results apart, gradients as their arguments, what is returned.
 
     Numba computes `1.0 * x` of a float32 number in float64.
     """
@@ -207,14 +259,13 @@ def _results(found: Any) -> tuple[str, str]:
     given = [found.types[name] for name in found.wrt]
     cast = [_cast(leaf, kind) for leaf, kind in zip(leaves, given, strict=True)]
     target = leaves[0] if len(leaves) == 1 else f"({', '.join(leaves)})"
-    result = cast[0] if len(cast) == 1 else f"({', '.join(cast)})"
     request = found.compiled.request
     if request.kind == "value_and_grad":
         value = _cast("value", kinds[tree[0].index]) if isinstance(tree[0], Slot) else "value"
-        return f"value, {target}", f"{value}, {result}"
+        return f"value, {target}", cast, f"{value}, {gradients}"
     if request.has_aux:
-        return f"{target}, aux", f"{result}, aux"
-    return target, result
+        return f"{target}, aux", cast, f"{gradients}, aux"
+    return target, cast, gradients
 
 
 def _cast(text: str, kind: Any) -> str:

@@ -101,6 +101,8 @@ def plain(kind: Any) -> Any:
 
 def is_known(kind: Any) -> bool:
     """Whether a type tells the value."""
+    if isinstance(kind, types.BaseTuple):
+        return all(map(is_known, _items(kind)))
     return isinstance(kind, types.Literal | types.Omitted) or kind is types.none
 
 
@@ -125,6 +127,10 @@ def exemplar(kind: Any) -> Any:
         return None
     if isinstance(kind, types.Array):
         return np.ones((2,) * kind.ndim, np.dtype(kind.dtype.name))
+    if isinstance(kind, types.BaseTuple):
+        items = [*map(exemplar, _items(kind))]
+        named = getattr(kind, "instance_class", None)
+        return tuple(items) if named is None else named._make(items)
     if kind in (types.float32, types.int32, types.uint8):
         return np.dtype(kind.name).type(1)
     if isinstance(kind, types.Float):
@@ -132,6 +138,11 @@ def exemplar(kind: Any) -> Any:
     if isinstance(kind, types.Integer):
         return 1
     raise TypeError(str(kind))
+
+
+def _items(kind: Any) -> tuple[Any, ...]:
+    """The types of what a tuple holds."""
+    return tuple(kind.types)
 
 
 @numba.njit

@@ -7,7 +7,7 @@ import importlib
 
 from benchmarks.measure import clean_environment, conditions
 
-GROUPS = ("straight_line", "loops", "adbench")
+GROUPS = ("straight_line", "loops", "training", "adbench")
 
 
 def main() -> None:

@@ -29,7 +29,7 @@ def load(monkeypatch, tmp_path):
 
 def test_examples_are_all_here_and_short():
     names = {path.stem for path in EXAMPLES.glob("*.py")}
-    assert names == {"digits", "fit_scipy", "heat", "lotka_volterra", "neuron", "rnn"}
+    assert names == {"digits", "fit_scipy", "heat", "lotka_volterra", "neuron", "rnn", "train_njit"}
     for path in EXAMPLES.glob("*.py"):
         assert len(path.read_text(encoding="utf-8").splitlines()) <= PAGE, path.name
 
@@ -185,3 +185,25 @@ def test_lotka_volterra(load, capsys):
     assert fit.success
     assert "dot_p4_solve_hare = 1.0\n" in out
     assert "typical error of a count 24%" in out
+
+
+def test_train_njit(load, capsys):
+    train_njit = load("train_njit")
+    trained = train_njit.main(["--steps", "3000"])
+    out = capsys.readouterr().out
+    assert re.match(r"3000 steps in [\d.]+ s, [\d,]+ per second\n", out)
+    first, last = map(float, re.search(r"loss ([\d.]+) at first, ([\d.]+) in", out).groups())
+    assert last < 0.2 * first
+    assert float(re.search(r"held out ([\d.]+)%", out)[1]) > 95
+    X, t = train_njit.spirals(np.random.default_rng(1), 50)
+    assert train_njit.loss(trained, X, t) < 0.3
+
+
+def test_train_njit_gradient(load):
+    train_njit = load("train_njit")
+    from flatgrad import check_grads
+
+    rng = np.random.default_rng(0)
+    X, t = train_njit.spirals(rng, 5)
+    net = train_njit.initial(rng)._replace(w2=rng.normal(size=train_njit.HIDDEN))
+    check_grads(train_njit.loss, (net, X, t), argnums="net")

@@ -1,6 +1,10 @@
-"""Measurements: `python -m benchmarks` prints the tables.
+"""Measurements: flatgrad, gradients written by hand, JAX, PyTorch and autograd, in one process.
 
-python -m benchmarks --quick            fewer repetitions
-python -m benchmarks straight_line      one group
-python -m benchmarks loops --one-thread loops with Numba, next to JAX
+python -m benchmarks                  all workloads, half an hour
+python -m benchmarks --quick          most of them, with few repetitions
+python -m benchmarks loops GMM        a family, or titles that contain the word
+python -m benchmarks --write          all, and docs/benchmarks.md with its plots
+python -m benchmarks --check          compare the contestants at tiny sizes, measure nothing
+python -m benchmarks start_up         from the decorator to the first gradient, overhead of calls
+python -m benchmarks training         whole training loops, steps per second
 """

@@ -1,13 +1,12 @@
 """What measurements share: times of interleaved contestants, fresh processes, tables.
 
-interleaved({"ours": f, "theirs": g}, rounds=200)   ->   median seconds per call of each
+interleaved({"ours": f, "theirs": g}, rounds=200)   ->   seconds per call, for each round
 """
 
 from __future__ import annotations
 
 import gc
 import os
-import platform
 import random
 import statistics
 import subprocess
@@ -15,8 +14,6 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
-
-import numpy as np
 
 BATCH = 2e-4
 """Seconds that one timed batch of calls lasts at least; the clock is then no part of the figure."""
@@ -30,49 +27,43 @@ ONE_THREAD = {
 }
 
 
-def clean_environment(one_thread: bool) -> None:
+def clean_environment() -> None:
     """Start again where the environment must be another: it is read when libraries are loaded.
 
-    OPENBLAS_CORETYPE, which forces a BLAS kernel, is unset. One thread for all contestants is the
-    setting for a busy machine, where threads wait for each other.
+    OPENBLAS_CORETYPE, which forces a BLAS kernel, is unset; every contestant has one thread.
     """
-    wanted = dict(os.environ)
+    wanted = {**os.environ, **ONE_THREAD}
     wanted.pop("OPENBLAS_CORETYPE", None)
-    if one_thread:
-        wanted.update(ONE_THREAD)
     if wanted != dict(os.environ):
         changed = sorted(k for k in {*wanted, *os.environ} if wanted.get(k) != os.environ.get(k))
         print("set or unset for these measurements:", ", ".join(changed), flush=True)
         os.execve(sys.executable, [sys.executable, "-m", "benchmarks", *sys.argv[1:]], wanted)
 
 
-def conditions() -> str:
-    """The machine, and how busy it is."""
-    load = f", load {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores"
-    return f"Python {platform.python_version()}, NumPy {np.__version__}{load}"
-
-
 def interleaved(
-    contestants: dict[str, Callable[[], object]], rounds: int
+    contestants: dict[str, Callable[[], object]], rounds: int, budget: float = 10.0
 ) -> dict[str, list[float]]:
     """Seconds per call of each contestant in each round, in an order that changes.
 
     Each is called before timing starts, and as often per round as makes a batch. A library whose
-    threads still spin slows down whoever comes next: no one comes always after the same.
+    threads still spin slows down whoever comes next: no one comes always after the same. Who would
+    take more than `budget` seconds has fewer rounds, at least one.
     """
-    counts = {}
+    counts, most = {}, {}
     for name, call in contestants.items():
-        call()
         start = time.perf_counter()
         call()
-        counts[name] = max(1, int(BATCH / max(time.perf_counter() - start, 1e-8)))
+        took = max(time.perf_counter() - start, 1e-8)
+        counts[name] = max(1, int(BATCH / took))
+        most[name] = max(1, min(rounds, int(budget / (took * counts[name]))))
     times: dict[str, list[float]] = {name: [] for name in contestants}
     order = random.Random(0)
     gc.collect()
     gc.disable()
     try:
-        for _ in range(rounds):
-            for name in order.sample(list(contestants), len(contestants)):
+        for k in range(rounds):
+            present = [name for name in contestants if k < most[name]]
+            for name in order.sample(present, len(present)):
                 call, repeat = contestants[name], range(counts[name])
                 start = time.perf_counter()
                 for _ in repeat:
@@ -85,8 +76,16 @@ def interleaved(
 
 def ratio(times: dict[str, list[float]], one: str, other: str) -> float:
     """The median over the rounds of how much longer `one` takes."""
-    pairs = zip(times[one], times[other], strict=True)
+    pairs = zip(times[one], times[other], strict=False)
     return statistics.median(a / b for a, b in pairs)
+
+
+def spread(values: Sequence[float]) -> float:
+    """Half the distance of the quartiles, in parts of the median."""
+    if len(values) < 4:
+        return float("nan")
+    low, middle, high = statistics.quantiles(values, n=4)
+    return (high - low) / 2 / middle
 
 
 def in_fresh_processes(code: str, runs: int) -> list[float]:

@@ -19,21 +19,18 @@ def ready(function: Callable[..., Any], *args: Any) -> Callable[[], Any]:
     return lambda: jax.block_until_ready(compiled(*placed))
 
 
-def gmm(n: int, d: int, k: int, rows: Any, columns: Any) -> Callable[..., Any]:
+def mixture(alphas, means, icf, x, gamma, m, const, rows, columns):
     """With the product of all factors and points as one matrix product."""
-
-    def objective(alphas, means, icf, x, gamma, m, const):
-        diagonal = jnp.exp(icf[:, :d])
-        factors = jnp.zeros((k, d, d)).at[:, rows, columns].set(icf[:, d:])
-        factors = factors.at[:, jnp.arange(d), jnp.arange(d)].set(diagonal)
-        y = x @ factors.reshape(k * d, d).T - jnp.einsum("kab,kb->ka", factors, means).reshape(-1)
-        square = jnp.sum(y.reshape(n, k, d) ** 2, axis=2)
-        main = alphas + jnp.sum(icf[:, :d], axis=1) - 0.5 * square
-        total = jnp.sum(jax.nn.logsumexp(main, axis=1)) - n * jax.nn.logsumexp(alphas)
-        prior = 0.5 * gamma**2 * (jnp.sum(diagonal**2) + jnp.sum(icf[:, d:] ** 2))
-        return const + total + prior - m * jnp.sum(icf[:, :d])
-
-    return objective
+    (n, d), k = x.shape, alphas.size
+    diagonal = jnp.exp(icf[:, :d])
+    factors = jnp.zeros((k, d, d)).at[:, rows, columns].set(icf[:, d:])
+    factors = factors.at[:, jnp.arange(d), jnp.arange(d)].set(diagonal)
+    y = x @ factors.reshape(k * d, d).T - jnp.einsum("kab,kb->ka", factors, means).reshape(-1)
+    square = jnp.sum(y.reshape(n, k, d) ** 2, axis=2)
+    main = alphas + jnp.sum(icf[:, :d], axis=1) - 0.5 * square
+    total = jnp.sum(jax.nn.logsumexp(main, axis=1)) - n * jax.nn.logsumexp(alphas)
+    prior = 0.5 * gamma**2 * (jnp.sum(diagonal**2) + jnp.sum(icf[:, d:] ** 2))
+    return const + total + prior - m * jnp.sum(icf[:, :d])
 
 
 def lstm(main_params, extra_params, state, sequence):

@@ -29,7 +29,10 @@ def _inverse_of_lower(L):
 
 @strict
 def log_likelihood(mean, covariance, x):
-    """With the inverse P of the covariance and a = P (x - mean): a, and (a a' - P) / 2."""
+    """With the inverse P and a = P (x - mean): a, and a a' - P below the diagonal.
+
+    On the diagonal it is half of that, above it 0: a Cholesky factor depends on one triangle.
+    """
     n = x.size
     L = np.linalg.cholesky(covariance)
     inverse = _inverse_of_lower(L)
@@ -41,6 +44,8 @@ def log_likelihood(mean, covariance, x):
     grad_covariance = np.dot(inverse.T, inverse)
     for i in range(n):
         row = grad_covariance[i]
-        for j in range(n):
-            row[j] = 0.5 * (a[i] * a[j] - row[j])
+        for j in range(i):
+            row[j] = a[i] * a[j] - row[j]
+        row[i] = 0.5 * (a[i] * a[i] - row[i])
+        row[i + 1 :] = 0.0
     return value, (a, grad_covariance)

@@ -202,15 +202,17 @@ def _results(
         return "result", "result" if space["finish"] is None else "finish(result)"
     leaves, converted = [], []
     gradients = found.compiled.output_types[-len(found.wrt) :]
+    straight = returned.is_straight(found.compiled.graph)
     for k, (name, kind) in enumerate(zip(found.wrt, gradients, strict=True)):
         leaves.append(f"g{k}")
-        converted.append(returned.converted(f"g{k}", kind, given.values[name], space))
+        value = given.values[name]
+        converted.append(returned.converted(f"g{k}", kind, value, space, straight=straight))
     target = "g0" if len(leaves) == 1 else f"({', '.join(leaves)})"
     result = returned.built(found.form, converted, space)
     tree, types = found.compiled.graph.tree, found.compiled.output_types
     if derived.kind == "value_and_grad":
-        value = _value("value", tree[0], types, tree, derived, space)
-        return f"value, {target}", f"{value}, {result}"
+        text = _value("value", tree[0], types, tree, derived, space)
+        return f"value, {target}", f"{text}, {result}"
     if derived.has_aux:
         aux = _value("aux", tree[1], types, tree, derived, space)
         return f"{target}, aux", f"{result}, {aux}"

@@ -29,6 +29,7 @@ from flatgrad.ir.trees import (
     rebuilt,
 )
 from flatgrad.ir.types import Array, Scalar, Type
+from flatgrad.returned import is_straight
 from flatgrad.structures import Spread, tangent_values
 from flatgrad.tangents import fitting
 
@@ -45,8 +46,10 @@ def finisher(found: Any, given: Spread) -> Callable[[Any], Any] | None:
     kinds = [item.type for item in found.compiled.graph.results]
     wanted = wanted_kinds(request, tree, kinds, found.types)
     exact = request.backend == "numpy"  # Numba hands out Python's numbers, and tuples for dicts
+    straight = is_straight(found.compiled.graph)
     leaves = [
-        converter(kind, wanted.get(k, (kind, None)), values, exact) for k, kind in enumerate(kinds)
+        converter(kind, wanted.get(k, (kind, None)), values, exact, straight)
+        for k, kind in enumerate(kinds)
     ]
     plan = mapped(tree, leaves.__getitem__, None)
     if found.compiled.late is None:
@@ -118,7 +121,11 @@ def pairs(tree: Any, tangents: Any) -> list[tuple[int, int]]:
 
 
 def converter(
-    given: Type, wanted: tuple[Type, str | None], values: dict[str, Any], exact: bool = True
+    given: Type,
+    wanted: tuple[Type, str | None],
+    values: dict[str, Any],
+    exact: bool = True,
+    straight: bool = True,
 ) -> Converter | None:
     """From what emitted code returns to a value of a type, maybe that of an argument by name."""
     kind, name = wanted
@@ -128,7 +135,8 @@ def converter(
         return lambda leaf: np.asarray(leaf, dtype)
     if not isinstance(kind, Scalar):
         return None
-    if (kind.weak, kind.dtype) == (given.weak, given.dtype) and (exact or kind.weak):
+    same = (kind.weak, kind.dtype) == (given.weak, given.dtype)
+    if same and (exact or kind.weak) and (straight or name is None):
         return None
     return float if kind.weak else np.dtype(kind.dtype).type
 
@@ -164,6 +172,7 @@ class Late:
     ) -> None:
         values = given.values
         self.compiled = found.compiled.late
+        self.straight = is_straight(self.compiled.graph)
         self.residuals = tuple(residuals)
         self.wrt: tuple[str, ...] = found.wrt
         self.inputs = [np.shape(values[name]) for name in found.wrt]
@@ -243,7 +252,7 @@ class Pullback(Late):
         given = [item.type for item in self.compiled.graph.results]
         made = []
         for leaf, kind, wanted, name in zip(found, given, self.kinds, self.wrt, strict=True):
-            convert = converter(kind, (wanted, name), self.arguments, exact=False)
+            convert = converter(kind, (wanted, name), self.arguments, False, self.straight)
             made.append(leaf if convert is None else convert(leaf))
         return made
 

@@ -15,12 +15,22 @@ from typing import Any
 
 import numpy as np
 
-from flatgrad.ir.ops import Slot
+from flatgrad.ir.ops import Apply, Function, Slot
 from flatgrad.ir.trees import Record, children, constructor
 from flatgrad.ir.types import Array, Scalar, Type
 
 
-def converted(leaf: str, kind: Type, value: Any, space: dict[str, Any]) -> str:
+def is_straight(fn: Function) -> bool:
+    """Whether a number of the code is Python's where its type says so.
+
+    What a loop or a function carries may be NumPy's on one way and Python's on the other.
+    """
+    return all(isinstance(op, Apply) and op.primitive.body is None for op in fn.body.ops)
+
+
+def converted(
+    leaf: str, kind: Type, value: Any, space: dict[str, Any], *, straight: bool = True
+) -> str:
     """The gradient `leaf`, of type `kind`, in the dtype and kind of its argument `value`.
 
     A gradient of type Scalar may come as a Python number, a NumPy one or an array of rank 0.
@@ -34,7 +44,7 @@ def converted(leaf: str, kind: Type, value: Any, space: dict[str, Any]) -> str:
     if isinstance(value, np.floating):
         space[f"type_{leaf}"] = type(value)
         return f"type_{leaf}({leaf})"
-    return leaf if kind.weak else f"float({leaf})"
+    return leaf if kind.weak and straight else f"float({leaf})"
 
 
 def restored(text: str, tree: Any, types: Sequence[Type], space: dict[str, Any]) -> str:

@@ -576,6 +576,26 @@ def test_pullback_reads_the_length_of_its_seed():
     np.testing.assert_array_equal(grad_A, [[5.0, 0.0], [0.0, 7.0], [0.0, 0.0]])
 
 
+@pytest.mark.parametrize("backend", ["numpy", "numba"])
+def test_gradients_by_numbers_are_numbers(backend):
+    def summed(a, b, x):
+        s = 0.0
+        for i in range(len(x)):
+            s += a * x[i] ** 2 if x[i] > 0 else b * a
+        return s
+
+    b = np.float64(0.5)
+    arguments = (2.0, b, V)
+    found = [
+        grad(summed, backend=backend)(*arguments),
+        hvp(summed, arguments, (1.0, b, V), backend=backend),
+        vjp(summed, *arguments, backend=backend)[1](1.0),
+        vjp(grad(summed), *arguments, backend=backend)[1]((1.0, b, V)),
+    ]
+    for grad_a, grad_b, grad_x in found:
+        assert (type(grad_a), type(grad_b), type(grad_x)) == (float, np.float64, np.ndarray)
+
+
 def test_results_share_no_memory():
     def f(x):
         return x

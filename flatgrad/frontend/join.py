@@ -138,7 +138,9 @@ def described(found: Any) -> str:
             kind = found.latest.type
             return f"a {kind.ndim}-d array of {kind.dtype}"
         case Symbol():
-            return {"b": "a bool", "f": "a float"}.get(np.dtype(found.type.dtype).kind, "an int")
+            dtype = found.type.dtype
+            words = {"bool": "a bool", "float64": "a float", "float32": "a float32"}
+            return words.get(dtype, "an int" if dtype == "int64" else f"an int of {dtype}")
         case None | bool():
             return repr(found)
         case tuple() | list() | dict():

@@ -45,6 +45,21 @@ def half_the_trips(x, n):
     return total
 
 
+def around(x, n):
+    return x[(n + len(x)) % x.shape[0]]
+
+
+def at_most(x, n):
+    return np.sum(x[: min(n, len(x))])
+
+
+def windows(x, n):
+    means = np.zeros(x.shape[0] - n + 1)
+    for i in range(len(means)):
+        means[i] = np.sum(x[i : i + n]) / n
+    return means[0] + 2 * means[-1]
+
+
 @pytest.mark.parametrize(
     "f, n, expected",
     [
@@ -56,6 +71,9 @@ def half_the_trips(x, n):
         (filled, 3, [0, 9, 0, 0]),
         (trips, 3, [3, 3, 3, 0]),
         (half_the_trips, 4, [1, 1, 0, 0]),
+        (around, 6, [0, 0, 1, 0]),
+        (at_most, 2, [1, 1, 0, 0]),
+        (windows, 2, [0.5, 0.5, 1, 1]),
     ],
     ids=lambda value: getattr(value, "__name__", ""),
 )
@@ -65,6 +83,21 @@ def test_int_that_is_needed_as_an_int(f, n, expected):
     assert np.array_equal(derived(x, n), expected)
     assert np.array_equal(derived(x, n), expected)  # by the short way
     assert np.array_equal(derived(x, np.int64(n)), expected)
+
+
+def test_two_ints_in_one_index():
+    def f(x, n, m):
+        return x[n * m - 1]
+
+    assert np.array_equal(grad(f)(np.arange(4.0), 2, 2), [0, 0, 0, 1])
+
+
+def test_a_float_among_ints_in_an_index():
+    def f(x, n, a):
+        return x[n * a]
+
+    with pytest.raises(FlatgradError, match="an index is a float"):
+        grad(f)(np.arange(4.0), 2, 0.5)
 
 
 def test_int_that_may_be_a_float():

@@ -173,8 +173,8 @@ class NameLowerer:
         """Compile again with an argument left an int, or refuse."""
         known = needed.refusal.diagnostic
         refusal = error(known.code, known.message, span, help=known.help)
-        root = self.integer_root(needed.symbol.value)
-        if root is None or not root.type.differentiable:
+        root = self.float_root(needed.symbol.value)
+        if root is None:
             raise refusal from None
         raise NeedInteger(Symbol(root, self.builder), refusal) from None
 
@@ -189,6 +189,21 @@ class NameLowerer:
             return None
         roots = [self.integer_root(item) for item in op.operands if isinstance(item, Value)]
         return None if None in roots or not roots else roots[0]
+
+    def float_root(self, value: Value) -> Value | None:
+        """A parameter taken as a float, if it is one reason why `value` is a float.
+
+        It may be an int, and `value`, too, if that is left one: `k % n`, `n` a length.
+        """
+        if not isinstance(value.type, Scalar) or not value.type.differentiable:
+            return None
+        if value in self.shared.root.params:
+            able = value.type.weak and value not in self.shared.hidden_values
+            return value if able else None
+        op = self.builder.made.get(value)
+        operands = [] if op is None else [o for o in op.operands if isinstance(o, Value)]
+        roots = (self.float_root(item) for item in operands)
+        return next((root for root in roots if root is not None), None)
 
     def unroll_for(self, value: Value) -> None:
         """Give up a loop in the program for its trips one by one, if `value` is then known."""

@@ -52,7 +52,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "callers": STAGES
     | {"pipeline", "signature", "structures", "inspection", "returned", "fast_path"},
     "compiled_calls": STAGES | {"pipeline", "signature", "structures"},
-    "linear_maps": RULES | {"derivatives", "columns", "callers", "structures", "tangents"},
+    "linear_maps": RULES
+    | {"derivatives", "columns", "returned", "callers", "structures", "tangents"},
     "derived": (CALLS - {"deriving", "api", "jacobians", "modes"}) | {"exclusive"},
     "deriving": CALLS - {"api", "jacobians", "modes"},
     "api": CALLS - {"jacobians", "modes"},

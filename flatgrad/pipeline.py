@@ -41,6 +41,7 @@ from flatgrad.transform.fuse import fuse
 from flatgrad.transform.layouts import in_one_order
 from flatgrad.transform.outline import outline
 from flatgrad.transform.plain import without_marks
+from flatgrad.transform.products_after import products_after_loops
 from flatgrad.transform.results import separate_results
 from flatgrad.transform.simplify import simplify
 from flatgrad.transform.split import split
@@ -58,6 +59,10 @@ CLEAN_UP: list[tuple[str, Pass]] = [
 ]
 """The passes after differentiation."""
 
+FOR_NUMBA: list[tuple[str, Pass]] = [
+    ("products after loops", products_after_loops),
+]
+"""The passes for compiled code alone, before the last: what they make is fast rather than short."""
 
 FUSED = os.environ.get("FLATGRAD_FUSE") == "1"
 """Whether array statements become loop nests on Numba."""
@@ -124,25 +129,23 @@ def compile_derivative(
     fn = differentiate(fn, request, source.span(source.node))
     _keep(stages, request.kind, fn)
     fn = without_marks(fn)
-    late = None
-    fused = FUSED and request.backend == "numba"
+    late, rest = None, None
+    last = CLEAN_UP[-1:]
+    if request.backend == "numba":
+        last = [*FOR_NUMBA, *([("fused", fuse)] if FUSED else []), *last]
+    for name, run in CLEAN_UP[:-1]:
+        fn = run(fn)
+        _keep(stages, name, fn)
     if request.kind in SPLIT:
-        for name, run in CLEAN_UP[:-1]:
-            fn = run(fn)
-            _keep(stages, name, fn)
         fn, rest = split(fn, waiting(fn, request), early_results(fn))
-        rest = separate_results(fuse(rest) if fused else rest)
+        for _, run in last:
+            rest = run(rest)
         _keep(stages, "late half", rest)
-        fn = separate_results(fuse(fn) if fused else fn)
-        _keep(stages, "results", fn)
+    for name, run in last:
+        fn = run(fn)
+        _keep(stages, name, fn)
+    if rest is not None:
         late = build(rest, _late_name(rest, request), request, source, captures, {})
-    else:
-        for name, run in CLEAN_UP:
-            if fused and name == "results":
-                fn = fuse(fn)
-                _keep(stages, "fused", fn)
-            fn = run(fn)
-            _keep(stages, name, fn)
     compiled = build(fn, f"{fn.name}_{request.name}", request, source, captures, stages)
     compiled.late = late
     return compiled

@@ -13,11 +13,12 @@ from __future__ import annotations
 
 import operator
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
 from flatgrad.analysis.cut import cheapest_cut
+from flatgrad.ir.builder import Builder
 from flatgrad.ir.dims import Dim, Size, SliceLength
 from flatgrad.ir.ops import (
     Apply,
@@ -89,7 +90,14 @@ def dtype_keyword(kind: Type) -> dict[str, Any]:
     return {} if kind.dtype == "float64" else {"dtype": np.dtype(kind.dtype).type}
 
 
-def length(context: Context, size: Size, scope: tuple[Value, ...]) -> Any:
+class Measuring(Protocol):
+    """What `length` needs: where to put operations, and which lengths count the trips of loops."""
+
+    builder: Builder
+    trips: dict[Size, tuple[Operand, ...]]
+
+
+def length(context: Measuring, size: Size, scope: tuple[Value, ...]) -> Any:
     """A length as a number or symbol, computed from what `scope` holds; None if it cannot be."""
     builder = context.builder
     if isinstance(size, int):
@@ -115,7 +123,7 @@ def length(context: Context, size: Size, scope: tuple[Value, ...]) -> Any:
     return _polynomial(context, size, scope)
 
 
-def _bound(context: Context, bound: Operand, scope: tuple[Value, ...]) -> Any:
+def _bound(context: Measuring, bound: Operand, scope: tuple[Value, ...]) -> Any:
     """The bound of a loop, computed from what `scope` holds; None if it cannot be."""
     if isinstance(bound, Const) or bound in scope:
         return symbol_of(bound, context.builder)
@@ -123,7 +131,7 @@ def _bound(context: Context, bound: Operand, scope: tuple[Value, ...]) -> Any:
     return None if size is None else length(context, size, scope)
 
 
-def _of_slice(context: Context, atom: SliceLength, scope: tuple[Value, ...]) -> Any:
+def _of_slice(context: Measuring, atom: SliceLength, scope: tuple[Value, ...]) -> Any:
     """The length of `[a:b]` with bounds that are known, or of `[-a:]`; None for others."""
     start, stop, step = atom.bounds
     whole = length(context, atom.size, scope)
@@ -148,7 +156,7 @@ def _measuring(found: Any, size: Size) -> Any:
     return found
 
 
-def _polynomial(context: Context, size: Dim, scope: tuple[Value, ...]) -> Any:
+def _polynomial(context: Measuring, size: Dim, scope: tuple[Value, ...]) -> Any:
     total: Any = 0
     for monomial, factor in size.terms:
         term: Any = factor

@@ -42,6 +42,7 @@ from flatgrad.transform.layouts import in_one_order
 from flatgrad.transform.outline import outline
 from flatgrad.transform.plain import without_marks
 from flatgrad.transform.products_after import products_after_loops
+from flatgrad.transform.products_before import products_before_loops
 from flatgrad.transform.results import separate_results
 from flatgrad.transform.simplify import simplify
 from flatgrad.transform.split import split
@@ -60,6 +61,7 @@ CLEAN_UP: list[tuple[str, Pass]] = [
 """The passes after differentiation."""
 
 FOR_NUMBA: list[tuple[str, Pass]] = [
+    ("products before loops", products_before_loops),
     ("products after loops", products_after_loops),
 ]
 """The passes for compiled code alone, before the last: what they make is fast rather than short."""

@@ -16,6 +16,7 @@ from flatgrad.ir.interpret import interpret
 from flatgrad.ir.ops import substitute
 from flatgrad.ir.verify import verify
 from flatgrad.transform.products_after import products_after_loops
+from flatgrad.transform.products_before import products_before_loops
 
 RNG = np.random.default_rng(7)
 CASES = {}
@@ -26,7 +27,7 @@ def A(*shape, dtype="float64"):
 
 
 def case(*args, has=(), lacks=(), name=""):
-    """`has` and `lacks` are pieces of the text for Numba with products after loops."""
+    """`has` and `lacks` are pieces of the text for Numba with products outside of loops."""
 
     def note(function):
         CASES[function.__name__ + name] = function, args, has, lacks
@@ -35,14 +36,16 @@ def case(*args, has=(), lacks=(), name=""):
     return note
 
 
-@case(A(3, 4), A(4, 4), A(4), A(5, 3), has=["xs.T @", "h_tape[:xs.shape[0]].T @"], lacks=["outer"])
+@case(A(3, 4), A(4, 4), A(4), A(5, 3), lacks=["outer", "xs[t] @"],
+      has=["xs_Wx = xs @ Wx", "xs_Wx[t] + h @ Wh", "xs.T @", "h_tape[:xs.shape[0]].T @"])
 @case(A(3, 4), A(4, 4), A(4), A(0, 3), name="_no_trips", has=["xs.T @"])
 @case(A(3, 4), A(4, 4), A(4), A(1, 3), name="_one_trip", has=["xs.T @"])
 @case(A(3, 1), A(1, 1), A(1), A(5, 3), name="_one_unit", has=["outer"])
 @case(A(3, 4, dtype="float32"), A(4, 4, dtype="float32"), A(4, dtype="float32"),
       A(5, 3, dtype="float32"), name="_f32", has=["xs.T @", "np.float32"])  # fmt: skip
 @case(A(3, 4), A(4, 4), A(4), A(10, 6)[::2, ::-2], name="_strided", has=["xs.T @"])
-@case(A(3, 4), A(4, 4), A(4), A(5, 2, 3), name="_batch", has=["reshape_3d(xs"], lacks=["h.T @"])
+@case(A(3, 4), A(4, 4), A(4), A(5, 2, 3), name="_batch", has=["reshape_3d(xs", "xs_Wx[t]"],
+      lacks=["h.T @"])
 @case(A(3, 4), A(4, 4), A(4), A(0, 2, 3), name="_batch_no_trips", has=["reshape_3d(xs"])
 @case(A(3, 4), A(4, 4), A(4), A(5, 0, 3), name="_empty_batch", has=["reshape_3d(xs"])
 def recurrent(Wx, Wh, b, xs):
@@ -188,6 +191,73 @@ def linear(W, x):
     return np.sum(y * y)
 
 
+@case(A(4, 3), A(5, 3), has=["xs_V = xs @ V.T", "xs_V[t]"])
+def matrix_on_the_left(V, xs):
+    h = np.zeros(4)
+    for t in range(len(xs)):
+        h = np.tanh(np.dot(V, xs[t]) + 0.5 * h)
+    return np.sum(h)
+
+
+@case(A(3, 4), A(2, 5, 3), has=["xs_W = matmul_3d_2d(xs, W)", "xs_W_1 = xs_W[k]"])
+def rows_of_rows(W, xs):
+    h = np.zeros(4)
+    for k in range(xs.shape[0]):
+        for t in range(xs.shape[1]):
+            h = np.tanh(xs[k, t] @ W + h)
+    return np.sum(h)
+
+
+@case(A(3, 4), A(5, 3), has=["z = xs_W[t]"])
+def written_after(W, xs):
+    """The product is an array of its own, in which the user writes."""
+    h = np.zeros(4)
+    for t in range(len(xs)):
+        z = xs[t] @ W
+        z[0] = h[1] * z[1]
+        z *= 2.0
+        h = np.tanh(z)
+    return np.sum(h)
+
+
+@case(A(3, 3), A(5, 3), lacks=["xs @"])
+def changing_matrix(W, xs):
+    h = np.zeros(3)
+    for t in range(len(xs)):
+        h = h + xs[t] @ W
+        W = W * 0.9
+    return np.sum(h * h)
+
+
+@case(A(3, 3), A(5, 3), lacks=["xs @"])
+def not_in_every_trip(W, xs):
+    h = np.zeros(3)
+    for t in range(len(xs)):
+        if h[0] < 0.5:
+            h = np.tanh(h + xs[t] @ W)
+    return np.sum(h)
+
+
+@case(A(3, 3), A(5, 3), lacks=["xs @"])
+def perhaps_not_all(W, xs):
+    h = np.zeros(3)
+    for t in range(len(xs)):
+        h = np.tanh(h + xs[t] @ W)
+        if h[0] > 0.5:
+            break
+    return np.sum(h)
+
+
+@case(A(3, 3), A(5, 3), lacks=["xs @"])
+def rows_that_change(W, xs):
+    xs = xs.copy()
+    h = np.zeros(3)
+    for t in range(len(xs)):
+        xs[t, 0] = h[1]
+        h = np.tanh(h + xs[t] @ W)
+    return np.sum(h)
+
+
 def floats_of(f, args):
     names = f.__code__.co_varnames[: f.__code__.co_argcount]
     return tuple(n for n, a in zip(names, args, strict=True) if not isinstance(a, int))
@@ -227,7 +297,9 @@ def test_same_results(name, monkeypatch):
     monkeypatch.setattr("numba.njit", lambda *args, **kwargs: lambda function: function)
     f, args, has, lacks = CASES[name]
     graph = graph_of(f, args)
-    moved = products_after_loops(graph)
+    early = products_before_loops(graph)
+    verify(early)
+    moved = products_after_loops(early)
     verify(moved)
     text = text_of(moved)
     assert not [piece for piece in has if piece not in text], text
@@ -237,17 +309,19 @@ def test_same_results(name, monkeypatch):
         warnings.simplefilter("ignore")
         expected = interpret(graph, copies(args))
         found = interpret(moved, given)
+        before = interpret(early, given)
         run = python.load("derived", text, {}).derived(*given)
     expected = leaves(substitute(graph.tree, expected.__getitem__))
     found = leaves(substitute(moved.tree, found.__getitem__))
-    for one, other, third in zip(expected, found, leaves(run), strict=True):
-        same(one, other, text)
-        same(one, third, text)
+    before = leaves(substitute(early.tree, before.__getitem__))
+    for one, *others in zip(expected, before, found, leaves(run), strict=True):
+        for other in others:
+            same(one, other, text)
     for one, other in zip(given, args, strict=True):
         np.testing.assert_array_equal(one, other)
 
 
-COMPILED = ["recurrent_no_trips", "recurrent_empty_batch", "epochs", "some_rows"]
+COMPILED = ["recurrent_no_trips", "recurrent_empty_batch", "epochs", "some_rows", "rows_of_rows"]
 
 
 @pytest.mark.parametrize("name", COMPILED)

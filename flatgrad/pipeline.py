@@ -46,6 +46,7 @@ from flatgrad.transform.products_before import products_before_loops
 from flatgrad.transform.results import separate_results
 from flatgrad.transform.simplify import simplify
 from flatgrad.transform.split import split
+from flatgrad.transform.vector_loops import vectorize_loops
 
 Pass = Callable[[Function], Function]
 
@@ -63,6 +64,9 @@ CLEAN_UP: list[tuple[str, Pass]] = [
 FOR_NUMBA: list[tuple[str, Pass]] = [
     ("products before loops", products_before_loops),
     ("products after loops", products_after_loops),
+    ("loops", vectorize_loops),
+    ("loops merged", merge_common),
+    ("loops final", eliminate_dead),
 ]
 """The passes for compiled code alone, before the last: what they make is fast rather than short."""
 

@@ -48,6 +48,7 @@ class BlockEmitter:
     """The part of the emitter that writes blocks; calls are written by the class itself."""
 
     buffers: Buffers
+    in_nest: Callable[[bool], AbstractContextManager[None]]
     names: Names
     lines: list[Line]
     depth: int
@@ -148,7 +149,7 @@ class BlockEmitter:
         self.enter(op, carried)
         bounds = [self.operand(item) for item in _bounds(op)]
         arguments = ", ".join(expression_text(bound) for bound in bounds)
-        with self.nested() as lines:
+        with self.nested() as lines, self.in_nest(op.vector):
             index = self.declare(op.body.params[0])
             self.trip(op, carried)
         self.text(f"for {index} in range({arguments}):", op.origin)

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -177,6 +177,10 @@ class _Emitter(BlockEmitter):
         self.block(self.fn.body)
         self.lines.append(Line(f"return {self.returned()}"))
         return Emitted(self.params, self.lines)
+
+    def in_nest(self, nest: bool) -> AbstractContextManager[None]:
+        """What is written inside belongs to a loop over elements, or goes on as it is."""
+        return self.dialect.inside(nest=nest or self.dialect.in_nest)
 
     def returned(self) -> str:
         tree = self.dialect.returned(self.fn.tree)

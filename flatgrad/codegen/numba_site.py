@@ -21,6 +21,8 @@ from flatgrad.ir.ops import Apply
 class HelperSink(Protocol):
     """Where the text of helpers is collected."""
 
+    in_nest: bool
+
     def need(self, helper: numba_text.Helper) -> None:
         """Put a helper into the module."""
 

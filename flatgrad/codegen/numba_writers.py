@@ -113,6 +113,9 @@ def _where(site: Site) -> ast.expr | None:
     kinds = {site.dtype, *[kind.dtype for kind in site.kinds[1:]]}
     if any(ranks) and kinds == {"float64"}:  # of numbers, Numba's own makes an array without axes
         return None
+    if not any(ranks) and kinds == {"float64"} and site.dialect.in_nest:
+        condition, one, other = map(literal, site.operands)
+        return ast.IfExp(condition, one, other)
     return site.helper(numba_text.where(ranks, site.dtype), *site.operands)
 
 

@@ -162,6 +162,8 @@ class For:
     `checkpoint` says how the backward sweep gets the values of the trips: "sqrt" from segments that
     it runs again, "revolve" from so many `snapshots` of the carried values, "trip" by running each
     trip again from the values carried into it. None is a tape. The loop itself means the same.
+
+    `vector`: the trips do not depend on each other but for sums, which may be taken in any order.
     """
 
     start: Operand
@@ -174,6 +176,7 @@ class For:
     origin: Origin = field(default_factory=Origin)
     checkpoint: str | None = None
     snapshots: Operand | None = None
+    vector: bool = False
 
 
 @dataclass(frozen=True, slots=True, eq=False)

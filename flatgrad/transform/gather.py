@@ -1,0 +1,430 @@
+"""Additions to neighbours become sums over neighbours.
+
+    for i in range(1, n - 1):               for i in range(1, n - 1):
+        e = ...                                 e_row[i + 1] = ...
+        grad_u[i + 1] += e          ->      for i in range(n):
+        grad_u[i - 1] += e                      grad_u[i] += e_row[i] + e_row[i + 2]
+
+Several trips of the loop on the left write the same element; each trip of the second loop on the
+right writes one. The row has zeros at both ends, for elements that have fewer neighbours. It is
+made once, before the loops around, if it has the same length in all of their trips.
+"""
+
+from __future__ import annotations
+
+import operator
+from dataclasses import dataclass, field, replace
+from functools import reduce
+from typing import Any
+
+import numpy as np
+
+from flatgrad.analysis.affine import Affine, Integers, number
+from flatgrad.analysis.independent import Access, Carried
+from flatgrad.analysis.ranges import Trips, never_below_zero
+from flatgrad.ir.builder import Builder
+from flatgrad.ir.ops import Apply, Block, Const, For, Op, Operand, Value, size_of
+from flatgrad.ir.types import Array, Scalar
+from flatgrad.primitives.core import TRIPS
+from flatgrad.primitives.index import ADD_ITEM, SET_ITEM
+from flatgrad.primitives.symbolic import Symbol, apply_function, operand_of, symbol_of
+from flatgrad.transform.clone import cloned, defined_in
+
+AGAIN = frozenset({"add", "sub", "mul", "neg"})
+MOST_AGAIN = 6
+"""Operations that are done again for each neighbour, and how many of them at most."""
+FEWEST = 16
+"""Loops of fewer trips than this, where that is known, are not worth a row."""
+
+
+@dataclass(slots=True)
+class Row:
+    """An array that a loop fills anew: as it comes in (`before`), and as it goes out (`after`).
+
+    It has a place for each trip from `start` to `stop`, and `margin` zeros at each end.
+    """
+
+    before: Value
+    after: Value
+    start: Affine
+    stop: Affine
+    margin: int
+
+
+@dataclass(slots=True)
+class Gathered:
+    """The loops in the place of one, and the rows that they need."""
+
+    ops: list[Op]
+    rows: list[Row]
+
+
+@dataclass(slots=True)
+class _Sum:
+    """What is added to one array: at `place + offset` for each (offset, value).
+
+    `axis` is the entry of the index that moves with the loop.
+    """
+
+    index: tuple[Affine, ...]
+    axis: int
+    terms: list[tuple[int, Value]] = field(default_factory=list)
+
+
+class Gathering:
+    """Takes a loop apart; `loops` gives None where it has to stay."""
+
+    def __init__(
+        self,
+        loop: For,
+        carried: list[Carried],
+        integers: Integers,
+        builder: Builder,
+        around: tuple[Trips, ...],
+    ) -> None:
+        self.loop = loop
+        self.carried = carried
+        self.integers = integers
+        self.builder = builder
+        self.around = around
+        self.index = loop.body.params[0]
+        self.start = integers.of(loop.start)
+        self.stop = integers.of(loop.stop)
+        self.inside = {value for op in loop.body.ops for value in op.results}
+
+    def loops(self) -> Gathered | None:
+        """The loop that fills rows, and a loop for each sum over them."""
+        sums: dict[Value, list[_Sum]] = {}
+        for one in self.carried:
+            if one.kind == "gathered":
+                parts = self.sums_of(one)
+                if parts is None or one.param.type.dtype != "float64":
+                    return None
+                sums[one.param] = parts
+        trips = self.stop.plus(self.start, -1)
+        if not trips.terms and trips.constant < FEWEST:
+            return None
+        every = [(param, one) for param, parts in sums.items() for one in parts]
+        if not all(self.is_within(param, one) for param, one in every):
+            return None
+        margin = max(_span(one) for _, one in every)
+        rows = self.rows(sums, margin)
+        ops: list[Op] = [self.filling(sums, rows)]
+        for param, parts in sums.items():
+            place = self.loop.body.params.index(param) - 1
+            array = self.loop.inits[place]
+            for part in parts:
+                last = part is parts[-1]
+                result = self.loop.results[place] if last else Value(param.type, param.name)
+                ops += self.summing(part, array, result, rows)
+                array = result
+        return Gathered(ops, list(rows.values()))
+
+    def sums_of(self, carried: Carried) -> list[_Sum] | None:
+        """The additions to an array, by what they have in common."""
+        found: dict[Any, _Sum] = {}
+        for write in carried.writes:
+            axis = self.moving_axis(write)
+            if axis is None or not isinstance(write.value, Value):
+                return None
+            if write.value not in self.inside or write.value.type.dtype != "float64":
+                return None
+            entry = write.index[axis]
+            rest = Affine(entry.terms)
+            index = (*write.index[:axis], rest, *write.index[axis + 1 :])
+            one = found.setdefault((axis, index), _Sum(index, axis))
+            one.terms.append((entry.constant, write.value))
+        return list(found.values())
+
+    def moving_axis(self, write: Access) -> int | None:
+        """The one entry that is the index of the loop plus what stays the same."""
+        moving = [k for k, entry in enumerate(write.index) if entry.factor(self.index)]
+        if len(moving) != 1 or write.index[moving[0]].factor(self.index) != 1:
+            return None
+        if any(value in self.inside for entry in write.index for value, _ in entry.terms):
+            return None
+        return moving[0]
+
+    def is_within(self, param: Value, one: _Sum) -> bool:
+        """Whether the elements from the lowest to the highest are elements, even of no trips."""
+        offsets = [offset for offset, _ in one.terms]
+        entry = one.index[one.axis]
+        index = Affine(frozenset({(self.index, 1)}))
+        lowest = entry.plus(index, -1).plus(self.start).plus(number(min(offsets)))
+        end = entry.plus(index, -1).plus(self.stop).plus(number(max(offsets)))
+        length = self.length(param, one.axis)
+        outside = self.around[:-1]
+        if length is None or not never_below_zero(lowest, outside):
+            return False
+        return never_below_zero(length.plus(end, -1), outside)
+
+    def length(self, param: Value, axis: int) -> Affine | None:
+        """The length of an axis, as a sum."""
+        size = param.type.shape[axis]
+        return number(size) if isinstance(size, int) else Affine(
+            frozenset({(Value(Scalar("int64", weak=True, size=size)), 1)})
+        )
+
+    # Building.
+
+    def make(self, function: Any, *args: Any, name: str | None = None) -> Any:
+        made = apply_function(function, args, {}, self.builder)
+        if isinstance(made, Symbol) and name is not None:
+            made.value.name = name
+        return made
+
+    def symbol(self, operand: Operand) -> Any:
+        return symbol_of(operand, self.builder)
+
+    def plus(self, operand: Any, constant: int) -> Any:
+        if constant == 0:
+            return operand
+        function = operator.add if constant > 0 else operator.sub
+        return self.make(function, operand, abs(constant))
+
+    def sources(self, added: list[Value]) -> list[Value]:
+        """The values to keep in rows: those that are added, or the one from which all follow.
+
+        What follows from an element by a few products and sums is computed again.
+        """
+        made = {op.result: op for op in self.loop.body.ops if isinstance(op, Apply)}
+        found: set[Value] = set()
+        self.steps: list[Apply] = []
+
+        def search(value: Operand) -> bool:
+            op = made.get(value) if isinstance(value, Value) else None
+            if op is None or op in self.steps:
+                return value is not self.index
+            if op.primitive.name not in AGAIN:
+                found.add(op.result)
+                return True
+            known = [search(operand) for operand in op.operands]
+            self.steps.append(op)
+            return all(known)
+
+        known = [search(value) for value in added]
+        if all(known) and len(found) == 1 < len(added) and len(self.steps) <= MOST_AGAIN:
+            return list(found)
+        self.steps = []
+        return added
+
+    def rows(self, sums: dict[Value, list[_Sum]], margin: int) -> dict[Value, Row]:
+        """A row for each value that is kept for the sums."""
+        size = _row_size(self.loop, margin)
+        found: dict[Value, Row] = {}
+        added = [v for group in sums.values() for one in group for _, v in one.terms]
+        for value in self.sources(list(dict.fromkeys(added))):
+            name = f"{value.name or value.part or 'value'}_row"
+            kind = Array("float64", (size,))
+            before, after = (Value(kind, name, kept=True) for _ in range(2))
+            found[value] = Row(before, after, self.start, self.stop, margin)
+        return found
+
+    def term(self, value: Value, offset: int, index: Any, rows: dict[Value, Row]) -> Any:
+        """What the trip `index - offset` adds: read from a row, or computed again."""
+        known: dict[Value, Operand] = {}
+        for source, row in rows.items():
+            place = self.place(index, row, offset)
+            item = self.make(operator.getitem, self.symbol(row.after), place)
+            item.value.name = source.name
+            known[source] = item.value
+        if value not in known:
+            for step in self.steps:
+                self.builder.block.ops.append(cloned(step, known, _sweep(self.loop)))
+        return self.symbol(known[value])
+
+    def place(self, index: Any, row: Row, offset: int) -> Any:
+        """Where in the row the trip `index - offset` is."""
+        start = self.loop.start
+        shift = row.margin - offset
+        if isinstance(start, Const):
+            return self.plus(index, shift - start.value)
+        return self.plus(self.make(operator.sub, index, self.symbol(start)), shift)
+
+    def filling(self, sums: dict[Value, list[_Sum]], rows: dict[Value, Row]) -> For:
+        """The loop, with rows in the place of the arrays."""
+        loop = self.loop
+        writes = {
+            access.op
+            for one in self.carried
+            if one.kind == "gathered"
+            for access in one.writes
+        }
+        ops: list[Op] = [op for op in loop.body.ops if op not in writes]
+        params, yields = [], []
+        block = Block((), ops)
+        with self.builder.inside(block):
+            self.builder.origin = replace(loop.origin, sweep=_sweep(loop))
+            position = None
+            for value, row in rows.items():
+                if position is None:
+                    position = self.place(self.symbol(self.index), row, 0)
+                param = Value(row.before.type, row.before.name, kept=True)
+                made = self.make(SET_ITEM, self.symbol(param), self.symbol(value), position)
+                made.value.name, made.value.kept = row.before.name, True
+                params.append(param)
+                yields.append(made.value)
+        kept = [k for k, param in enumerate(loop.body.params[1:]) if param not in sums]
+        return replace(
+            loop,
+            inits=(*[loop.inits[k] for k in kept], *[row.before for row in rows.values()]),
+            results=(*[loop.results[k] for k in kept], *[row.after for row in rows.values()]),
+            body=Block(
+                (self.index, *[loop.body.params[1 + k] for k in kept], *params),
+                ops,
+                (*[loop.body.yields[k] for k in kept], *yields),
+            ),
+        )
+
+    def summing(
+        self, one: _Sum, array: Operand, result: Value, rows: dict[Value, Row]
+    ) -> list[Op]:
+        """`for i in ...: array[i] += row[i] + row[i + 2]`."""
+        offsets = [offset for offset, _ in one.terms]
+        before: list[Op] = []
+        index = Value(self.index.type, self.index.name)
+        param = Value(result.type, result.name, kept=result.kept)
+        body = Block((index, param))
+        self.builder.origin = replace(self.loop.origin, sweep=_sweep(self.loop))
+        with self.builder.inside(Block((), before)):
+            start = operand_of(self.bound(self.loop.start, min(offsets)))
+            stop = operand_of(self.bound(self.loop.stop, max(offsets)))
+        with self.builder.inside(body):
+            here = self.symbol(index)
+            terms = [self.term(value, offset, here, rows) for offset, value in one.terms]
+            name = f"{result.name or 'value'}_sum"
+            total = reduce(lambda a, b: self.make(operator.add, a, b, name=name), terms)
+            entries = [
+                self.rebuilt(entry.swapped(self.index, index)) for entry in one.index
+            ]
+            place = entries[0] if len(entries) == 1 else tuple(entries)
+            made = self.make(ADD_ITEM, self.symbol(param), total, place)
+            made.value.name, made.value.kept = result.name, result.kept
+        body.yields = (made.value,)
+        loop = For(
+            start, stop, Const(1), (array,), body, (result,), origin=self.loop.origin, vector=True
+        )
+        return [*before, loop]
+
+    def bound(self, operand: Operand, offset: int) -> Any:
+        """A bound of the loop moved by an offset."""
+        if isinstance(operand, Const):
+            return operand.value + offset
+        made = self.integers.made.get(operand)
+        if made is not None and made.primitive.function in (operator.add, operator.sub):
+            base, other = made.operands
+            if isinstance(other, Const):
+                sign = 1 if made.primitive.function is operator.add else -1
+                return self.plus(self.symbol(base), sign * other.value + offset)
+        return self.plus(self.symbol(operand), offset)
+
+    def rebuilt(self, entry: Affine) -> Any:
+        return rebuilt(entry, self.builder)
+
+
+def rebuilt(entry: Affine, builder: Builder) -> Any:
+    """Operations that compute a sum; the number last."""
+
+    def make(function: Any, *args: Any) -> Any:
+        return apply_function(function, args, {}, builder)
+
+    total: Any = None
+    for value, factor in sorted(entry.terms, key=lambda term: -term[1]):
+        term = symbol_of(value, builder)
+        if abs(factor) != 1:
+            term = make(operator.mul, abs(factor), term)
+        if total is None:
+            total = term if factor > 0 else make(operator.neg, term)
+        else:
+            total = make(operator.add if factor > 0 else operator.sub, total, term)
+    if total is None:
+        return entry.constant
+    if entry.constant:
+        function = operator.add if entry.constant > 0 else operator.sub
+        total = make(function, total, abs(entry.constant))
+    return total
+
+
+def _row_size(loop: For, margin: int) -> Any:
+    scratch = Builder(Block())
+    bounds = [symbol_of(bound, scratch) for bound in (loop.start, loop.stop)]
+    trips = apply_function(TRIPS, (*bounds, 1), {}, scratch)
+    size: Any = size_of(trips.value) if isinstance(trips, Symbol) else trips
+    return size + 2 * margin
+
+
+def _span(one: _Sum) -> int:
+    offsets = [offset for offset, _ in one.terms]
+    return max(offsets) - min(offsets)
+
+
+def _sweep(loop: For) -> str:
+    return loop.origin.sweep
+
+
+class Workspaces:
+    """Rows that are still to be made, taken out of one loop after the other."""
+
+    def __init__(self, builder: Builder, integers: Integers) -> None:
+        self.builder = builder
+        self.integers = integers
+        self.open: list[Row] = []
+
+    def add(self, rows: list[Row]) -> None:
+        """Rows that the block at hand needs."""
+        self.open += rows
+
+    def widened(self, loop: For) -> For:
+        """The loop carrying the rows of its body; those of changing length are made in it."""
+        inside = set(defined_in(loop.body))
+        rows, self.open = self.open, []
+        own = [row for row in rows if any(v in inside for v in _values(row))]
+        body = self.made(loop.body, own)
+        moved = [row for row in rows if row not in own]
+        for row in moved:
+            kind, name = row.before.type, row.before.name
+            before, after = Value(kind, name, kept=True), Value(kind, name, kept=True)
+            body = Block(
+                (*body.params, row.before), body.ops, (*body.yields, row.after)
+            )
+            loop = replace(
+                loop, inits=(*loop.inits, before), results=(*loop.results, after)
+            )
+            self.open.append(replace(row, before=before, after=after))
+        return replace(loop, body=body)
+
+    def allocated(self, block: Block) -> Block:
+        """The block with the rows made in it."""
+        rows, self.open = self.open, []
+        return self.made(block, rows)
+
+    def made(self, block: Block, rows: list[Row]) -> Block:
+        """Each row made before the operation that needs it."""
+        if not rows:
+            return block
+        ops: list[Op] = []
+        for op in block.ops:
+            needed = [row for row in rows if isinstance(op, For) and row.before in op.inits]
+            with self.builder.inside(Block((), ops)):
+                self.builder.origin = replace(op.origin, span=None)
+                for row in needed:
+                    self.zeros(row)
+            ops.append(op)
+        return Block(block.params, ops, block.yields)
+
+    def zeros(self, row: Row) -> None:
+        """`row = np.zeros(trips + 2 * margin)`."""
+        start, stop = rebuilt(row.start, self.builder), rebuilt(row.stop, self.builder)
+        trips = apply_function(TRIPS, (start, stop, 1), {}, self.builder)
+        length = apply_function(operator.add, (trips, 2 * row.margin), {}, self.builder)
+        if isinstance(length, Symbol):
+            length.value.name = "places"
+        apply_function(np.zeros, (length,), {}, self.builder)
+        made = self.builder.block.ops.pop()
+        assert isinstance(made, Apply)
+        self.builder.block.ops.append(replace(made, results=(row.before,)))
+
+
+def _values(row: Row) -> list[Value]:
+    return [value for bound in (row.start, row.stop) for value, _ in bound.terms]
+

@@ -52,6 +52,7 @@ from flatgrad.primitives.index import SET_ITEM
 from flatgrad.primitives.registry import PRIMITIVES
 from flatgrad.primitives.symbolic import Symbol, apply_function, operand_of, symbol_of
 from flatgrad.transform.forward import forward, unit_of
+from flatgrad.transform.stack_sums import add_products
 from flatgrad.transform.vector_forward import stacked
 
 FEW = 8
@@ -100,7 +101,8 @@ def jacobian_function(fn: Function, request: Request) -> Function:
 
     blocks = mapped(fn.tree, row, None)
     tree = (fn.tree, blocks) if with_value else blocks
-    return replace(fn, body=Block(fn.params, fn.body.ops, tuple(results)), tree=tree)
+    fn = replace(fn, body=Block(fn.params, fn.body.ops, tuple(results)), tree=tree)
+    return fn if request.directions is not None else add_products(cleaned(fn))
 
 
 ELSEWHERE.update(dict.fromkeys(KINDS, jacobian_function))

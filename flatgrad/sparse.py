@@ -370,7 +370,7 @@ def _hidden_type(name: str, value: Any) -> Type:
 def _exact(kind: Type | Static, value: Any) -> Type | Static:
     """The type of an argument that all observations see: of a small array, with its lengths."""
     small = isinstance(kind, Array) and 0 < value.size <= MOST and value.dtype.kind == "f"
-    return replace(kind, shape=value.shape) if small else kind  # type: ignore[type-var]
+    return replace(kind, shape=value.shape) if small else kind
 
 
 def _key(kind: Type | Static) -> Any:

@@ -42,6 +42,7 @@ from flatgrad.ir.types import Array
 from flatgrad.primitives.core import PUSH, REQUIRE_SOME
 from flatgrad.primitives.effects import RAISE
 from flatgrad.primitives.index import ADD_ITEM, has_duplicates
+from flatgrad.primitives.stacked import ADD_PRODUCTS
 from flatgrad.primitives.symbolic import REQUIRE_EQUAL
 
 WITHIN = {"tangent": "forward", "derived": "forward", "tape": "forward"}
@@ -110,6 +111,13 @@ class Dialect:
         target = subscript(name(base), index)
         target.ctx = ast.Store()  # type: ignore[attr-defined]
         return ast.AugAssign(target, ast.Add(), value)  # type: ignore[arg-type]
+
+    def add_products(self, op: Apply, base: str, a: Any, b: Any, w: Any) -> ast.stmt:
+        """`base += (a @ b) * w`."""
+        value = ast.BinOp(literal(a), ast.MatMult(), literal(b))
+        if not isinstance(op.operands[3], Const):
+            value = ast.BinOp(value, ast.Mult(), literal(w))
+        return ast.AugAssign(ast.Name(base, ast.Store()), ast.Add(), value)
 
     def augmented(
         self, op: Apply, target: ast.Name, sign: ast.operator, value: ast.expr, inner: Apply | None
@@ -314,7 +322,8 @@ class _Emitter(BlockEmitter):
         base = written_operand(op)
         assert base is not None
         arguments = substitute(op.arguments, [self.operand(o) for o in op.operands].__getitem__)
-        value = arguments["value"]
+        adds = op.primitive.function is ADD_PRODUCTS
+        value = arguments["b" if adds else "value"]
         identifier = self.declare(op.result)
         if op not in self.buffers.in_place:
             copied = call(ast.Attribute(self.written[base], "copy", ast.Load()), [], {})
@@ -322,6 +331,10 @@ class _Emitter(BlockEmitter):
             self.line(ast.Assign([target], copied, lineno=0), op.origin)
         elif self.overlaps(op, base):
             value = call(ast.Attribute(value, "copy", ast.Load()), [], {})
+        if adds:
+            a, w = arguments["a"], arguments["w"]
+            self.line(self.dialect.add_products(op, identifier, a, value, w), op.origin)
+            return
         if op.primitive.function is PUSH:
             helper = push_helper(op)
             self.dialect.helpers[helper.name] = helper.text
@@ -342,7 +355,8 @@ class _Emitter(BlockEmitter):
         Numba copies element by element then, and NumPy takes no copy of its own where a row goes
         into a column of the same array: `A[1] = A[:, -1]` (2.4).
         """
-        value = substitute(op.arguments["value"], op.operands.__getitem__)
+        adds = op.primitive.function is ADD_PRODUCTS
+        value = substitute(op.arguments["b" if adds else "value"], op.operands.__getitem__)
         return value.type.ndim > 0 and bool(self.buffers.of(value) & self.buffers.of(base))
 
 

@@ -113,6 +113,13 @@ class NumbaDialect(Dialect):
         """`base[index] = value`."""
         return self.written(op, base, index, value, add=False)
 
+    def add_products(self, op: Apply, base: str, a: Any, b: Any, w: Any) -> ast.stmt:
+        """`base += (a @ b) * w` by a helper that passes over what is 0."""
+        helper = numba_text.add_products(op.operands[3].type.ndim)
+        self.need(helper)
+        args = [name(base), *[literal(item) for item in (a, b, w)]]
+        return ast.Expr(call(name(helper.name), args, {}))
+
     def written(self, op: Apply, base: str, index: Any, value: ast.expr, *, add: bool) -> ast.stmt:
         """A write as a statement, or as a call of a helper that checks its indices."""
         kinds = substitute(op.arguments["index"], lambda k: op.operands[k].type)

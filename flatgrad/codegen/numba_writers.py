@@ -82,6 +82,12 @@ def _matmul(site: Site) -> ast.expr | None:
     return site.helper(numba_text.matmul(a.ndim, b.ndim, dtypes), *site.operands)
 
 
+def _stack_product(site: Site) -> ast.expr:
+    is_left = site.kinds[0].ndim == 3
+    helper = numba_text.stack_times() if is_left else numba_text.stack_product()
+    return site.helper(helper, *site.operands)
+
+
 def _pair(make: Callable[..., numba_text.Helper]) -> Writer:
     """np.dot and np.inner."""
 
@@ -311,6 +317,7 @@ WRITERS: dict[str, Writer] = {
     "cumsum": _cumulative("sum"),
     "cumprod": _cumulative("prod"),
     "matmul": _matmul,
+    "stack_product": _stack_product,
     "dot": _pair(numba_text.dot),
     "inner": _pair(numba_text.inner),
     "outer": _outer,

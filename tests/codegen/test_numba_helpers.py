@@ -450,3 +450,42 @@ def test_add_outer():
     want = out + np.outer(a, b)
     run(nh.add_outer())(out, a, b)
     assert_same(out, want)
+
+
+def stack_with_zeros(shape, seed=0):
+    """A stack of which rows 0 and 2 are 0, and row 3 is NaN in a place."""
+    found = array((5, *shape), seed=seed)
+    found[0] = found[2] = 0.0
+    found[3, 0, 0] = np.nan
+    return found
+
+
+@pytest.mark.parametrize("shape", [(4, 3), (12, 7)])
+def test_products_with_stacks(shape):
+    a, s = array((6, shape[0])), stack_with_zeros(shape)
+    b = array((shape[1], 5))
+    for one in layouts(a):
+        check(nh.stack_product(), a @ s, one, s)
+    for one in layouts(s):
+        check(nh.stack_product(), a @ s, a, one)
+        check(nh.stack_times(), s @ b, one, b)
+
+
+@pytest.mark.parametrize("shape", [(4, 3), (12, 7)])
+def test_products_are_added(shape):
+    a, s, w = array((6, shape[0])), stack_with_zeros(shape), array((6, 1))
+    x = array((5, 6, shape[1]))
+    for one in layouts(a):
+        for helper, scale in ((nh.add_products(0), 0.5), (nh.add_products(2), w)):
+            to = x.copy()
+            run(helper)(to, one, s, scale)
+            assert_same(to, x + (a @ s) * scale)
+            np.testing.assert_array_equal(to[[0, 2]], x[[0, 2]])
+
+
+def test_rows_of_zeros_are_passed_over():
+    a, s = np.full((2, 2), np.inf), np.zeros((3, 2, 2))
+    assert_same(run(nh.stack_product())(a, s), np.zeros((3, 2, 2)))
+    assert_same(run(nh.stack_times())(s, a), np.zeros((3, 2, 2)))
+    with pytest.raises(ValueError, match="multiplied"):
+        run(nh.add_products(0))(s, a, np.zeros((3, 3, 2)), 1.0)

@@ -72,6 +72,7 @@ from flatgrad.codegen.numba_helpers.shapes import (
     tile,
     triangle,
 )
+from flatgrad.codegen.numba_helpers.stacks import add_products, stack_product, stack_times
 from flatgrad.codegen.numba_helpers.text import INDICES, Helper, in_order
 
 __all__ = [
@@ -84,4 +85,5 @@ __all__ = [
     "reshape", "roll", "squeeze", "tile", "triangle",
     "PLUS", "SCALARS", "elementwise", "scalar", "stacked_scalars", "where",
     "add_items", "add_outer", "add_region", "gather", "pattern_rank", "result_rank", "set_items",
+    "add_products", "stack_product", "stack_times",
 ]  # fmt: skip

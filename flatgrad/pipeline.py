@@ -38,6 +38,7 @@ from flatgrad.ir.verify import verify
 from flatgrad.transform.cse import merge_common
 from flatgrad.transform.dce import eliminate_dead
 from flatgrad.transform.fuse import fuse
+from flatgrad.transform.join_loops import join_loops
 from flatgrad.transform.layouts import in_one_order
 from flatgrad.transform.outline import outline
 from flatgrad.transform.plain import without_marks
@@ -65,6 +66,7 @@ FOR_NUMBA: list[tuple[str, Pass]] = [
     ("products before loops", products_before_loops),
     ("products after loops", products_after_loops),
     ("loops", vectorize_loops),
+    ("loops joined", join_loops),
     ("loops merged", merge_common),
     ("loops final", eliminate_dead),
 ]

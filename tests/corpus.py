@@ -11,6 +11,7 @@ import tests.corpus_programs.calls
 import tests.corpus_programs.closures
 import tests.corpus_programs.control
 import tests.corpus_programs.linear_algebra
+import tests.corpus_programs.ragged
 import tests.corpus_programs.recurrences
 import tests.corpus_programs.state
 import tests.corpus_programs.statistics

@@ -96,6 +96,26 @@ def pulled_back(found: Example, backend: str = "numpy") -> list[Any]:
     return [gradients[k] for k in found.wrt]
 
 
+def check_stacks(name: str) -> None:
+    """Several tangents in one sweep are the same as one after another, in first and second order."""
+    found = EXAMPLES[name]
+    rows = [direction(found, seed) for seed in range(3)]
+    columns = zip(*rows, strict=True)
+    stacks = tuple([None if column[0] is None else np.stack(column) for column in columns])
+    given = [np.int64(a) if isinstance(a, int) else a for a in found.arguments]
+    _, slopes = fg.jvp(found.function, given, stacks, stacked=True)
+    agree(list(slopes), [fg.jvp(found.function, given, row)[1] for row in rows])
+    if found.second:
+        wrt = found.wrt[0] if len(found.wrt) == 1 else found.wrt
+        together = fg.hvp(found.function, given, stacks, wrt, stacked=True)
+        singly = [fg.hvp(found.function, given, row, wrt) for row in rows]
+        if len(found.wrt) == 1:
+            agree(list(together), singly)
+        else:
+            for k, stack in enumerate(together):
+                agree(list(stack), [one[k] for one in singly])
+
+
 def compare(found: Example, mode: str, result: Any) -> None:
     """The derivative along directions against central differences, extrapolated to step 0."""
     if mode == "grad":

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from tests.corpus import EXAMPLES
-from tests.corpus_checks import MODES, SECOND, agree, check, derived, pulled_back
+from tests.corpus_checks import MODES, SECOND, agree, check, check_stacks, derived, pulled_back
 
 FULL = os.environ.get("FLATGRAD_TEST") == "full"
 
@@ -37,6 +37,12 @@ def test_modes(name):
     with np.errstate(all="ignore"):
         for mode in modes_of(name):
             check(name, mode)
+
+
+@pytest.mark.parametrize("name", EXAMPLES)
+def test_stacks(name):
+    with np.errstate(all="ignore"):
+        check_stacks(name)
 
 
 CHOSEN = [

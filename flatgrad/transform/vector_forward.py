@@ -195,7 +195,8 @@ class Stacker:
         """A length of a row, or its number of elements."""
         stack = self.of(op.operands[0])
         assert stack is not None
-        lengths = stack.shape[1:]
+        shape = stack.shape
+        lengths = (shape[0], *shape[2:]) if op.operands[0] in self.tapes else shape[1:]
         if op.primitive.function is DIM:
             found = lengths[op.arguments["axis"] % len(lengths)]
         else:
@@ -211,7 +212,7 @@ class Stacker:
         if function is PUSH:
             tape, value = op.operands[:2]
             row: Any = self.full(value)
-            if row.ndim == self.full(tape).ndim:
+            if row.ndim == self.full(tape).ndim and value not in self.tapes:
                 row = np.moveaxis(row, 0, 1)
             position = substitute(
                 op.arguments["position"], lambda k: self.plain(op.operands[k])

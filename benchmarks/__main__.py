@@ -9,7 +9,7 @@ from benchmarks import machine
 from benchmarks.measure import clean_environment, table
 from benchmarks.workload import Workload
 
-OTHER = ("start_up", "training")
+OTHER = ("start_up", "training", "jacobians")
 """Measurements of other things than workloads; they run when they are named."""
 
 
@@ -18,7 +18,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument(
         "names", nargs="*", metavar="NAME",
-        help="a family, a part of a workload's title, start_up or training; default: all workloads",
+        help="a family, a part of a workload's title, start_up, training or jacobians; "
+        "default: all workloads",
     )  # fmt: skip
     parser.add_argument("--quick", action="store_true", help="fewer workloads and repetitions")
     parser.add_argument("--write", action="store_true", help="write docs/benchmarks.md")

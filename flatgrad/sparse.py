@@ -189,6 +189,7 @@ class SparseJacobian:
             if len(set(argnums)) < len(argnums):
                 raise error("bad-argnums", f"argnums {argnums} has a parameter twice")
         groups = tuple([tuple([parameter_name(k, names, plain) for k in g]) for g in same])
+        _check_groups(groups)
         return cls(
             plain, signature, rows_of(rows, names, plain), argnums, groups, backend, with_value
         )
@@ -328,6 +329,12 @@ class SparseJacobian:
                     "not-differentiable", f"`{name}` cannot have a derivative",
                     help="pass floats or a float array, or leave it out of argnums",
                 )  # fmt: skip
+        for group in self.same:
+            if 0 < len(set(group) & set(asked)) < len(group):
+                raise error(
+                    "bad-rows", f"{_listed(group)} are rows of one array: its derivatives need all",
+                    help="name all of them in argnums, or none",
+                )  # fmt: skip
         if not asked:
             raise error(
                 "nothing-to-differentiate",
@@ -359,6 +366,24 @@ class SparseJacobian:
         """The function of one observation after every pass."""
         stages = self.shown(args, kwargs).compiled.stages
         return {name: text() for name, text in stages.items()}
+
+
+def _check_groups(groups: tuple[tuple[str, ...], ...]) -> None:
+    """No parameter is in two groups.
+
+    Raises
+    ------
+    ArgumentError
+        If one is.
+    """
+    names = [name for group in groups for name in group]
+    twice = [name for name in names if names.count(name) > 1]
+    if twice:
+        raise error("bad-rows", f"`{twice[0]}` stands in `same` twice")
+
+
+def _listed(names: Sequence[str]) -> str:
+    return ", ".join(f"`{name}`" for name in names)
 
 
 def _hidden_type(name: str, value: Any) -> Type:

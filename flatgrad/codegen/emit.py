@@ -82,6 +82,10 @@ class Dialect:
         finally:
             self.in_nest = saved
 
+    def told_apart(self, emitted: Emitted) -> list[Line]:
+        """The lines of a function, under names that the backend can tell apart."""
+        return emitted.lines
+
     def returned(self, tree: Any) -> Any:
         """The structure in which results are returned."""
         return as_tuples(tree) if comes_as_tuples(tree) else tree

@@ -119,6 +119,7 @@ def _written(
     """One function as text; `nest` for loops over elements."""
     with dialect.inside(nest=nest):
         emitted = emit(fn, dialect, taken)
+    emitted.lines = dialect.told_apart(emitted)
     head = [f"def {name}({', '.join(emitted.params)}):"]
     decorator = dialect.nest_decorator if nest else dialect.main_decorator
     if decorator:

@@ -14,10 +14,12 @@ import numpy as np
 
 from flatgrad import activations_numba
 from flatgrad.codegen import numba_helpers as numba_text
-from flatgrad.codegen.emit import Dialect
+from flatgrad.codegen.emit import Dialect, Emitted
 from flatgrad.codegen.expressions import call, literal, name, subscript, write
+from flatgrad.codegen.lines import Line
 from flatgrad.codegen.numba_index import indexed
 from flatgrad.codegen.numba_loops import loop_helper
+from flatgrad.codegen.numba_names import told_apart
 from flatgrad.codegen.numba_site import Site, fitted, unsupported
 from flatgrad.codegen.numba_vector import vector_call
 from flatgrad.codegen.numba_writers import PLAIN, WRITERS
@@ -44,6 +46,10 @@ class NumbaDialect(Dialect):
         """Put a helper, and what it requires, into the module."""
         for one in numba_text.in_order([helper]):
             self.helpers.setdefault(one.name, one.source)
+
+    def told_apart(self, emitted: Emitted) -> list[Line]:
+        """With other names where Numba's versions of a variable would get the same."""
+        return told_apart(emitted.lines, emitted.params)
 
     def returned(self, tree: Any) -> Any:
         """Tuples, taken apart by the caller: Numba returns no lists or dicts of unlike things."""

@@ -1,0 +1,19 @@
+"""A few random loops over elements; `random_stencils` runs them by the hundred."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from tests.transform.random_stencils import outcome
+
+
+@pytest.mark.parametrize("seed", range(24))
+def test_numba_text_agrees_with_numpy(seed, tmp_path):
+    with np.errstate(all="ignore"):
+        assert outcome(seed, tmp_path) in ("ok", "rows", "raises", "refused")
+
+
+def test_the_programs_reach_what_they_are_for(tmp_path):
+    with np.errstate(all="ignore"):
+        assert any(outcome(seed, tmp_path) == "rows" for seed in range(24))

@@ -53,7 +53,8 @@ def grad(
     Returns
     -------
     A function with the same signature. Each gradient has the shape and dtype of its argument, or
-    its structure, with None for what cannot have a gradient (ints in a container are counts). It
+    its structure, with None for what cannot have a gradient (ints in a container are counts). With
+    the keyword `out` it is written into arrays of the caller's (docs/training.md). The function
     shows its code with `.source()`, `.forward_source()`, `.backward_source()`, `.lower(*args)`,
     `.graph()`, `.line_map()`, and `.save(path)` writes a module that runs alone.
 

@@ -30,8 +30,10 @@ from flatgrad.ir.types import Array, Scalar
 from flatgrad.structures import Spread
 
 
-def public_function(derived: Any, function: Callable[..., Any]) -> Callable[..., Any]:
-    """The function that users call."""
+def public_function(
+    derived: Any, function: Callable[..., Any], into: Any = None
+) -> Callable[..., Any]:
+    """The function that users call; `into` takes the calls with `out`, if there may be any."""
     # The parameters carry the user's names, and no other name here may be one of them.
     own = "_"
     while any(name.endswith(own) for name in derived.signature.parameters):
@@ -58,8 +60,21 @@ def public_function(derived: Any, function: Callable[..., Any]) -> Callable[...,
             params.append("/")
     arguments = ", ".join(names)
     classes = "".join(f"{name}.__class__, " for name in names)
+    given = ""
+    if into is not None:
+        params += ["out=None"] if star else ["*", "out=None"]
+        space[f"into_slowly{own}"] = into.call_slowly
+        given = (
+            f"    if out is not None:\n"
+            f"        try:\n"
+            f"            run{own} = by_class{own}[{classes}out.__class__, ]\n"
+            f"        except KeyError{own}:\n"
+            f"            run{own} = into_slowly{own}\n"
+            f"        return run{own}({', '.join([*names, 'out'])})\n"
+        )
     text = (
         f"def caller({', '.join(params)}):\n"
+        f"{given}"
         f"    try:\n"
         f"        run{own} = by_class{own}[{classes or '()'}]\n"
         f"    except KeyError{own}:\n"
@@ -79,8 +94,13 @@ def public_function(derived: Any, function: Callable[..., Any]) -> Callable[...,
     return public
 
 
-def runner(derived: Any, found: Any, given: Spread) -> Callable[..., Any]:
-    """The function that runs one specialisation on arguments that fit it."""
+def runner(
+    derived: Any, found: Any, given: Spread, places: dict[int, str] | None = None
+) -> Callable[..., Any]:
+    """The function that runs one specialisation on arguments that fit it.
+
+    `places` are leaves, by the number of the gradient that is written into them.
+    """
     compiled, values = found.compiled, given.values
     space: dict[str, Any] = {
         "emitted": compiled.function, "call_slowly": derived.call_slowly, "explain": explain,
@@ -97,7 +117,11 @@ def runner(derived: Any, found: Any, given: Spread) -> Callable[..., Any]:
             f"        return call_slowly({', '.join(names)})",
         ]
     passed = _passed(found, values, space) + [f"hidden_{k}" for k in range(len(compiled.hidden))]
-    target, result = _results(derived, found, given, space)
+    places = places or {}
+    passed += [local(leaf) for leaf in places.values() if values[leaf].ndim]
+    target, result = _results(derived, found, given, space, places)
+    if places:
+        lines.append(_place_test(derived.backend, found, given, places, space))
     lines += _sharing_tests(found, given.shown, space)
     lines += [
         "    try:",
@@ -132,6 +156,47 @@ def _sharing_tests(found: Any, words: dict[str, str], space: dict[str, Any]) -> 
                 lines.append(f"        raise together({arrays[name]!r}, {shown!r})")
     space.update(shared=_shared, together=_together)
     return lines
+
+
+def _place_test(
+    backend: str, found: Any, given: Spread, places: dict[int, str], space: dict[str, Any]
+) -> str:
+    """A statement that refuses arrays which cannot be written to, or share memory."""
+    space["check_places"] = check_places
+    arrays = [local(n) for n in found.types if isinstance(given.values[n], np.ndarray)]
+    arrays += [f"hidden_{k}" for k, capture in enumerate(found.compiled.hidden)
+               if isinstance(capture.value, np.ndarray)]  # fmt: skip
+    targets = "".join(f"{local(leaf)}, " for leaf in places.values())
+    others = "".join(f"{name}, " for name in arrays)
+    return f"    check_places(({targets}), ({others}), {backend == 'numba'})"
+
+
+def check_places(places: tuple[Any, ...], others: tuple[Any, ...], in_order: bool) -> None:
+    """Refuse arrays for results that cannot be written to, or not without changing another.
+
+    Arrays that nobody's memory is the base of share it with nobody, so that it suffices to tell
+    them apart.
+    """
+    for place in places:
+        flags = place.flags
+        if not flags.writeable:
+            raise _no_place("is read-only")
+        if in_order and not flags.c_contiguous:
+            raise _no_place("is not contiguous, which the Numba backend asks for")
+    if all(x.base is None and x.flags.owndata for x in (*places, *others)):
+        ids = {*map(id, places)}
+        shared = len(ids) < len(places) or not ids.isdisjoint(map(id, others))
+    else:
+        shared = any(
+            np.may_share_memory(place, other)
+            for k, place in enumerate(places) for other in (*places[:k], *others)
+        )  # fmt: skip
+    if shared:
+        raise _no_place("shares memory with an argument or with another array of `out`")
+
+
+def _no_place(why: str) -> Exception:
+    return error("bad-out", f"an array of `out` {why}", help="pass arrays of their own")
 
 
 def _shared(one: Any, other: Any) -> bool:
@@ -194,7 +259,7 @@ def _passed(found: Any, values: dict[str, Any], space: dict[str, Any]) -> list[s
 
 
 def _results(
-    derived: Any, found: Any, given: Spread, space: dict[str, Any]
+    derived: Any, found: Any, given: Spread, space: dict[str, Any], places: dict[int, str]
 ) -> tuple[str, str]:
     """The target that takes the emitted results apart, and the expression that is returned."""
     if found.finish is not None:
@@ -206,7 +271,13 @@ def _results(
     for k, (name, kind) in enumerate(zip(found.wrt, gradients, strict=True)):
         leaves.append(f"g{k}")
         value = given.values[name]
-        converted.append(returned.converted(f"g{k}", kind, value, space, straight=straight))
+        if k not in places:
+            converted.append(returned.converted(f"g{k}", kind, value, space, straight=straight))
+        elif value.ndim:
+            converted.append(local(places[k]))
+        else:
+            space["put"] = _put
+            converted.append(f"put({local(places[k])}, g{k})")
     target = "g0" if len(leaves) == 1 else f"({', '.join(leaves)})"
     result = returned.built(found.form, converted, space)
     tree, types = found.compiled.graph.tree, found.compiled.output_types
@@ -217,6 +288,12 @@ def _results(
         aux = _value("aux", tree[1], types, tree, derived, space)
         return f"{target}, aux", f"{result}, {aux}"
     return target, result
+
+
+def _put(place: np.ndarray, number: Any) -> np.ndarray:
+    """An array of rank 0 with a number in it."""
+    place[()] = number
+    return place
 
 
 def _value(

@@ -18,6 +18,7 @@ from flatgrad.compiled_calls import make_compiled_callable
 from flatgrad.derived import Derived, parameter_name
 from flatgrad.errors import error
 from flatgrad.frontend.source import signature_of, unwrap
+from flatgrad.into import Into, takes_out
 from flatgrad.tangents import with_tangents
 
 BACKENDS = ("numpy", "numba")
@@ -81,7 +82,8 @@ def derive(
         plain, kind, argnums, has_aux, backend, signature, inner, seeds, limit,
         stacked=stacked, static_params=static_params, integer_params=integer_params,
     )  # fmt: skip
-    public = callers.public_function(derived, function)
+    into = Into(derived) if takes_out(derived) else None
+    public = callers.public_function(derived, function, into)
     if backend == "numba" and not derived.tangents() and kind not in columns.KINDS:
         make_compiled_callable(derived, public)
     return public

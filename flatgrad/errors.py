@@ -142,6 +142,7 @@ CODES: dict[str, tuple[type[FlatgradError], str]] = {
     "bad-tangent": (ArgumentError, "tangents or adjoints that are not those of the values"),
     "non-scalar-output": (ArgumentError, "grad of a function that does not return a scalar"),
     "bad-aux": (ArgumentError, "has_aux=True on a function that does not return a pair"),
+    "bad-out": (ArgumentError, "arrays for the gradients that do not fit, or are not free"),
     "bad-update": (ArgumentError, "gradients or a state that do not fit the parameters of a step"),
     "bad-option": (ArgumentError, "an unknown backend or option"),
     "bad-checkpoint": (UnsupportedError, "a loop that cannot be checkpointed in this way"),

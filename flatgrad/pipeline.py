@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import ModuleType
 from typing import Any
 
@@ -41,6 +41,7 @@ from flatgrad.transform.fuse import fuse
 from flatgrad.transform.join_loops import join_loops
 from flatgrad.transform.layouts import in_one_order
 from flatgrad.transform.outline import outline
+from flatgrad.transform.places import into_places
 from flatgrad.transform.plain import without_marks
 from flatgrad.transform.products_after import products_after_loops
 from flatgrad.transform.products_before import products_before_loops
@@ -197,6 +198,21 @@ def build(
         stages=stages,
         path=loaded.__file__ or "",
     )
+
+
+def with_places(compiled: Compiled, names: dict[int, str], source: Source) -> Compiled:
+    """The same function, which writes some of its results into arrays that it is given."""
+    fn = into_places(compiled.graph, names)
+    verify(fn)
+    dialect = DIALECTS[compiled.request.backend]()
+    module = build_module(fn, compiled.module.name, dialect, source.comments)
+    loaded = load(module, compiled.request.backend)
+    stages = {**compiled.stages, "emitted": lambda: module.text}
+    _keep(stages, "results", fn)
+    return replace(
+        compiled, function=getattr(loaded, module.name), module=module, graph=fn, stages=stages,
+        path=loaded.__file__ or "",
+    )  # fmt: skip
 
 
 def _keep(stages: dict[str, Callable[[], str]], name: str, fn: Function) -> None:

@@ -17,7 +17,7 @@ STAGES = RULES | {"frontend", "analysis", "transform", "codegen", "backends"}
 CALLS = STAGES | {
     "derivatives", "pipeline", "signature", "tangents", "returned", "inspection", "callers",
     "compiled_calls", "columns", "linear_maps", "derived", "deriving", "structures", "examples",
-    "fast_path", "specialisation", "api", "jacobians", "modes",
+    "fast_path", "specialisation", "into", "api", "jacobians", "modes",
 }  # fmt: skip
 
 # A module or folder of the package, and what it may import besides itself.
@@ -52,6 +52,9 @@ MAY_IMPORT: dict[str, set[str]] = {
     "callers": STAGES
     | {"pipeline", "signature", "structures", "inspection", "returned", "fast_path"},
     "compiled_calls": STAGES | {"pipeline", "signature", "structures"},
+    "into": STAGES
+    | {"pipeline", "signature", "structures", "callers", "fast_path", "specialisation"}
+    | {"exclusive"},
     "linear_maps": RULES
     | {"derivatives", "columns", "returned", "callers", "structures", "tangents"},
     "derived": (CALLS - {"deriving", "api", "jacobians", "modes"}) | {"exclusive"},

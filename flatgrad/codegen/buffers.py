@@ -243,6 +243,7 @@ class _Walk:
         self.fn = fn
         for param in fn.params:
             self.buffers.give(param, frozenset({param}))
+        self.buffers.owned.update(fn.places)
         self.block(fn.body)
 
     def block(self, block: Block) -> None:

@@ -16,6 +16,8 @@ from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
+
 from flatgrad.codegen.blocks import BlockEmitter
 from flatgrad.codegen.buffers import Buffers, plan_buffers, written_operand
 from flatgrad.codegen.coalesce import Variable, Variables, yields_written_late
@@ -36,6 +38,7 @@ from flatgrad.codegen.liveness import Liveness
 from flatgrad.codegen.names import Names
 from flatgrad.codegen.raising import raising, requirement
 from flatgrad.codegen.schedule import schedule
+from flatgrad.errors import error
 from flatgrad.ir.ops import Apply, Const, Function, Operand, Origin, Slot, Value, substitute
 from flatgrad.ir.trees import as_tuples, comes_as_tuples
 from flatgrad.ir.types import Array
@@ -45,6 +48,12 @@ from flatgrad.primitives.index import ADD_ITEM, has_duplicates
 from flatgrad.primitives.stacked import ADD_PRODUCTS
 from flatgrad.primitives.symbolic import REQUIRE_EQUAL
 
+ONTO: dict[type[ast.operator], str] = {
+    ast.Add: "np.add", ast.Sub: "np.subtract", ast.Mult: "np.multiply", ast.Div: "np.divide",
+    ast.MatMult: "np.matmul",
+}  # fmt: skip
+"""Functions that write what an operator gives into an array."""
+
 WITHIN = {"tangent": "forward", "derived": "forward", "tape": "forward"}
 """Operations whose lines stand between those of a sweep."""
 
@@ -52,6 +61,22 @@ WITHIN = {"tangent": "forward", "derived": "forward", "tape": "forward"}
 def sweep_heading(sweep: str) -> str:
     """The sweep under whose heading a line stands: `backward` for a `backward tangent`."""
     return WITHIN.get(sweep) or sweep.removesuffix(" tangent")
+
+
+def takes_out(value: ast.Call) -> bool:
+    """Whether this is a call of a NumPy function that can write what it gives into an array."""
+    match value.func:
+        case ast.Attribute(ast.Name("np"), attribute):
+            return attribute in ("outer", "sum") or isinstance(getattr(np, attribute), np.ufunc)
+        case ast.Attribute(_, "sum"):
+            return True
+    return False
+
+
+def whole_assigned(place: str, value: ast.expr) -> ast.stmt:
+    """`place[...] = value`."""
+    target = ast.Subscript(ast.Name(place, ast.Load()), ast.Constant(...), ast.Store())
+    return ast.Assign([target], value, lineno=0)
 
 
 class Dialect:
@@ -128,6 +153,16 @@ class Dialect:
     ) -> ast.stmt:
         """`y += value`; `inner` is the call that `value` is the text of, if it is one."""
         return ast.AugAssign(target, sign, value)
+
+    def into_place(self, place: str, value: ast.expr) -> ast.stmt:
+        """A result written into the whole of an array that is there for it."""
+        if isinstance(value, ast.BinOp) and type(value.op) in ONTO:
+            function = dotted(ONTO[type(value.op)])
+            return ast.Expr(call(function, [value.left, value.right], {"out": name(place)}))
+        if isinstance(value, ast.Call) and takes_out(value):
+            out = ast.keyword("out", name(place))
+            return ast.Expr(ast.Call(value.func, value.args, [*value.keywords, out]))
+        return whole_assigned(place, value)
 
     def set_in_place(self, op: Apply, base: str, index: Any, value: ast.expr) -> ast.stmt:
         """`base[index] = value`."""
@@ -348,6 +383,11 @@ class _Emitter(BlockEmitter):
             self.line(ast.Assign([target], pushed, lineno=0), op.origin)
             return
         index = arguments["index"]
+        if base in self.fn.places:
+            if op not in self.buffers.in_place:
+                raise error("internal", f"`{identifier}` is not written in place")
+            self.line(self.dialect.into_place(identifier, value), op.origin)
+            return
         if op.primitive.function is ADD_ITEM:
             self.line(self.dialect.add_in_place(op, identifier, index, value), op.origin)
             return

@@ -14,8 +14,8 @@ import numpy as np
 
 from flatgrad import activations_numba
 from flatgrad.codegen import numba_helpers as numba_text
-from flatgrad.codegen.emit import Dialect, Emitted
-from flatgrad.codegen.expressions import call, literal, name, subscript, write
+from flatgrad.codegen.emit import Dialect, Emitted, whole_assigned
+from flatgrad.codegen.expressions import call, dotted, literal, name, subscript, write
 from flatgrad.codegen.lines import Line
 from flatgrad.codegen.numba_index import indexed
 from flatgrad.codegen.numba_loops import loop_helper
@@ -114,6 +114,12 @@ class NumbaDialect(Dialect):
     def add_in_place(self, op: Apply, base: str, index: Any, value: ast.expr) -> ast.stmt:
         """`base[index] += value`, with duplicates adding up."""
         return self.written(op, base, index, value, add=True)
+
+    def into_place(self, place: str, value: ast.expr) -> ast.stmt:
+        """A result written into the whole of an array; Numba has `out` for products alone."""
+        if isinstance(value, ast.BinOp) and isinstance(value.op, ast.MatMult):
+            return ast.Expr(call(dotted("np.dot"), [value.left, value.right, name(place)], {}))
+        return whole_assigned(place, value)
 
     def set_in_place(self, op: Apply, base: str, index: Any, value: ast.expr) -> ast.stmt:
         """`base[index] = value`."""

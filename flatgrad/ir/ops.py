@@ -215,6 +215,7 @@ class Function:
     `lengths` maps the atoms of `Dim`s to the parameter and axis that they measure.
     A function that others call is the `body` of the primitive in their `Apply`.
     `hidden` are trailing parameters that carry captured values (closures, globals), by name.
+    `places`, behind them, are arrays of the caller's into which results are written.
     """
 
     name: str
@@ -224,6 +225,7 @@ class Function:
     requirements: list[Requirement] = field(default_factory=list)
     hidden: tuple[str, ...] = ()
     doc: str | None = None
+    places: tuple[Value, ...] = ()
 
     @property
     def params(self) -> tuple[Value, ...]:

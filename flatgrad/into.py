@@ -1,0 +1,177 @@
+"""Gradients written into arrays of the caller's: `step(w, X, out=grads)`.
+
+    value, grads = step(w, X)
+    value, grads = step(w, X, out=grads)       # the same arrays, with new gradients in them
+
+The code for such calls is that of ordinary ones with a parameter for each of these arrays (see
+transform/places.py). The arrays are leaves of a last argument, `out`: their classes, dtypes and
+shapes are compared on the way to the code, as those of all arguments are. That they share no memory
+with the arguments is tested at every call.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+
+from flatgrad import callers, fast_path
+from flatgrad.errors import FlatgradError, error
+from flatgrad.exclusive import exclusive
+from flatgrad.ir.ops import Slot
+from flatgrad.ir.trees import Record, children
+from flatgrad.pipeline import with_places
+from flatgrad.specialisation import Specialisation, check_requirements
+from flatgrad.structures import Leaf, Node, Spread, Tree, spread
+
+OUT = "out"
+
+
+def takes_out(derived: Any) -> bool:
+    """Whether calls of a derivative may have `out=`: not if its function has such a parameter."""
+    plain = derived.kind in ("grad", "value_and_grad") and not derived.tangents()
+    return plain and OUT not in derived.signature.parameters
+
+
+@dataclass(slots=True, eq=False)
+class Into:
+    """The calls of one derived function that have `out=`; in `by_class` it comes last."""
+
+    derived: Any
+    known: dict[Any, tuple[Specialisation, Specialisation]] = field(default_factory=dict)
+
+    @property
+    def by_class(self) -> dict[Any, Any]:
+        """Shared with ordinary calls: it is cleared when what they compile changes."""
+        found: dict[Any, Any] = self.derived.by_class
+        return found
+
+    @property
+    def static_params(self) -> set[str]:
+        """Those of the derived function."""
+        found: set[str] = self.derived.static_params
+        return found
+
+    @property
+    def kind(self) -> str:
+        """That of the derived function."""
+        return str(self.derived.kind)
+
+    @property
+    def has_aux(self) -> bool:
+        """That of the derived function."""
+        return bool(self.derived.has_aux)
+
+    @property
+    def backend(self) -> str:
+        """That of the derived function."""
+        return str(self.derived.backend)
+
+    def call_slowly(self, *args: Any) -> Any:
+        """A call with arguments not seen before, `out` last."""
+        given = spread(dict(zip([*self.derived.signature.parameters, OUT], args, strict=True)))
+        own = _without_out(given)
+        found = self.derived.specialised(own)
+        check_requirements(found, own.values)
+        places = self.places(found, given)
+        found = self.writing(found, places, given)
+        run = callers.runner(self, found, given, places)
+        fast_path.remember(self, given, args, found.types, run)
+        return run(*args, *fast_path.leaf_values(given))
+
+    def places(self, found: Specialisation, given: Spread) -> dict[int, str]:
+        """For each gradient, by number, the leaf of `out` that it is written into, if it is one.
+
+        Raises
+        ------
+        ArgumentError
+            If `out` has other parts than the gradient, or arrays of other dtypes or shapes.
+        """
+        places = {}
+        for k, leaf in _matched(found.form, given.trees[OUT]):
+            name = found.wrt[k]
+            argument, place = given.values[name], given.values[leaf.name]
+            if not isinstance(argument, np.ndarray):
+                continue  # the gradient is a number
+            fits = isinstance(place, np.ndarray) and place.dtype == argument.dtype
+            if not fits or place.shape != argument.shape:
+                raise _misfit(
+                    f"`{leaf.shown}` is {_words(place)}; the gradient of `{given.shown[name]}` is "
+                    f"{_words(argument)}"
+                )
+            places[k] = leaf.name
+        return places
+
+    def writing(
+        self, found: Specialisation, places: dict[int, str], given: Spread
+    ) -> Specialisation:
+        """The specialisation that writes into these leaves; of rank 0 they are written later."""
+        first = len(found.compiled.graph.results) - len(found.wrt)
+        names = {first + k: leaf for k, leaf in places.items() if given.values[leaf].ndim}
+        key = id(found), tuple(names.items())
+        if key not in self.known or self.known[key][0] is not found:
+            with exclusive():
+                compiled = with_places(found.compiled, names, self.derived.source)
+            self.known[key] = found, replace(found, compiled=compiled)
+        return self.known[key][1]
+
+
+def _without_out(given: Spread) -> Spread:
+    """The arguments without `out`."""
+    leaves = set(given.leaves(OUT))
+    return Spread(
+        {name: value for name, value in given.values.items() if name not in leaves},
+        {name: tree for name, tree in given.trees.items() if name != OUT},
+        given.owners,
+        given.shown,
+        given.inside - leaves,
+    )
+
+
+def _matched(form: Any, tree: Tree) -> Iterator[tuple[int, Leaf]]:
+    """The gradients in their form, each with what stands at its place in `out`."""
+    if isinstance(form, Slot):
+        if not isinstance(tree, Leaf):
+            raise _misfit("`out` has a container where the gradient has a number or an array")
+        yield form.index, tree
+        return
+    parts = children(form)
+    if not parts or not _has_slots(form):
+        return
+    if not isinstance(tree, Node) or not _alike(form, tree):
+        raise _misfit("`out` has other parts than the gradient")
+    items = dict(zip(tree.keys, tree.parts, strict=True))
+    keys: Any = getattr(form, "fields", form) if isinstance(form, Record | dict) else tree.keys
+    for key, part in zip(keys, parts, strict=True):
+        yield from _matched(part, items[key])
+
+
+def _alike(form: Any, tree: Node) -> bool:
+    """Whether a container of gradients and one of `out` have the same parts."""
+    if isinstance(form, Record):
+        return tree.kind is form.kind
+    if isinstance(form, dict):
+        return tree.kind is dict and set(tree.keys) == set(form)
+    names = getattr(form, "_fields", None), getattr(tree.kind, "_fields", None)
+    same = None in names or names[0] == names[1]
+    return issubclass(tree.kind, tuple | list) and len(tree.parts) == len(form) and same
+
+
+def _has_slots(form: Any) -> bool:
+    return isinstance(form, Slot) or any(map(_has_slots, children(form) or ()))
+
+
+def _words(value: Any) -> str:
+    """What a message says of a value."""
+    if isinstance(value, np.ndarray):
+        return f"a {value.dtype} array of shape {value.shape}"
+    return "None" if value is None else f"a {type(value).__name__}"
+
+
+def _misfit(message: str) -> FlatgradError:
+    return error(
+        "bad-out", message,
+        help="pass what the call without `out` returns as the gradient, or arrays like its arrays",
+    )  # fmt: skip

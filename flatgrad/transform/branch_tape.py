@@ -72,9 +72,8 @@ class BranchTape:
         if value.type.ndim and varies(self.context, value, self.scope):
             # What stands in for it has other lengths, so these are not the result's.
             result.type = Array(value.type.dtype, tuple(fresh_size() for _ in value.type.shape))
-        elif isinstance(value.type, Scalar) and value.type.size is not None:
-            if not isinstance(instead, Value):  # nor is this the length that it seems to be
-                result.type = replace(value.type, size=None)
+        elif isinstance(value.type, Scalar) and not isinstance(instead, Value):
+            result.type = replace(value.type, size=None)  # nor is this the length it seems to be
         self.extra[self.side].append(value)
         self.extra[1 - self.side].append(instead)
         self.results.append(result)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import sys
+import traceback
 
 from benchmarks import machine
 from benchmarks.measure import clean_environment, table
@@ -22,6 +24,7 @@ def main() -> None:
         "default: all workloads",
     )  # fmt: skip
     parser.add_argument("--quick", action="store_true", help="fewer workloads and repetitions")
+    parser.add_argument("--cpu-time", action="store_true", help="for a machine that is busy")
     parser.add_argument("--write", action="store_true", help="write docs/benchmarks.md")
     parser.add_argument("--check", action="store_true", help="compare all, tiny; measure nothing")
     parser.add_argument("--ours", action="store_true", help="no other package takes part")
@@ -55,11 +58,16 @@ def measure_all(names: list[str], options: argparse.Namespace) -> None:
     from benchmarks.results import RATIOS, TIMES, measure, ratio_rows, time_rows
     from benchmarks.workload import PACKAGES
 
-    results = []
+    results, failed = [], list[str]()
     for workload in chosen(names, options.quick):
         skipped = PACKAGES if options.ours else workload.slow if options.quick else ()
         others = tuple(name for name in PACKAGES if name not in skipped)
-        result = measure(workload, others, options.quick)
+        try:
+            result = measure(workload, others, options.quick, options.cpu_time)
+        except Exception:
+            traceback.print_exc()
+            failed.append(workload.title)
+            continue
         results.append(result)
         for style in ratio_rows(result):
             print("; ".join(f"{k} {v}" for k, v in zip(RATIOS, style, strict=True) if v),
@@ -69,7 +77,9 @@ def measure_all(names: list[str], options: argparse.Namespace) -> None:
     if options.write:
         from benchmarks.page import write_page
 
-        write_page(results)
+        write_page(results, options.cpu_time)
+    if failed:
+        sys.exit(f"not measured: {', '.join(failed)}")
 
 
 def check_all(names: list[str], ours: bool = False) -> None:
@@ -84,7 +94,7 @@ def check_all(names: list[str], ours: bool = False) -> None:
         seen.add(key)
         args = workload.arguments(tiny=True)
         packages = () if ours else tuple(PACKAGES)
-        calls = contestants(workload, args, derivatives(workload), packages)
+        calls = contestants(workload, args, derivatives(workload, args), packages)
         check(workload, calls)
         print(f"{workload.title}: {', '.join(name for name in calls if name != 'primal')} agree")
 

@@ -4,7 +4,8 @@ jax(function, args, positions, mode)        compiled, arguments on the device, r
 torch(function, args, positions, mode)      eager, one thread
 autograd(function, args, positions, mode)
 
-The names are those of the packages. Ints are sizes and stay Python ints.
+The names are those of the packages. A function that is a derivative already has the mode "derived".
+Ints are sizes and stay Python ints.
 """
 
 from __future__ import annotations
@@ -26,8 +27,10 @@ def jax(function: Any, args: tuple[Any, ...], positions: tuple[int, ...], mode: 
     package.config.update("jax_enable_x64", True)
     static = tuple(k for k, x in enumerate(args) if type(x) is int)
     where = positions if len(positions) > 1 else positions[0]
-    derive = package.jacfwd if mode == "jacobian" else package.value_and_grad
-    compiled = package.jit(derive(function, where), static_argnums=static)
+    if mode != "derived":
+        derive = package.jacfwd if mode == "jacobian" else package.value_and_grad
+        function = derive(function, where)
+    compiled = package.jit(function, static_argnums=static)
     placed = [x if k in static else jnp.asarray(x) for k, x in enumerate(args)]
     return lambda: package.block_until_ready(compiled(*placed))
 

@@ -41,19 +41,20 @@ def clean_environment() -> None:
 
 
 def interleaved(
-    contestants: dict[str, Callable[[], object]], rounds: int, budget: float = 10.0
-) -> dict[str, list[float]]:
+    contestants: dict[str, Callable[[], object]], rounds: int, budget: float = 10.0,
+    clock: Callable[[], float] = time.perf_counter,
+) -> dict[str, list[float]]:  # fmt: skip
     """Seconds per call of each contestant in each round, in an order that changes.
 
     Each is called before timing starts, and as often per round as makes a batch. A library whose
     threads still spin slows down whoever comes next: no one comes always after the same. Who would
-    take more than `budget` seconds has fewer rounds, at least one.
+    take more than `budget` seconds has fewer rounds, at least one. Seconds are those of `clock`.
     """
     counts, most = {}, {}
     for name, call in contestants.items():
-        start = time.perf_counter()
+        start = clock()
         call()
-        took = max(time.perf_counter() - start, 1e-8)
+        took = max(clock() - start, 1e-8)
         counts[name] = max(1, int(BATCH / took))
         most[name] = max(1, min(rounds, int(budget / (took * counts[name]))))
     times: dict[str, list[float]] = {name: [] for name in contestants}
@@ -65,10 +66,10 @@ def interleaved(
             present = [name for name in contestants if k < most[name]]
             for name in order.sample(present, len(present)):
                 call, repeat = contestants[name], range(counts[name])
-                start = time.perf_counter()
+                start = clock()
                 for _ in repeat:
                     call()
-                times[name].append((time.perf_counter() - start) / counts[name])
+                times[name].append((clock() - start) / counts[name])
     finally:
         gc.enable()
     return times

@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
-import inspect
 import statistics
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from benchmarks.measure import interleaved, ratio, seconds, spread
 from benchmarks.tape import first_call_seconds, taped_bytes
-from benchmarks.workload import PACKAGES, Workload, check, contestants, derivatives
+from benchmarks.workload import (
+    PACKAGES,
+    Workload,
+    check,
+    contestants,
+    derivatives,
+    fitting,
+)
 
 
 @dataclass
@@ -36,17 +43,18 @@ class Result:
         return f"{ratio(self.times, one, other):.2f}" if both else ""
 
 
-def measure(workload: Workload, others: Sequence[str], quick: bool = False) -> Result:
+def measure(workload: Workload, others: Sequence[str], quick: bool, cpu_time: bool) -> Result:
     """All contestants on one workload, after a look at whether they agree."""
     args = workload.arguments()
-    ours = derivatives(workload)
-    first = {} if quick else {
-        style: first_call_seconds(derived, args) for style, derived in ours.items()
-    }  # fmt: skip
+    ours = derivatives(workload, args)
+    first = {}
+    for style, derived in ({} if quick else ours).items():
+        first[style] = first_call_seconds(derived, fitting(derived, args))
     calls = contestants(workload, args, ours, others)
     check(workload, calls)
     rounds = max(5, workload.rounds // 4) if quick else workload.rounds
-    times = interleaved(calls, rounds, budget=1.0 if quick else 10.0)
+    clock = time.process_time if cpu_time else time.perf_counter
+    times = interleaved(calls, rounds, budget=1.0 if quick else 10.0, clock=clock)
     return Result(workload.title, workload.family, times, first, _tape(workload, ours))
 
 
@@ -58,8 +66,7 @@ def _tape(workload: Workload, ours: dict[str, Any]) -> dict[str, float]:
     args = workload.make(*sizes)
     found = {}
     for style, derived in ours.items():
-        parameters = len(inspect.signature(derived).parameters)
-        found[style] = taped_bytes(derived, args[:parameters]) / steps
+        found[style] = taped_bytes(derived, fitting(derived, args)) / steps
     return found
 
 

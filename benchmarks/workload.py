@@ -1,6 +1,6 @@
 """A workload: a function written as users write it, and everyone who differentiates it.
 
-    ours = derivatives(workload)                {"loops": f, "arrays": g}
+    ours = derivatives(workload, args)          {"loops": f, "arrays": g}
     calls = contestants(workload, args, ours)   {"primal": call, "by hand": call, ...}
     check(workload, calls)                      all derivatives are the same, else AssertionError
 
@@ -64,6 +64,8 @@ class Workload:
     """Contestants that take seconds: they have few rounds, and none in the quick mode."""
     few: tuple[tuple[int, ...], int] | None = None
     """Sizes for which the outermost loop has few trips, and how many: to count the tape."""
+    derive: Callable[[Function, tuple[Any, ...]], Function] | None = None
+    """What flatgrad makes of a form and the arguments, where it is not `value_and_grad`."""
     canonical: Callable[[Any], Any] = _same
     """Applied to derivatives before they are compared, where libraries differ on purpose."""
 
@@ -101,8 +103,12 @@ def contestants(
 
 
 def _call(function: Any, args: tuple[Any, ...]) -> Call:
-    """A call with as many of the arguments as the function has parameters."""
-    return functools.partial(function, *args[: len(inspect.signature(function).parameters)])
+    return functools.partial(function, *fitting(function, args))
+
+
+def fitting(function: Any, args: tuple[Any, ...]) -> tuple[Any, ...]:
+    """As many of the arguments as the function has parameters."""
+    return args[: len(inspect.signature(function).parameters)]
 
 
 def compiled(function: Function) -> Any:
@@ -120,12 +126,14 @@ def primal_of(workload: Workload) -> Function:
     return workload.primal or next(iter(workload.forms.values()))
 
 
-def derivatives(workload: Workload) -> dict[str, Any]:
+def derivatives(workload: Workload, args: tuple[Any, ...]) -> dict[str, Any]:
     """The derivatives by flatgrad, by the style of the function."""
-    return {style: _derivative(workload, f) for style, f in workload.forms.items()}
+    return {style: _derivative(workload, f, args) for style, f in workload.forms.items()}
 
 
-def _derivative(workload: Workload, function: Function) -> Any:
+def _derivative(workload: Workload, function: Function, args: tuple[Any, ...]) -> Any:
+    if workload.derive is not None:
+        return workload.derive(function, args)
     names = workload.names if len(workload.names) > 1 else workload.names[0]
     make = jacobian if workload.mode == "jacobian" else value_and_grad
     return make(function, argnums=names, backend="numba")

@@ -45,9 +45,9 @@ def project(camera, point):
 
 
 def residual(camera, point, weight, feature):
-    """The three errors of one observation."""
+    """The errors of one observation: two in the picture, and that of the weight."""
     u, v = project(camera, point)
-    return weight * (u - feature[0]), weight * (v - feature[1]), 1 - weight * weight
+    return np.array([weight * (u - feature[0]), weight * (v - feature[1])]), 1 - weight * weight
 
 
 def loops(cameras, points, weights, features, camera_of, point_of):

@@ -78,3 +78,30 @@ def errors(theta, relatives, inverses, base, weights, meets, targets):
     R = global_rotation(theta[:3])
     places = places @ R.T + theta[3:6]
     return targets - places[meets]
+
+
+def triangles(points: int, vertices: int = 544, seed: int = 0) -> tuple[Any, ...]:
+    """As `arguments`, for points that lie in triangles: with places in them, and their corners."""
+    theta, relatives, inverses, base, weights, _, targets = arguments(points, vertices, seed)
+    rng = np.random.default_rng(seed + 1)
+    return (
+        theta, np.zeros(2), relatives, inverses, base, weights,
+        rng.integers(0, vertices, (points, 3)), rng.uniform(0, 0.5, (points, 2)), targets,
+    )  # fmt: skip
+
+
+def errors_in_triangles(
+    theta, shift, relatives, inverses, base, weights, corners, places, targets
+):
+    """The distances of the points from places in triangles of vertices, (points, 3).
+
+    `shift` is added to all places: each error depends on its own place alone, so the derivatives by
+    both numbers are the two columns that ADBench keeps of the derivatives by all places.
+    """
+    mesh = -errors(
+        theta, relatives, inverses, base, weights, np.arange(base.shape[0]), 0.0
+    )
+    places = places + shift
+    u, v = places[:, 0, None], places[:, 1, None]
+    a, b, c = mesh[corners[:, 0]], mesh[corners[:, 1]], mesh[corners[:, 2]]
+    return targets - (u * a + v * b + (1 - u - v) * c)

@@ -73,13 +73,14 @@ def ba_residual(camera, point, weight, feature):
 
 
 def ba_jacobian(cameras, points, weights, features, camera_of, point_of):
-    """The blocks of the Jacobian, (p, 2, 15)."""
+    """The values of the sparse Jacobian, row by row."""
 
     def blocks(camera, point, weight, feature):
         by = jax.jacrev(ba_residual, argnums=(0, 1, 2))(camera, point, weight, feature)
         return jnp.concatenate((by[0], by[1], by[2][:, None]), axis=1)
 
-    return jax.vmap(blocks)(cameras[camera_of], points[point_of], weights, features)
+    found = jax.vmap(blocks)(cameras[camera_of], points[point_of], weights, features)
+    return jnp.concatenate((found.reshape(-1), -2 * weights))
 
 
 def _rotation(angle_x, angle_z):
@@ -96,7 +97,7 @@ def hand(parents: np.ndarray) -> Callable[..., Any]:
     """All rotations at once, the chain of bones unrolled, one product for all vertices."""
     fingers = np.arange(5)
 
-    def errors(theta, relatives, inverses, base, weights, meets, targets):
+    def mesh(theta, relatives, inverses, base, weights):
         angle_x, angle_z = jnp.zeros(len(parents)), jnp.zeros(len(parents))
         angle_x = angle_x.at[2 + 4 * fingers].set(theta[6 + 4 * fingers])
         angle_z = angle_z.at[2 + 4 * fingers].set(theta[7 + 4 * fingers])
@@ -114,6 +115,14 @@ def hand(parents: np.ndarray) -> Callable[..., Any]:
         across = jnp.array([[0, -n[2], n[1]], [n[2], 0, -n[0]], [-n[1], n[0], 0]])
         along = jnp.outer(n, n)
         R = along + (jnp.eye(3) - along) * jnp.cos(length) + across * jnp.sin(length)
-        return targets - (places @ R.T + theta[3:6])[meets]
+        return places @ R.T + theta[3:6]
 
-    return errors
+    def errors(theta, relatives, inverses, base, weights, meets, targets):
+        return targets - mesh(theta, relatives, inverses, base, weights)[meets]
+
+    def errors_in_triangles(theta, shift, relatives, inverses, base, weights, corners, at, targets):
+        u, v = (at + shift)[:, :1], (at + shift)[:, 1:]
+        met = mesh(theta, relatives, inverses, base, weights)[corners]
+        return targets - (u * met[:, 0] + v * met[:, 1] + (1 - u - v) * met[:, 2])
+
+    return errors, errors_in_triangles

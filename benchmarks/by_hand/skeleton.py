@@ -175,3 +175,32 @@ def jacobian(theta, relatives, inverses, base, weights, meets, targets):
     out = np.empty((n, 3, ANGLES))
     _scatter(out, ANGLES, places, _global_rotation(theta[:3]), _rotation_slopes(theta), n)
     return out
+
+
+@strict
+def jacobian_in_triangles(
+    theta, shift, relatives, inverses, base, weights, corners, places, targets
+):
+    """All vertices, then for each point those of its triangle: by the angles, and by the shift."""
+    n, points = base.shape[0], corners.shape[0]
+    model = _as_rows(base, weights, np.arange(n))
+    found = _places(theta, relatives, inverses, model, n)
+    R = _global_rotation(theta[:3])
+    mesh = np.empty((n, 3, ANGLES))
+    _scatter(mesh, ANGLES, found, R, _rotation_slopes(theta), n)
+    by_theta, by_shift = np.empty((points, 3, ANGLES)), np.empty((points, 3, 2))
+    for p in range(points):
+        a, b, c = corners[p, 0], corners[p, 1], corners[p, 2]
+        u, v = places[p, 0] + shift[0], places[p, 1] + shift[1]
+        w = 1.0 - u - v
+        for i in range(3):
+            out, one, two, three = by_theta[p, i], mesh[a, i], mesh[b, i], mesh[c, i]
+            for k in range(ANGLES):
+                out[k] = u * one[k] + v * two[k] + w * three[k]
+            du = dv = 0.0
+            for k in range(3):
+                at = k * n
+                du -= R[i, k] * (found[at + a] - found[at + c])
+                dv -= R[i, k] * (found[at + b] - found[at + c])
+            by_shift[p, i, 0], by_shift[p, i, 1] = du, dv
+    return by_theta, by_shift

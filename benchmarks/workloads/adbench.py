@@ -8,9 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.adbench import gmm, hand, lstm
-from benchmarks.by_hand import memory, mixture, skeleton
+from benchmarks.adbench import ba, gmm, hand, lstm
+from benchmarks.by_hand import bundle, memory, mixture, skeleton
 from benchmarks.workload import Workload
+from flatgrad import sparse_jacobian
 
 
 def _mixture_arguments(n: int, d: int, k: int) -> tuple[Any, ...]:
@@ -23,8 +24,9 @@ def _mixture_arguments(n: int, d: int, k: int) -> tuple[Any, ...]:
 def _in_jax(name: str) -> Callable[..., Any]:
     from benchmarks.adbench import in_jax
 
-    if name == "hand":
-        return in_jax.hand(hand.PARENTS)
+    if name.startswith("hand"):
+        simple, in_triangles = in_jax.hand(hand.PARENTS)
+        return simple if name == "hand" else in_triangles
     found: Callable[..., Any] = getattr(in_jax, name)
     return found
 
@@ -119,6 +121,36 @@ def _hand(points: int, **more: Any) -> Workload:
     )  # fmt: skip
 
 
+def _in_triangles(points: int, **more: Any) -> Workload:
+    return Workload(
+        f"HAND complicated, {points} points", "ADBench", hand.triangles, (points,), (4, 10),
+        ("theta", "shift"), {"arrays": hand.errors_in_triangles}, skeleton.jacobian_in_triangles,
+        {"JAX": functools.partial(_in_jax, "hand in triangles")}, mode="jacobian", **more,
+    )  # fmt: skip
+
+
+def _sparse(function: Callable[..., Any], args: tuple[Any, ...]) -> Callable[..., Any]:
+    """The values of the Jacobian of all observations, from the function of one."""
+    rows = {"camera": args[4], "point": args[5]}
+    by = ("camera", "point", "weight")
+    jacobian = sparse_jacobian(function, rows, argnums=by, backend="numba")
+
+    def values(cameras, points, weights, features):
+        return jacobian(cameras, points, weights, features).data
+
+    return values
+
+
+def _bundle(cameras: int, points: int, observations: int, **more: Any) -> Workload:
+    return Workload(
+        f"BA, {observations:,} observations", "ADBench", ba.arguments,
+        (cameras, points, observations), (2, 3, 4), ("camera", "point", "weight"),
+        {"one observation": ba.residual}, bundle.jacobian_values,
+        {"JAX": functools.partial(_in_jax, "ba_jacobian")}, mode="derived", derive=_sparse,
+        primal=ba.loops, **more,
+    )  # fmt: skip
+
+
 WORKLOADS = [
     _mixture(1000, 2, 5),
     _mixture(1000, 2, 200, quick=False),
@@ -129,5 +161,8 @@ WORKLOADS = [
     _memory(2, 1024),
     _memory(4, 1024, quick=False),
     _memory(2, 4096, quick=False),
+    _bundle(49, 7_776, 31_843),
+    _bundle(93, 61_203, 182_072, quick=False, rounds=15),
     _hand(100),
+    _in_triangles(400, quick=False),
 ]

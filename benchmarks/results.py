@@ -54,7 +54,7 @@ def measure(workload: Workload, others: Sequence[str], quick: bool, cpu_time: bo
     check(workload, calls)
     rounds = max(5, workload.rounds // 4) if quick else workload.rounds
     clock = time.process_time if cpu_time else time.perf_counter
-    times = interleaved(calls, rounds, budget=1.0 if quick else 10.0, clock=clock)
+    times = interleaved(calls, rounds, budget=0.3 if quick else 10.0, clock=clock)
     return Result(workload.title, workload.family, times, first, _tape(workload, ours))
 
 

@@ -110,25 +110,52 @@ def _spread_back(out, g, u, alpha):
     return grad_alpha
 
 
+SEGMENT = 32
+"""Steps whose states stay in the cache: a tape of all would be written to memory and read again."""
+
+
+@strict
+def _all_steps(step, us, starts, alpha, steps):
+    """The last state; of the others, those at the start of each segment."""
+    for s in range(starts.shape[0]):
+        starts[s] = us[0]
+        us[0] = us[_segment(step, us, alpha, min(SEGMENT, steps - s * SEGMENT))]
+    return us[0].copy()
+
+
+@inlined
+def _segment(step, us, alpha, count):
+    for k in range(count):
+        step(us[k + 1], us[k], alpha)
+    return count
+
+
+@inlined
+def _room(u0, steps):
+    """For the states of a segment, whose ends never change, and for the starts of all segments."""
+    us = np.empty((SEGMENT + 1, u0.size))
+    us[:] = u0
+    return us, np.empty(((steps + SEGMENT - 1) // SEGMENT, u0.size))
+
+
 @strict
 def heat(u0, alpha, steps):
-    """All states are kept for the gradient by alpha."""
-    n = u0.size
-    us = np.empty((steps + 1, n))
-    us[0] = u0
-    for k in range(steps):
-        us[k + 1, 0], us[k + 1, n - 1] = u0[0], u0[n - 1]
-        _spread(us[k + 1], us[k], alpha)
-    loss = _square(us[steps])
-    g, h = 2.0 * us[steps], np.zeros(n)
+    """The gradient by alpha needs all states: they are computed again, segment by segment."""
+    us, starts = _room(u0, steps)
+    last_u = _all_steps(_spread, us, starts, alpha, steps)
+    loss = _square(last_u)
+    g, h = 2.0 * last_u, np.zeros_like(u0)
     first, last = g[0], g[-1]
     g[0] = g[-1] = 0.0
     grad_alpha = 0.0
-    for k in range(steps - 1, -1, -1):
-        first += alpha * g[1]
-        last += alpha * g[-2]
-        grad_alpha += _spread_back(h, g, us[k], alpha)
-        g, h = h, g
+    for s in range(starts.shape[0] - 1, -1, -1):
+        us[0] = starts[s]
+        count = _segment(_spread, us, alpha, min(SEGMENT, steps - s * SEGMENT))
+        for k in range(count - 1, -1, -1):
+            first += alpha * g[1]
+            last += alpha * g[-2]
+            grad_alpha += _spread_back(h, g, us[k], alpha)
+            g, h = h, g
     g[0], g[-1] = first, last
     return loss, (g, grad_alpha)
 
@@ -167,22 +194,21 @@ def _conduct_back(out, flow, g, u, alpha):
 @strict
 def heat_nonlinear(u0, alpha, steps):
     """As above, with a conductivity that is computed again."""
-    n = u0.size
-    us = np.empty((steps + 1, n))
-    us[0] = u0
-    for k in range(steps):
-        us[k + 1, 0], us[k + 1, n - 1] = u0[0], u0[n - 1]
-        _conduct(us[k + 1], us[k], alpha)
-    loss = _square(us[steps])
-    g, h, flow = 2.0 * us[steps], np.zeros(n), np.zeros(n)
+    us, starts = _room(u0, steps)
+    last_u = _all_steps(_conduct, us, starts, alpha, steps)
+    loss = _square(last_u)
+    g, h, flow = 2.0 * last_u, np.zeros_like(u0), np.zeros_like(u0)
     first, last = g[0], g[-1]
     g[0] = g[-1] = 0.0
     grad_alpha = 0.0
-    for k in range(steps - 1, -1, -1):
-        grad_alpha += _conduct_back(h, flow, g, us[k], alpha)
-        first += flow[1]
-        last += flow[-2]
-        g, h = h, g
+    for s in range(starts.shape[0] - 1, -1, -1):
+        us[0] = starts[s]
+        count = _segment(_conduct, us, alpha, min(SEGMENT, steps - s * SEGMENT))
+        for k in range(count - 1, -1, -1):
+            grad_alpha += _conduct_back(h, flow, g, us[k], alpha)
+            first += flow[1]
+            last += flow[-2]
+            g, h = h, g
     g[0], g[-1] = first, last
     return loss, (g, grad_alpha)
 

@@ -102,6 +102,8 @@ def _plot(members: Sequence[Result], family: str, path: Path) -> None:
                   color=COLOURS[name])  # fmt: skip
     axes.set_xscale("log")
     axes.set_xlim(left=0.3)
+    axes.xaxis.set_major_formatter("{x:g}")
+    axes.xaxis.set_minor_formatter("")
     axes.axvline(1.0, color="black", linewidth=0.8)
     axes.set_yticks(range(len(members)), [each.title for each in members], fontsize=7)
     axes.invert_yaxis()
@@ -110,7 +112,7 @@ def _plot(members: Sequence[Result], family: str, path: Path) -> None:
     axes.legend(fontsize=7, ncols=len(names), loc="lower center", bbox_to_anchor=(0.5, 1.0))
     figure.tight_layout()
     path.parent.mkdir(exist_ok=True)
-    figure.savefig(path, dpi=90, metadata={"Software": ""})
+    figure.savefig(path, dpi=90, bbox_inches="tight", metadata={"Software": ""})
     plt.close(figure)
 
 

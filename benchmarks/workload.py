@@ -64,8 +64,8 @@ class Workload:
     """Contestants that take seconds: they have few rounds, and none in the quick mode."""
     few: tuple[tuple[int, ...], int] | None = None
     """Sizes for which the outermost loop has few trips, and how many: to count the tape."""
-    derive: Callable[[Function, tuple[Any, ...]], Function] | None = None
-    """What flatgrad makes of a form and the arguments, where it is not `value_and_grad`."""
+    derive: Callable[[Function, tuple[Any, ...], str], Function] | None = None
+    """What flatgrad makes of a form, the arguments and a backend, if not `value_and_grad`."""
     canonical: Callable[[Any], Any] = _same
     """Applied to derivatives before they are compared, where libraries differ on purpose."""
 
@@ -126,17 +126,21 @@ def primal_of(workload: Workload) -> Function:
     return workload.primal or next(iter(workload.forms.values()))
 
 
-def derivatives(workload: Workload, args: tuple[Any, ...]) -> dict[str, Any]:
+def derivatives(
+    workload: Workload, args: tuple[Any, ...], backend: str = "numba"
+) -> dict[str, Any]:
     """The derivatives by flatgrad, by the style of the function."""
-    return {style: _derivative(workload, f, args) for style, f in workload.forms.items()}
+    return {style: _derivative(workload, f, args, backend) for style, f in workload.forms.items()}
 
 
-def _derivative(workload: Workload, function: Function, args: tuple[Any, ...]) -> Any:
+def _derivative(
+    workload: Workload, function: Function, args: tuple[Any, ...], backend: str
+) -> Any:
     if workload.derive is not None:
-        return workload.derive(function, args)
+        return workload.derive(function, args, backend)
     names = workload.names if len(workload.names) > 1 else workload.names[0]
     make = jacobian if workload.mode == "jacobian" else value_and_grad
-    return make(function, argnums=names, backend="numba")
+    return make(function, argnums=names, backend=backend)
 
 
 def positions(workload: Workload) -> tuple[int, ...]:

@@ -129,11 +129,13 @@ def _in_triangles(points: int, **more: Any) -> Workload:
     )  # fmt: skip
 
 
-def _sparse(function: Callable[..., Any], args: tuple[Any, ...]) -> Callable[..., Any]:
+def _sparse(
+    function: Callable[..., Any], args: tuple[Any, ...], backend: str
+) -> Callable[..., Any]:
     """The values of the Jacobian of all observations, from the function of one."""
     rows = {"camera": args[4], "point": args[5]}
     by = ("camera", "point", "weight")
-    jacobian = sparse_jacobian(function, rows, argnums=by, backend="numba")
+    jacobian = sparse_jacobian(function, rows, argnums=by, backend=backend)
 
     def values(cameras, points, weights, features):
         return jacobian(cameras, points, weights, features).data

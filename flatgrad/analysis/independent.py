@@ -82,7 +82,10 @@ def _base(op: Apply) -> int:
 
 
 class Body:
-    """The operations of an innermost loop, and who reads what."""
+    """The operations of an innermost loop, and who reads what.
+
+    `plain`: they are on numbers, and nothing is printed or left early.
+    """
 
     def __init__(self, loop: For, integers: Integers) -> None:
         self.loop = loop
@@ -94,6 +97,8 @@ class Body:
             if not isinstance(op, Apply) or op.primitive.effect or op.primitive.body is not None:
                 self.plain = False
                 continue
+            if op.primitive.function not in WRITES and any(value.type.ndim for value in op.results):
+                self.plain = False
             for operand in dict.fromkeys(operands_of(op)):
                 if isinstance(operand, Value):
                     self.readers.setdefault(operand, []).append(op)

@@ -25,6 +25,8 @@ def vector_call(site: Site, helpers: dict[str, str]) -> ast.expr | None:
     """
     key = site.op.primitive.name
     kinds = {operand.type.dtype for operand in site.op.operands}
+    if any(operand.type.ndim for operand in site.op.operands):
+        return None
     if key not in USED or kinds != {site.dtype} or site.dtype not in ("float64", "float32"):
         return None
     for title, text in numba_sources(key, site.dtype).items():

@@ -7,7 +7,6 @@ import pytest
 
 from tests.transform.random_stencils import outcome
 
-
 GATHERED = [61, 86, 105, 119, 120, 122]
 """Seeds whose programs add to neighbours in loops that can be taken apart."""
 

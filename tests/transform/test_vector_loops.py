@@ -139,6 +139,13 @@ def leaves_early(u):
     return total
 
 
+def rows(x):
+    total = 0.0
+    for i in range(x.shape[0]):
+        total += np.sum(np.exp(x[i]) * np.tanh(x[i]))
+    return total
+
+
 def A(*shape):
     return RNG.normal(size=shape)
 
@@ -153,7 +160,7 @@ CASES = [
     *[(around_the_corner, (A(n),)) for n in (0, 2, 5)],
     *[(recurrence, (A(n),)) for n in (2, 5)], (both_ends, (A(4),)),
     *[(f, (A(n), 0.2, 3)) for f in (heat, linear_heat) for n in (0, 2, 3, 4, 5, 30)],
-    (heat, (A(9), 0.2, 0)),
+    (heat, (A(9), 0.2, 0)), (rows, (A(3, 4),)),
 ]  # fmt: skip
 
 

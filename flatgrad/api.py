@@ -10,9 +10,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, overload
+from typing import Any, Unpack, overload
 
 from flatgrad.deriving import derive
+from flatgrad.options import Choices, chosen
 
 Argnums = int | str | Sequence[int | str] | None
 Function = Callable[..., Any]
@@ -20,18 +21,26 @@ Function = Callable[..., Any]
 
 @overload
 def grad(
-    function: None = None, argnums: Argnums = None, *, has_aux: bool = False, backend: str = "numpy"
+    function: None = None,
+    argnums: Argnums = None,
+    *,
+    has_aux: bool = False,
+    **choices: Unpack[Choices],
 ) -> Callable[[Function], Any]: ...
 @overload
 def grad(
-    function: Function, argnums: Argnums = None, *, has_aux: bool = False, backend: str = "numpy"
+    function: Function,
+    argnums: Argnums = None,
+    *,
+    has_aux: bool = False,
+    **choices: Unpack[Choices],
 ) -> Any: ...
 def grad(
     function: Function | None = None,
     argnums: Argnums = None,
     *,
     has_aux: bool = False,
-    backend: str = "numpy",
+    **choices: Unpack[Choices],
 ) -> Any:
     """The gradient of a scalar-valued function, as a function; also a decorator.
 
@@ -49,6 +58,15 @@ def grad(
         The function returns (loss, auxiliary); the derived one returns (gradient, auxiliary).
     backend
         "numpy" (no compile time) or "numba" (compiled for the CPU).
+    fuse
+        On Numba, array statements become loops over elements, forward and backward together where
+        that is possible. False keeps them as they are.
+    precise
+        In these loops, the C library's elementary functions, which are more exact (1 ulp in place
+        of 2) and several times slower than flatgrad's own.
+    deterministic
+        In these loops, sums are taken one element after the other, in their order, and a product is
+        rounded before it is added to something: slower, and just what the text says.
 
     Returns
     -------
@@ -64,35 +82,44 @@ def grad(
         When first called with arguments of some types, if the function is outside the supported
         subset (see docs/errors.md). A gradient is right or it is refused.
     """
-    return _decorated(function, "grad", argnums, has_aux, backend)
+    return _decorated(function, "grad", argnums, has_aux, choices)
 
 
 @overload
 def value_and_grad(
-    function: None = None, argnums: Argnums = None, *, has_aux: bool = False, backend: str = "numpy"
+    function: None = None,
+    argnums: Argnums = None,
+    *,
+    has_aux: bool = False,
+    **choices: Unpack[Choices],
 ) -> Callable[[Function], Any]: ...
 @overload
 def value_and_grad(
-    function: Function, argnums: Argnums = None, *, has_aux: bool = False, backend: str = "numpy"
+    function: Function,
+    argnums: Argnums = None,
+    *,
+    has_aux: bool = False,
+    **choices: Unpack[Choices],
 ) -> Any: ...
 def value_and_grad(
     function: Function | None = None,
     argnums: Argnums = None,
     *,
     has_aux: bool = False,
-    backend: str = "numpy",
+    **choices: Unpack[Choices],
 ) -> Any:
     """The value and the gradient of a scalar-valued function, from one forward sweep.
 
     Parameters are those of `grad`. The derived function returns `(value, gradient)`, with `has_aux`
     `((value, auxiliary), gradient)`.
     """
-    return _decorated(function, "value_and_grad", argnums, has_aux, backend)
+    return _decorated(function, "value_and_grad", argnums, has_aux, choices)
 
 
 def _decorated(
-    function: Function | None, kind: str, argnums: Argnums, has_aux: bool, backend: str
+    function: Function | None, kind: str, argnums: Argnums, has_aux: bool, choices: Choices
 ) -> Any:
+    options = chosen(choices)
     if function is None:
-        return lambda later: derive(later, kind, argnums, has_aux, backend)
-    return derive(function, kind, argnums, has_aux, backend)
+        return lambda later: derive(later, kind, argnums, has_aux, options)
+    return derive(function, kind, argnums, has_aux, options)

@@ -121,7 +121,7 @@ def runner(
     passed += [local(leaf) for leaf in places.values() if values[leaf].ndim]
     target, result = _results(derived, found, given, space, places)
     if places:
-        lines.append(_place_test(derived.backend, found, given, places, space))
+        lines.append(_place_test(derived.options.backend, found, given, places, space))
     lines += _sharing_tests(found, given.shown, space)
     lines += [
         "    try:",
@@ -300,7 +300,7 @@ def _value(
     text: str, tree: Any, types: Any, whole: Any, derived: Any, space: dict[str, Any]
 ) -> str:
     """What is returned beside the gradient; `whole` is all that the emitted code returns."""
-    if derived.backend == "numba" or comes_as_tuples(whole):
+    if derived.options.backend == "numba" or comes_as_tuples(whole):
         return returned.restored(text, tree, types, space)
     return text
 

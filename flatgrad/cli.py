@@ -21,12 +21,14 @@ import os
 import sys
 import traceback
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 from flatgrad._version import VERSION
 from flatgrad.errors import FlatgradError
+from flatgrad.options import DEFAULT, chosen
 
 EPILOG = """\
 --at takes NAME=VALUE items, separated by commas or repeated. A value is a Python literal or an
@@ -202,13 +204,15 @@ def derivative(function: Any, options: argparse.Namespace) -> Any:
     """The derived function: as the file made it, but for the options that were typed."""
     from flatgrad.deriving import derive, derived_of
 
-    kind, argnums, has_aux, backend, primal = "grad", None, False, "numpy", function
+    kind, argnums, has_aux, compiling, primal = "grad", None, False, DEFAULT, function
     made = derived_of(function)
     if made is not None:
-        kind, argnums, has_aux, backend = made.kind, made.argnums, made.has_aux, made.backend
+        kind, argnums, has_aux, compiling = made.kind, made.argnums, made.has_aux, made.options
         primal = public_inner(made) or made.primal
+    if options.backend:
+        compiling = replace(compiling, backend=chosen({"backend": options.backend}).backend)
     if options.mode == "forward":
-        return derive(primal, "jvp", None, False, options.backend or backend)
+        return derive(primal, "jvp", None, False, compiling)
     asked = (options.value, options.argnums, options.has_aux, options.backend)
     if made is not None and not any(asked):
         return function
@@ -217,7 +221,7 @@ def derivative(function: Any, options: argparse.Namespace) -> Any:
         "value_and_grad" if options.value else kind,
         parse_argnums(options.argnums) if options.argnums else argnums,
         options.has_aux or has_aux,
-        options.backend or backend,
+        compiling,
     )
 
 

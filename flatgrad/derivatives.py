@@ -16,6 +16,7 @@ from flatgrad.errors import Span, error
 from flatgrad.ir.ops import Apply, Block, Const, Function, Op, Operand, Slot, Value
 from flatgrad.ir.trees import children, rebuilt
 from flatgrad.ir.types import Scalar
+from flatgrad.options import DEFAULT, Options
 from flatgrad.primitives.core import IDENTITY
 from flatgrad.transform.clone import all_ops, picked, rewired_outside, with_blocks
 from flatgrad.transform.cse import merge_common
@@ -32,7 +33,7 @@ Direction = tuple[str, Unit | None]
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """What is to be compiled: which derivative, of which parameters, for which backend.
+    """What is to be compiled: which derivative, of which parameters, and how.
 
     kind         results                              new parameters
     grad         gradients                            none
@@ -56,7 +57,7 @@ class Request:
     kind: str
     wrt: tuple[str, ...]
     has_aux: bool = False
-    backend: str = "numpy"
+    options: Options = DEFAULT
     inner: Request | None = None
     form: Any = None
     seeds: tuple[str, ...] = ()

@@ -26,6 +26,7 @@ from flatgrad.frontend.lower import Static
 from flatgrad.frontend.source import Source, read_source
 from flatgrad.ir.ops import Slot
 from flatgrad.ir.types import Type
+from flatgrad.options import Options
 from flatgrad.pipeline import compile_derivative
 from flatgrad.primitives.symbolic import NeedInteger, NeedStatic
 from flatgrad.signature import (
@@ -56,7 +57,7 @@ class Derived:
     kind: str
     argnums: Any
     has_aux: bool
-    backend: str
+    options: Options
     signature: inspect.Signature
     inner: Derived | None = None
     seeds: dict[str, str] = field(default_factory=dict)
@@ -205,7 +206,7 @@ class Derived:
         seeds = given.tangents_of(self.seeds)
         with_form = inside or self.kind in columns.KINDS
         return Request(
-            self.kind, wrt, self.has_aux, self.backend,
+            self.kind, wrt, self.has_aux, self.options,
             inner=self.inner.request(given) if self.inner is not None else None,
             form=self.form(given) if with_form and not self.seeds else None,
             seeds=tuple(seeds[name] for name in wrt) if self.seeds else (),

@@ -19,9 +19,8 @@ from flatgrad.derived import Derived, parameter_name
 from flatgrad.errors import error
 from flatgrad.frontend.source import signature_of, unwrap
 from flatgrad.into import Into, takes_out
+from flatgrad.options import Options
 from flatgrad.tangents import with_tangents
-
-BACKENDS = ("numpy", "numba")
 
 
 def derived_of(function: Any) -> Derived | None:
@@ -39,7 +38,7 @@ def derive(
     kind: str,
     argnums: Any,
     has_aux: bool,
-    backend: str,
+    options: Options,
     limit: int | None = None,
     stacked: bool = False,
 ) -> Callable[..., Any]:
@@ -48,12 +47,8 @@ def derive(
     Raises
     ------
     ArgumentError
-        If the backend is unknown or argnums names no parameter.
+        If argnums names no parameter.
     """
-    if backend not in BACKENDS:
-        raise error(
-            "bad-option", f"unknown backend {backend!r}", help=f"one of {', '.join(BACKENDS)}"
-        )
     inner = derived_of(function)
     static_params: set[str] = set()
     integer_params: set[str] = set()
@@ -79,12 +74,12 @@ def derive(
         level = _levels(inner) + 1
         signature, seeds = with_tangents(signature, "dot" if level == 1 else f"dot{level}")
     derived = Derived(
-        plain, kind, argnums, has_aux, backend, signature, inner, seeds, limit,
+        plain, kind, argnums, has_aux, options, signature, inner, seeds, limit,
         stacked=stacked, static_params=static_params, integer_params=integer_params,
     )  # fmt: skip
     into = Into(derived) if takes_out(derived) else None
     public = callers.public_function(derived, function, into)
-    if backend == "numba" and not derived.tangents() and kind not in columns.KINDS:
+    if options.backend == "numba" and not derived.tangents() and kind not in columns.KINDS:
         make_compiled_callable(derived, public)
     return public
 

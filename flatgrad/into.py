@@ -22,6 +22,7 @@ from flatgrad.errors import FlatgradError, error
 from flatgrad.exclusive import exclusive
 from flatgrad.ir.ops import Slot
 from flatgrad.ir.trees import Record, children
+from flatgrad.options import Options
 from flatgrad.pipeline import with_places
 from flatgrad.specialisation import Specialisation, check_requirements
 from flatgrad.structures import Leaf, Node, Spread, Tree, spread
@@ -65,9 +66,10 @@ class Into:
         return bool(self.derived.has_aux)
 
     @property
-    def backend(self) -> str:
-        """That of the derived function."""
-        return str(self.derived.backend)
+    def options(self) -> Options:
+        """Those of the derived function."""
+        found: Options = self.derived.options
+        return found
 
     def call_slowly(self, *args: Any) -> Any:
         """A call with arguments not seen before, `out` last."""

@@ -45,7 +45,8 @@ def finisher(found: Any, given: Spread) -> Callable[[Any], Any] | None:
     tree = found.compiled.graph.tree
     kinds = [item.type for item in found.compiled.graph.results]
     wanted = wanted_kinds(request, tree, kinds, found.types)
-    exact = request.backend == "numpy"  # Numba hands out Python's numbers, and tuples for dicts
+    # Numba hands out Python's numbers, and tuples for dicts.
+    exact = request.options.backend == "numpy"
     straight = is_straight(found.compiled.graph)
     leaves = [
         converter(kind, wanted.get(k, (kind, None)), values, exact, straight)

@@ -13,12 +13,13 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Sequence
 from functools import lru_cache
-from typing import Any
+from typing import Any, Unpack
 
 from flatgrad.derived import Derived
 from flatgrad.deriving import derive
 from flatgrad.errors import error
 from flatgrad.jacobians import Jacobian, public
+from flatgrad.options import Choices, Options, chosen
 
 Function = Callable[..., Any]
 Argnums = int | str | Sequence[int | str] | None
@@ -30,7 +31,7 @@ def jvp(
     tangents: Sequence[Any] | None = None,
     *,
     stacked: bool = False,
-    backend: str = "numpy",
+    **choices: Unpack[Choices],
 ) -> Any:
     """The value of a function and its derivative along tangents: `(y, dot_y)`.
 
@@ -58,7 +59,7 @@ def jvp(
     ShapeError, TypeInferenceError
         If a tangent has another shape or dtype than its argument.
     """
-    derived = _derived(function, "jvp", None, backend, stacked=stacked)
+    derived = _derived(function, "jvp", None, chosen(choices), stacked=stacked)
     if primals is None:
         return derived
     return derived(*_with_tangents(derived, primals, tangents))
@@ -71,7 +72,7 @@ def hvp(
     argnums: Argnums = None,
     *,
     stacked: bool = False,
-    backend: str = "numpy",
+    **choices: Unpack[Choices],
 ) -> Any:
     """The Hessian of a scalar-valued function times tangents, without the Hessian.
 
@@ -79,14 +80,14 @@ def hvp(
     times the cost of a gradient; the result has the structure of that gradient. Without `primals`
     it is the derived function, as for `jvp`; `stacked` as there.
     """
-    gradient = _derived(function, "grad", argnums, backend)
-    derived = _derived(gradient, "hvp", None, backend, stacked=stacked)
+    gradient = _derived(function, "grad", argnums, chosen(choices))
+    derived = _derived(gradient, "hvp", None, chosen(choices), stacked=stacked)
     if primals is None:
         return derived
     return derived(*_with_tangents(derived, primals, tangents))
 
 
-def vjp(function: Function, *primals: Any, backend: str = "numpy") -> tuple[Any, Any]:
+def vjp(function: Function, *primals: Any, **choices: Unpack[Choices]) -> tuple[Any, Any]:
     """The value of a function, and the pullback of adjoints: `(y, pullback)`.
 
     `pullback(grad_y)` takes an adjoint of the shape, dtype and structure of `y` and returns a tuple
@@ -95,21 +96,21 @@ def vjp(function: Function, *primals: Any, backend: str = "numpy") -> tuple[Any,
     nothing again and can be called any number of times; `pullback.source()` shows it. Arrays are
     kept as copies: changing an argument afterwards does not change the pullback.
     """
-    derived = _derived(function, "vjp", None, backend, len(primals))
+    derived = _derived(function, "vjp", None, chosen(choices), len(primals))
     return derived(*primals)
 
 
-def linearize(function: Function, *primals: Any, backend: str = "numpy") -> tuple[Any, Any]:
+def linearize(function: Function, *primals: Any, **choices: Unpack[Choices]) -> tuple[Any, Any]:
     """The value of a function, and its derivative as a linear function: `(y, pushforward)`.
 
     `pushforward(*tangents)` returns what `jvp` does, without computing the values again. It is
     compiled and kept as the pullback of `vjp` is.
     """
-    derived = _derived(function, "linearize", None, backend, len(primals))
+    derived = _derived(function, "linearize", None, chosen(choices), len(primals))
     return derived(*primals)
 
 
-def jacfwd(function: Function, argnums: Argnums = None, *, backend: str = "numpy") -> Function:
+def jacfwd(function: Function, argnums: Argnums = None, **choices: Unpack[Choices]) -> Function:
     """The Jacobian, column by column in forward mode: for functions of few inputs.
 
     The derived function has the parameters of `function`. For each result and each chosen argument
@@ -119,55 +120,55 @@ def jacfwd(function: Function, argnums: Argnums = None, *, backend: str = "numpy
     8 inputs under names of their own, of more as rows of one array. `.source()` shows it. Beyond
     512 inputs, each column is a run of the compiled pushforward (see `linearize`).
     """
-    return _jacobian(function, argnums, backend, backwards=False)
+    return _jacobian(function, argnums, chosen(choices), backwards=False)
 
 
-def jacrev(function: Function, argnums: Argnums = None, *, backend: str = "numpy") -> Function:
+def jacrev(function: Function, argnums: Argnums = None, **choices: Unpack[Choices]) -> Function:
     """The Jacobian, row by row in reverse mode: for functions of few results.
 
     Each row is one run of the compiled pullback (see `vjp`). The rest is as for `jacfwd`.
     """
-    return _jacobian(function, argnums, backend, forwards=False)
+    return _jacobian(function, argnums, chosen(choices), forwards=False)
 
 
-def jacobian(function: Function, argnums: Argnums = None, *, backend: str = "numpy") -> Function:
+def jacobian(function: Function, argnums: Argnums = None, **choices: Unpack[Choices]) -> Function:
     """The Jacobian, by `jacfwd` or `jacrev`, whichever has fewer tangents or adjoints to carry.
 
     Inputs and results are counted when arguments of some shapes are first seen. The rest is as for
     `jacfwd`.
     """
-    return _jacobian(function, argnums, backend)
+    return _jacobian(function, argnums, chosen(choices))
 
 
 def value_and_jacobian(
-    function: Function, argnums: Argnums = None, *, backend: str = "numpy"
+    function: Function, argnums: Argnums = None, **choices: Unpack[Choices]
 ) -> Function:
     """The value and the Jacobian of a function: `(y, J)`, with `J` as from `jacobian`."""
-    return _jacobian(function, argnums, backend, with_value=True)
+    return _jacobian(function, argnums, chosen(choices), with_value=True)
 
 
-def hessian(function: Function, argnums: Argnums = None, *, backend: str = "numpy") -> Function:
+def hessian(function: Function, argnums: Argnums = None, **choices: Unpack[Choices]) -> Function:
     """The second derivatives of a scalar-valued function: `jacfwd(grad(function))`.
 
     For one argument it is an array of the argument's shape, twice. For several, it is a tuple of
     tuples, named as gradients are: `hessian(f)(x, y).x.y`.
     """
-    gradient = _derived(function, "grad", argnums, backend)
-    return _jacobian(gradient, argnums, backend, backwards=False)
+    gradient = _derived(function, "grad", argnums, chosen(choices))
+    return _jacobian(gradient, argnums, chosen(choices), backwards=False)
 
 
 @lru_cache(maxsize=256, typed=True)
 def _cached(
-    function: Function, kind: str, argnums: Any, backend: str, limit: int | None, stacked: bool
+    function: Function, kind: str, argnums: Any, options: Options, limit: int | None, stacked: bool
 ) -> Function:
-    return derive(function, kind, argnums, False, backend, limit, stacked)
+    return derive(function, kind, argnums, False, options, limit, stacked)
 
 
 def _derived(
     function: Function,
     kind: str,
     argnums: Any,
-    backend: str,
+    options: Options,
     limit: int | None = None,
     stacked: bool = False,
 ) -> Any:
@@ -177,8 +178,8 @@ def _derived(
     try:
         hash((function, argnums))
     except TypeError:
-        return derive(function, kind, argnums, False, backend, limit, stacked)
-    return _cached(function, kind, argnums, backend, limit, stacked)
+        return derive(function, kind, argnums, False, options, limit, stacked)
+    return _cached(function, kind, argnums, options, limit, stacked)
 
 
 def _listed(primals: Any) -> list[Any]:
@@ -224,7 +225,7 @@ def _with_tangents(
 def _jacobian(
     function: Function,
     argnums: Argnums,
-    backend: str,
+    options: Options,
     *,
     forwards: bool = True,
     backwards: bool = True,
@@ -236,8 +237,8 @@ def _jacobian(
     made = Jacobian(with_value)
     if forwards:
         kind = "value_and_jacfwd" if with_value else "jacfwd"
-        made.sweep = _derived(function, kind, argnums, backend)
-        made.linearize = _derived(function, "linearize", argnums, backend)
+        made.sweep = _derived(function, kind, argnums, options)
+        made.linearize = _derived(function, "linearize", argnums, options)
     if backwards:
-        made.vjp = _derived(function, "vjp", argnums, backend)
+        made.vjp = _derived(function, "vjp", argnums, options)
     return public(made, function)

@@ -7,7 +7,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from types import ModuleType
@@ -73,9 +72,6 @@ FOR_NUMBA: list[tuple[str, Pass]] = [
 ]
 """The passes for compiled code alone, before the last: what they make is fast rather than short."""
 
-FUSED = os.environ.get("FLATGRAD_FUSE") == "1"
-"""Whether array statements become loop nests on Numba."""
-
 DIALECTS: dict[str, type[Dialect]] = {"numpy": NumpyDialect, "numba": NumbaDialect}
 
 
@@ -140,8 +136,9 @@ def compile_derivative(
     fn = without_marks(fn)
     late, rest = None, None
     last = CLEAN_UP[-1:]
-    if request.backend == "numba":
-        last = [*FOR_NUMBA, *([("fused", fuse)] if FUSED else []), *last]
+    if request.options.backend == "numba":
+        fused = [("fused", fuse)] if request.options.fuse else []
+        last = [*FOR_NUMBA, *fused, *last]
     for name, run in CLEAN_UP[:-1]:
         fn = run(fn)
         _keep(stages, name, fn)
@@ -179,13 +176,13 @@ def build(
     stages: dict[str, Callable[[], str]],
 ) -> Compiled:
     """Write a function as a module and load it."""
-    if request.backend == "numba":
+    if request.options.backend == "numba":
         fn = in_one_order(fn)
     verify(fn)
-    dialect = DIALECTS[request.backend]()
+    dialect = DIALECTS[request.options.backend](request.options)
     module = build_module(fn, name, dialect, source.comments)
     stages["emitted"] = lambda: module.text
-    loaded = load(module, request.backend)
+    loaded = load(module, request.options.backend)
     return Compiled(
         request=request,
         function=getattr(loaded, module.name),
@@ -204,9 +201,9 @@ def with_places(compiled: Compiled, names: dict[int, str], source: Source) -> Co
     """The same function, which writes some of its results into arrays that it is given."""
     fn = into_places(compiled.graph, names)
     verify(fn)
-    dialect = DIALECTS[compiled.request.backend]()
+    dialect = DIALECTS[compiled.request.options.backend](compiled.request.options)
     module = build_module(fn, compiled.module.name, dialect, source.comments)
-    loaded = load(module, compiled.request.backend)
+    loaded = load(module, compiled.request.options.backend)
     stages = {**compiled.stages, "emitted": lambda: module.text}
     _keep(stages, "results", fn)
     return replace(

@@ -20,13 +20,13 @@ import numpy as np
 
 from flatgrad import pipeline
 from flatgrad.derived import parameter_name
-from flatgrad.deriving import BACKENDS
 from flatgrad.errors import error
 from flatgrad.exclusive import exclusive
 from flatgrad.frontend.lower import Static
 from flatgrad.frontend.source import read_source, signature_of, unwrap
 from flatgrad.ir.types import Array, Scalar, Type
 from flatgrad.observations import Observation, compile_observation
+from flatgrad.options import BACKENDS
 from flatgrad.signature import array_type, can_have_gradient, hidden_type, type_of
 from flatgrad.sparse_loop import loop_text
 from flatgrad.sparse_structure import GATHERED, OWN, SHARED, Structure, rows_of, structure_of

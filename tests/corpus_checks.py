@@ -20,6 +20,8 @@ from flatgrad.codegen.numba_dialect import NumbaDialect
 from flatgrad.differences import Judge
 from flatgrad.ir.interpret import interpret
 from flatgrad.ir.ops import substitute
+from flatgrad.ir.verify import verify
+from flatgrad.transform.fuse import fuse
 from tests.corpus import EXAMPLES, Example
 
 MODES = ("grad", "jvp", "hvp", "grad_of_grad")
@@ -163,7 +165,7 @@ def judged(found: Example, f: Callable[..., Any], slope: float, dots: list[Any])
 
 
 def forms(function: Any, arguments: tuple[Any, ...]) -> None:
-    """The emitted function, the interpreter, and Numba's text as plain Python."""
+    """The emitted function, the interpreter, and Numba's texts as plain Python."""
     behind = function.__flatgrad__
     values = dict(behind.signature.bind(*arguments).arguments)
     compiled = behind.last.compiled
@@ -177,11 +179,13 @@ def forms(function: Any, arguments: tuple[Any, ...]) -> None:
     expected = substitute(graph.tree, interpret(graph, copies()).__getitem__)
     agree(compiled.function(*copies()), expected)
     name = compiled.module.name
-    module = build_module(graph, name, NumbaDialect())
     plain = lambda *args, **kwargs: args[0] if args and callable(args[0]) else lambda f: f
-    with mock.patch("numba.njit", plain):
-        loaded = python.load(name, module.text.replace("cache=True, ", ""))
-    agree(getattr(loaded, name)(*copies()), expected)
+    for form in (graph, fuse(graph)):
+        verify(form)
+        module = build_module(form, name, NumbaDialect())
+        with mock.patch("numba.njit", plain):
+            loaded = python.load(name, module.text.replace("cache=True, ", ""))
+        agree(getattr(loaded, name)(*copies()), expected)
 
 
 def agree(found: Any, expected: Any) -> None:

@@ -106,7 +106,7 @@ def test_golden(case, tmp_path, request):
         case.file.write_text(render(cases))
         return
     assert found == case.expected
-    check_grads(function, args, argnums=options.get("argnums"))
+    check_grads(function, args, argnums=options.get("argnums"), backend=options.get("backend"))
 
 
 def test_there_are_golden_cases():

@@ -11,7 +11,7 @@ PACKAGE = Path(__file__).parent.parent / "flatgrad"
 
 RULES = {
     "_version", "errors", "activations", "activations_numba", "vector_math", "checkpointing",
-    "hooks", "ir", "primitives",
+    "hooks", "ir", "options", "primitives",
 }  # fmt: skip
 STAGES = RULES | {"frontend", "analysis", "transform", "codegen", "backends"}
 CALLS = STAGES | {
@@ -30,6 +30,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "vector_math": set(),  # and of other packages only NumPy
     "checkpointing": {"errors"},
     "hooks": {"errors"},
+    "options": {"errors"},
     "ir": {"errors"},
     "primitives": {"errors", "activations", "hooks", "ir"},
     "frontend": RULES,

@@ -181,7 +181,11 @@ class BlockEmitter:
             (param, init, (op, k, True) in self.buffers.copied)
             for k, (param, init) in enumerate(zip(carried, op.inits, strict=True))
         ]
-        self.moves(moves, replace(op.origin, span=None))
+        self.moves(moves, self.origin_of_start(op))
+
+    def origin_of_start(self, op: For | While) -> Origin:
+        """Where the statements come from that give a loop its first values."""
+        return replace(op.origin, span=None)
 
     def results(self, op: For | While) -> None:
         """After a loop its variables hold the results, whichever trip was the last."""

@@ -39,9 +39,21 @@ from flatgrad.codegen.names import Names
 from flatgrad.codegen.raising import raising, requirement
 from flatgrad.codegen.schedule import schedule
 from flatgrad.errors import error
-from flatgrad.ir.ops import Apply, Const, Function, Operand, Origin, Slot, Value, substitute
+from flatgrad.ir.ops import (
+    Apply,
+    Const,
+    For,
+    Function,
+    Operand,
+    Origin,
+    Slot,
+    Value,
+    While,
+    substitute,
+)
 from flatgrad.ir.trees import as_tuples, comes_as_tuples
 from flatgrad.ir.types import Array
+from flatgrad.options import DEFAULT, Options
 from flatgrad.primitives.core import PUSH, REQUIRE_SOME
 from flatgrad.primitives.effects import RAISE
 from flatgrad.primitives.index import ADD_ITEM, has_duplicates
@@ -90,10 +102,10 @@ class Dialect:
     formats_messages = True
     decorator: str | None = None
     main_decorator: str | None = None
-    nest_decorator: str | None = None
     in_nest = False  # whether loops over elements are being written
 
-    def __init__(self) -> None:
+    def __init__(self, options: Options = DEFAULT) -> None:
+        self.options = options
         self.helpers: dict[str, str] = {}
         self.objects: dict[str, Any] = {}
         self.functions: dict[Any, str] = {}
@@ -114,6 +126,10 @@ class Dialect:
     def returned(self, tree: Any) -> Any:
         """The structure in which results are returned."""
         return as_tuples(tree) if comes_as_tuples(tree) else tree
+
+    def decorator_of_nests(self) -> str | None:
+        """What stands above loops over elements."""
+        return None
 
     def enter(self, fn: Function) -> None:
         """Take note of a function that others call, before it is written."""
@@ -266,6 +282,10 @@ class _Emitter(BlockEmitter):
         for text in statement_text(node).splitlines():
             indent = len(text) - len(text.lstrip())
             self.lines.append(Line(text.lstrip(), origin, self.depth + indent // 4))
+
+    def origin_of_start(self, op: For | While) -> Origin:
+        """All of a nest comes from the user's statements."""
+        return op.origin if self.dialect.in_nest else super().origin_of_start(op)
 
     def heading(self, origin: Origin) -> None:
         """`# forward` or `# backward` where a sweep begins."""

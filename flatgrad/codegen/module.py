@@ -121,7 +121,7 @@ def _written(
         emitted = emit(fn, dialect, taken)
     emitted.lines = dialect.told_apart(emitted)
     head = [f"def {name}({', '.join(emitted.params)}):"]
-    decorator = dialect.nest_decorator if nest else dialect.main_decorator
+    decorator = dialect.decorator_of_nests() if nest else dialect.main_decorator
     if decorator:
         head.insert(0, decorator)
     return _Text(head, _with_comments(emitted, comments))

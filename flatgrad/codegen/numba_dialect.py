@@ -40,7 +40,10 @@ class NumbaDialect(Dialect):
     formats_messages = False
     decorator = DECORATOR
     main_decorator = MAIN_DECORATOR
-    nest_decorator = NEST_DECORATOR
+
+    def decorator_of_nests(self) -> str:
+        """With flags that a loop needs to be fast; none where each rounding is to be as written."""
+        return DECORATOR if self.options.deterministic else NEST_DECORATOR
 
     def need(self, helper: numba_text.Helper) -> None:
         """Put a helper, and what it requires, into the module."""
@@ -73,7 +76,8 @@ class NumbaDialect(Dialect):
         arguments = substitute(op.arguments, operands.__getitem__) | overrides
         types = substitute(op.arguments, lambda k: op.operands[k].type)
         site = Site(op, arguments, types, self)
-        vector = vector_call(site, self.helpers) if self.in_nest and op.results else None
+        fast = self.in_nest and op.results and not self.options.precise
+        vector = vector_call(site, self.helpers) if fast else None
         if vector is not None:
             return vector
         if op.primitive.helper and key not in WRITERS:

@@ -16,12 +16,14 @@ from flatgrad.codegen import numba_helpers as numba_text
 from flatgrad.codegen.expressions import call, dotted, literal, name
 from flatgrad.errors import error
 from flatgrad.ir.ops import Apply
+from flatgrad.options import Options
 
 
 class HelperSink(Protocol):
     """Where the text of helpers is collected."""
 
     in_nest: bool
+    options: Options
 
     def need(self, helper: numba_text.Helper) -> None:
         """Put a helper into the module."""

@@ -280,6 +280,8 @@ def _flat(site: Site) -> list[ast.expr]:
 
 
 def _plus(site: Site) -> ast.expr | None:
+    if site.dialect.options.deterministic:
+        return None
     return site.helper(numba_text.PLUS, *site.operands)
 
 

@@ -18,6 +18,7 @@ from flatgrad import activations, activations_numba
 from flatgrad.codegen.emit import Dialect
 from flatgrad.codegen.expressions import write
 from flatgrad.ir.ops import Apply, Function, Value
+from flatgrad.options import DEFAULT, Options
 from flatgrad.primitives.core import ASTYPE, IDENTITY
 
 NUMBERS = frozenset(
@@ -32,8 +33,8 @@ class NumpyDialect(Dialect):
 
     backend = "numpy"
 
-    def __init__(self) -> None:
-        super().__init__()
+    def __init__(self, options: Options = DEFAULT) -> None:
+        super().__init__(options)
         self.forms: dict[str, set[str]] = {}
         self.without_axes: set[Value] = set()
 

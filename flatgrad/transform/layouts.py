@@ -18,6 +18,7 @@ import numpy as np
 from flatgrad.analysis.activity import carried_params, carried_yields
 from flatgrad.ir.copies import twin
 from flatgrad.ir.ops import Apply, Block, For, Function, If, Op, Operand, Origin, Slot, Value, While
+from flatgrad.primitives.callee import Callee
 from flatgrad.primitives.core import ASTYPE, IDENTITY
 from flatgrad.primitives.registry import PRIMITIVES
 
@@ -67,6 +68,8 @@ def _order(op: Apply, orders: dict[Value, Order]) -> Order:
     function = primitive.function
     if primitive.in_place is not None:
         return _of(op.operands[op.arguments[primitive.in_place].index], orders)
+    if isinstance(primitive, Callee) and primitive.nest:
+        return C  # a nest makes its arrays itself
     if primitive.body is not None or getattr(function, "__module__", "") == "numpy.linalg":
         return UNKNOWN
     if function in (np.transpose, np.swapaxes):

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import flatgrad.primitives.rules  # noqa: F401
-from flatgrad import grad, pipeline, sigmoid, value_and_grad
+from flatgrad import grad, sigmoid, value_and_grad
 from flatgrad.backends import python
 from flatgrad.codegen.module import build_module
 from flatgrad.codegen.numba_dialect import NumbaDialect
@@ -21,11 +21,6 @@ from flatgrad.transform.fuse_groups import Grouping
 from flatgrad.transform.fuse_spaces import Lengths
 
 RNG = np.random.default_rng(5)
-
-
-@pytest.fixture(autouse=True)
-def _fused(monkeypatch):
-    monkeypatch.setattr(pipeline, "FUSED", True)
 
 
 def A(*shape, dtype="float64"):

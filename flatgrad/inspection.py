@@ -110,7 +110,7 @@ class Inspection:
         self, wanted: Callable[[str], bool], args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> str:
         module = self._found(args, kwargs).compiled.module
-        text = "\n".join([text for sweep, text in module.statements if wanted(sweep)])
+        text = "\n".join([text for sweeps, text in module.statements if any(map(wanted, sweeps))])
         return text.rstrip("\n") + "\n"
 
     def _found(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:

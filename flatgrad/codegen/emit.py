@@ -66,7 +66,7 @@ ONTO: dict[type[ast.operator], str] = {
 }  # fmt: skip
 """Functions that write what an operator gives into an array."""
 
-WITHIN = {"tangent": "forward", "derived": "forward", "tape": "forward"}
+WITHIN = {"tangent": "forward", "derived": "forward", "tape": "forward", "early": "forward"}
 """Operations whose lines stand between those of a sweep."""
 
 

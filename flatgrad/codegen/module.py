@@ -27,14 +27,14 @@ class Module:
     """The text of a generated module and where each of its lines comes from.
 
     `objects` are functions of the user's that the text calls by name, `statements` the lines of
-    the function, each after its sweep.
+    the function, each after its sweeps.
     """
 
     name: str
     text: str
     function_text: str
     lines: dict[int, Origin] = field(default_factory=dict)
-    statements: list[tuple[str, str]] = field(default_factory=list)
+    statements: list[tuple[frozenset[str], str]] = field(default_factory=list)
     objects: dict[str, Any] = field(default_factory=dict)
 
 
@@ -168,22 +168,60 @@ def _with_comments(emitted: Emitted, comments: dict[int, str]) -> list[Line]:
     return result
 
 
-def _statements(function: _Text, several: bool) -> list[tuple[str, str]]:
-    """The statements with the sweep that each belongs to; of several functions, with their heads.
+def _statements(function: _Text, several: bool) -> list[tuple[frozenset[str], str]]:
+    """The statements with the sweeps that each belongs to; of several functions, with their heads.
 
     A head belongs to the sweep of what stands under it.
     """
     depth = 0 if several else 1
+    lines = [line for line in function.body if line.origin is not None]
     found = [
-        (line.origin.sweep, INDENT * (line.depth - depth) + line.text)
-        for line in function.body
-        if line.origin is not None
+        (sweeps, INDENT * (line.depth - depth) + line.text)
+        for line, sweeps in zip(lines, _sweeps(lines), strict=True)
     ]
     if not several:
         return found
-    items = []
-    for sweep in dict.fromkeys(sweep for sweep, _ in found):
-        items.append((sweep, function.head[-1]))
-        items += [one for one in found if one[0] == sweep]
-        items.append((sweep, ""))
+    items: list[tuple[frozenset[str], str]] = []
+    for sweep in dict.fromkeys(sweep for sweeps, _ in found for sweep in sorted(sweeps)):
+        only = frozenset({sweep})
+        items.append((only, function.head[-1]))
+        items += [(only, text) for sweeps, text in found if sweep in sweeps]
+        items.append((only, ""))
     return items
+
+
+BOTH = frozenset({"forward", "backward"})
+
+
+def _sweeps(lines: list[Line]) -> list[frozenset[str]]:
+    """The sweeps of each line: its own and, for the head of a loop, those of what is in it.
+
+    What a backward loop reads from a tape belongs to that loop; a loop that serves both sweeps, and
+    what was moved in front of it, to both.
+    """
+    found: list[frozenset[str]] = []
+    for group in _top_level(lines):
+        own = [line.origin.sweep for line in group if line.origin is not None]
+        if own[0] == "early" or set(own) >= BOTH:
+            found += [BOTH | set(own) - {"early"}] * len(group)
+            continue
+        if "backward" in own[0]:
+            own = [own[0] if sweep == "tape" else sweep for sweep in own]
+        for k, line in enumerate(group):
+            inside = {own[k]}
+            for j in range(k + 1, len(group)):
+                if group[j].depth <= line.depth:
+                    break
+                inside.add(own[j])
+            found.append(frozenset(inside))
+    return found
+
+
+def _top_level(lines: list[Line]) -> list[list[Line]]:
+    """Each line at the level of the function, with those inside it."""
+    groups: list[list[Line]] = []
+    for line in lines:
+        if line.depth == 1 or not groups:
+            groups.append([])
+        groups[-1].append(line)
+    return groups

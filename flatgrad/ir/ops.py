@@ -102,6 +102,8 @@ class CallSite:
 class Origin:
     """Where an operation comes from: the user's text, the sweep, the rule that made it.
 
+    "early" is the sweep of what belongs to the backward one and stands in the forward one.
+
     `site` is the call in whose function the text stands, None in the compiled function itself.
     """
 

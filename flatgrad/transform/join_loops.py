@@ -149,7 +149,9 @@ def _shared(first: For, second: For) -> bool:
 
 def _moved(op: Op) -> Op:
     """An operation of the backward sweep that has come to stand before the loop."""
-    return replace(op, origin=replace(op.origin, sweep="forward"))
+    if op.origin.sweep != "backward":
+        return op
+    return replace(op, origin=replace(op.origin, sweep="early"))
 
 
 def _once(block: Block, other: Block) -> Block:

@@ -82,14 +82,19 @@ class LoopTape:
         self.factor = MANY if self.counted or isinstance(op, While) else self.expected()
 
     def expected(self) -> int:
-        """About how many trips the loop makes."""
+        """About how many places a value takes: one for each trip.
+
+        Where loops around change the bounds, the tape grows and has ends to keep: that is dearer.
+        """
         op = self.op
         assert isinstance(op, For)
         known = [o.value for o in (op.start, op.stop, op.step) if isinstance(o, Const)]
         if len(known) == 3:
             return max(1, TRIPS(*known))
         size = op.stop.type.size if isinstance(op.stop.type, Scalar) else None
-        return estimate(size) if size is not None else MANY
+        trips = estimate(size) if size is not None else MANY
+        bounds = [o for o in (op.start, op.stop, op.step) if isinstance(o, Value)]
+        return trips if all(o in self.context.fixed for o in bounds) else 2 * trips
 
     def count_trips(self) -> None:
         """Carry the number of trips taken."""

@@ -60,6 +60,12 @@ class Context:
         self.named: set[Value] = set()
         self.replaced: dict[Op, list[Op]] = {}
         self.stable = set(defined_in(fn.body))
+        self.fixed = set(self.stable)
+        for op in all_ops(fn.body):
+            if isinstance(op, Apply) and all(
+                isinstance(o, Const) or o in self.fixed for o in op.operands
+            ):
+                self.fixed |= set(op.results)
         self.stable |= {op.body.params[0] for op in all_ops(fn.body) if isinstance(op, For)}
         values = [*fn.params, *[value for op in all_ops(fn.body) for value in op.results]]
         self.narrow = any(value.type.dtype == "float32" for value in values)

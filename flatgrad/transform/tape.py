@@ -47,7 +47,7 @@ from flatgrad.primitives.symbolic import (
     operand_of,
     symbol_of,
 )
-from flatgrad.transform.clone import all_ops, cloned, picked, rewired_block
+from flatgrad.transform.clone import all_ops, all_reads, cloned, picked, rewired_block
 from flatgrad.transform.dce import swept
 
 if TYPE_CHECKING:
@@ -206,6 +206,7 @@ class Supply:
         self.made |= {value: op for op in forward.ops for value in op.results}
         self.sizes: dict[tuple[Value, int], Any] = {}
         self.followed: dict[Value, Value] = {}
+        self.read_anyway = set(all_reads(self.back))
 
     def run(self) -> Block:
         """The backward block with reads, computations and what stood there."""
@@ -301,8 +302,13 @@ class Supply:
             needed |= more
 
     def cost(self, value: Any) -> int:
-        """What keeping a value costs: a place per trip, or for one from outside, one in all."""
-        return weight(value.type) * (self.tape.factor if value in self.made else 1)
+        """What keeping a value costs: a place per trip, or for one from outside, one in all.
+
+        One from outside that the backward block reads anyway costs nothing more.
+        """
+        if value in self.made:
+            return weight(value.type) * self.tape.factor
+        return 0 if value in self.read_anyway else weight(value.type)
 
     def made_from(self, value: Any) -> list[Value] | None:
         """What a value can be computed from again; None if it must be recorded."""

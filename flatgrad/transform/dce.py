@@ -40,11 +40,14 @@ def swept(block: Block) -> Block:
         if not (has_effect(op) or any(result in live for result in op.results)):
             continue
         op = _narrowed(op, live)
-        live |= _values(tuple(operands_of(op)))
-        for inner in blocks_of(op):
-            live |= reads(inner)
+        live |= read_by(op)
         kept.append(op)
     return Block(block.params, kept[::-1], block.yields)
+
+
+def read_by(op: Op) -> set[Value]:
+    """What an operation reads, in the blocks that it holds as well."""
+    return _values(tuple(operands_of(op))).union(*[reads(inner) for inner in blocks_of(op)])
 
 
 def has_effect(op: Op) -> bool:
@@ -99,12 +102,7 @@ def _chosen(items: Sequence[Item], keep: list[int]) -> tuple[Item, ...]:
 
 def reads(block: Block) -> set[Value]:
     """The values that a block reads, itself or in the blocks inside it."""
-    found = _values(block.yields)
-    for op in block.ops:
-        found |= _values(tuple(operands_of(op)))
-        for inner in blocks_of(op):
-            found |= reads(inner)
-    return found
+    return _values(block.yields).union(*[read_by(op) for op in block.ops])
 
 
 def _values(operands: tuple[Operand, ...]) -> set[Value]:

@@ -11,7 +11,6 @@ is legal, so where nothing is found, or the lengths of a loop cannot be told, th
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterable
 from dataclasses import replace
 
 from flatgrad.ir.dims import Dim
@@ -21,18 +20,15 @@ from flatgrad.ir.ops import (
     Const,
     Function,
     Op,
-    Operand,
     Origin,
     Value,
-    blocks_of,
-    operands_of,
     size_of,
 )
 from flatgrad.primitives.callee import call_of
 from flatgrad.primitives.core import IDENTITY
 from flatgrad.primitives.symbolic import DIM, SIZE
 from flatgrad.transform.clone import with_blocks
-from flatgrad.transform.dce import has_effect, reads, swept
+from flatgrad.transform.dce import has_effect, read_by, swept
 from flatgrad.transform.fuse_groups import Group, Grouping
 from flatgrad.transform.fuse_nest import Unbound, nest_of
 from flatgrad.transform.fuse_spaces import Lengths, is_map
@@ -84,14 +80,8 @@ def _wanted(group: Group, block: Block) -> list[Value]:
     read = {item for item in block.yields if isinstance(item, Value)}
     for op in block.ops:
         if op not in inside:
-            read |= _values(operands_of(op))
-            for inner in blocks_of(op):
-                read |= reads(inner)
+            read |= read_by(op)
     return [member.op.result for member in group.members if member.op.result in read]
-
-
-def _values(operands: Iterable[Operand]) -> set[Value]:
-    return {operand for operand in operands if isinstance(operand, Value)}
 
 
 def _ordered(block: Block, calls: dict[Group, Op]) -> list[Op]:
@@ -106,7 +96,7 @@ def _ordered(block: Block, calls: dict[Group, Op]) -> list[Op]:
     missing = [0] * len(nodes)
     effect: int | None = None
     for k, (_, op) in enumerate(nodes):
-        needed = {maker[value] for value in _read(op) if value in maker}
+        needed = {maker[value] for value in read_by(op) if value in maker}
         if has_effect(op):
             needed |= set() if effect is None else {effect}
             effect = k
@@ -144,13 +134,6 @@ def _in_sweeps(ops: list[Op], calls: dict[Group, Op]) -> list[Op]:
 
 def _place(node: tuple[int, Op]) -> int:
     return node[0]
-
-
-def _read(op: Op) -> set[Value]:
-    found = _values(operands_of(op))
-    for inner in blocks_of(op):
-        found |= reads(inner)
-    return found
 
 
 # Lengths of arrays that the nests will not make are those of arrays that exist.

@@ -23,11 +23,13 @@ from flatgrad.analysis.affine import Affine, Integers, number
 from flatgrad.analysis.independent import Access, Carried
 from flatgrad.analysis.ranges import Trips, never_below_zero
 from flatgrad.ir.builder import Builder
+from flatgrad.ir.dims import Size
 from flatgrad.ir.ops import Apply, Block, Const, For, Op, Operand, Value, size_of
 from flatgrad.ir.types import Array, Scalar
 from flatgrad.primitives.core import TRIPS
 from flatgrad.primitives.index import ADD_ITEM, SET_ITEM
 from flatgrad.primitives.symbolic import Symbol, apply_function, operand_of, symbol_of
+from flatgrad.transform.building import call_into, plus, rebuilt, shifted
 from flatgrad.transform.clone import cloned, defined_in
 
 AGAIN = frozenset({"add", "sub", "mul", "neg"})
@@ -91,6 +93,7 @@ class Gathering:
         self.start = integers.of(loop.start)
         self.stop = integers.of(loop.stop)
         self.inside = {value for op in loop.body.ops for value in op.results}
+        self.steps: list[Apply] = []
 
     def loops(self) -> Gathered | None:
         """The loop that fills rows, and a loop for each sum over them."""
@@ -152,18 +155,8 @@ class Gathering:
         index = Affine(frozenset({(self.index, 1)}))
         lowest = entry.plus(index, -1).plus(self.start).plus(number(min(offsets)))
         end = entry.plus(index, -1).plus(self.stop).plus(number(max(offsets)))
-        length = self.length(param, one.axis)
-        outside = self.around[:-1]
-        if length is None or not never_below_zero(lowest, outside):
-            return False
-        return never_below_zero(length.plus(end, -1), outside)
-
-    def length(self, param: Value, axis: int) -> Affine | None:
-        """The length of an axis, as a sum."""
-        size = param.type.shape[axis]
-        return number(size) if isinstance(size, int) else Affine(
-            frozenset({(Value(Scalar("int64", weak=True, size=size)), 1)})
-        )
+        room = _length(param.type.shape[one.axis]).plus(end, -1)
+        return all(never_below_zero(part, self.around[:-1]) for part in (lowest, room))
 
     # Building.
 
@@ -176,44 +169,38 @@ class Gathering:
     def symbol(self, operand: Operand) -> Any:
         return symbol_of(operand, self.builder)
 
-    def plus(self, operand: Any, constant: int) -> Any:
-        if constant == 0:
-            return operand
-        function = operator.add if constant > 0 else operator.sub
-        return self.make(function, operand, abs(constant))
+    def sources(self, added: list[Value]) -> tuple[list[Value], list[Apply]]:
+        """The values to keep in rows, and the steps by which the others follow from them.
 
-    def sources(self, added: list[Value]) -> list[Value]:
-        """The values to keep in rows: those that are added, or the one from which all follow.
-
-        What follows from an element by a few products and sums is computed again.
+        Those that are added, or the one from which all follow by a few products and sums.
         """
         made = {op.result: op for op in self.loop.body.ops if isinstance(op, Apply)}
         found: set[Value] = set()
-        self.steps: list[Apply] = []
+        steps: list[Apply] = []
 
         def search(value: Operand) -> bool:
             op = made.get(value) if isinstance(value, Value) else None
-            if op is None or op in self.steps:
+            if op is None or op in steps:
                 return value is not self.index
             if op.primitive.name not in AGAIN:
                 found.add(op.result)
                 return True
             known = [search(operand) for operand in op.operands]
-            self.steps.append(op)
+            steps.append(op)
             return all(known)
 
         known = [search(value) for value in added]
-        if all(known) and len(found) == 1 < len(added) and len(self.steps) <= MOST_AGAIN:
-            return list(found)
-        self.steps = []
-        return added
+        if all(known) and len(found) == 1 < len(added) and len(steps) <= MOST_AGAIN:
+            return list(found), steps
+        return added, []
 
     def rows(self, sums: dict[Value, list[_Sum]], margin: int) -> dict[Value, Row]:
         """A row for each value that is kept for the sums."""
         size = _row_size(self.loop, margin)
         found: dict[Value, Row] = {}
         added = [v for group in sums.values() for one in group for _, v in one.terms]
-        for value in self.sources(list(dict.fromkeys(added))):
+        kept, self.steps = self.sources(list(dict.fromkeys(added)))
+        for value in kept:
             name = f"{value.name or value.part or 'value'}_row"
             kind = Array("float64", (size,))
             before, after = (Value(kind, name, kept=True) for _ in range(2))
@@ -230,7 +217,7 @@ class Gathering:
             known[source] = item.value
         if value not in known:
             for step in self.steps:
-                self.builder.block.ops.append(cloned(step, known, _sweep(self.loop)))
+                self.builder.block.ops.append(cloned(step, known, self.loop.origin.sweep))
         return self.symbol(known[value])
 
     def place(self, index: Any, row: Row, offset: int) -> Any:
@@ -238,8 +225,12 @@ class Gathering:
         start = self.loop.start
         shift = row.margin - offset
         if isinstance(start, Const):
-            return self.plus(index, shift - start.value)
-        return self.plus(self.make(operator.sub, index, self.symbol(start)), shift)
+            return plus(index, shift - start.value, self.builder)
+        return plus(self.make(operator.sub, index, self.symbol(start)), shift, self.builder)
+
+    def moved(self, bound: Operand, offset: int) -> Any:
+        """A bound of the loop moved by an offset."""
+        return shifted(bound, offset, self.integers.made, self.builder)
 
     def filling(self, sums: dict[Value, list[_Sum]], rows: dict[Value, Row]) -> For:
         """The loop, with rows in the place of the arrays."""
@@ -254,7 +245,7 @@ class Gathering:
         params, yields = [], []
         block = Block((), ops)
         with self.builder.inside(block):
-            self.builder.origin = replace(loop.origin, sweep=_sweep(loop))
+            self.builder.origin = loop.origin
             position = None
             for value, row in rows.items():
                 if position is None:
@@ -285,18 +276,16 @@ class Gathering:
         index = Value(self.index.type, self.index.name)
         param = Value(result.type, result.name, kept=result.kept)
         body = Block((index, param))
-        self.builder.origin = replace(self.loop.origin, sweep=_sweep(self.loop))
+        self.builder.origin = self.loop.origin
         with self.builder.inside(Block((), before)):
-            start = operand_of(self.bound(self.loop.start, min(offsets)))
-            stop = operand_of(self.bound(self.loop.stop, max(offsets)))
+            start = operand_of(self.moved(self.loop.start, min(offsets)))
+            stop = operand_of(self.moved(self.loop.stop, max(offsets)))
         with self.builder.inside(body):
             here = self.symbol(index)
             terms = [self.term(value, offset, here, rows) for offset, value in one.terms]
             name = f"{result.name or 'value'}_sum"
             total = reduce(lambda a, b: self.make(operator.add, a, b, name=name), terms)
-            entries = [
-                self.rebuilt(entry.swapped(self.index, index)) for entry in one.index
-            ]
+            entries = [rebuilt(e.swapped(self.index, index), self.builder) for e in one.index]
             place = entries[0] if len(entries) == 1 else tuple(entries)
             made = self.make(ADD_ITEM, self.symbol(param), total, place)
             made.value.name, made.value.kept = result.name, result.kept
@@ -305,44 +294,6 @@ class Gathering:
             start, stop, Const(1), (array,), body, (result,), origin=self.loop.origin, vector=True
         )
         return [*before, loop]
-
-    def bound(self, operand: Operand, offset: int) -> Any:
-        """A bound of the loop moved by an offset."""
-        if isinstance(operand, Const):
-            return operand.value + offset
-        made = self.integers.made.get(operand)
-        if made is not None and made.primitive.function in (operator.add, operator.sub):
-            base, other = made.operands
-            if isinstance(other, Const):
-                sign = 1 if made.primitive.function is operator.add else -1
-                return self.plus(self.symbol(base), sign * other.value + offset)
-        return self.plus(self.symbol(operand), offset)
-
-    def rebuilt(self, entry: Affine) -> Any:
-        return rebuilt(entry, self.builder)
-
-
-def rebuilt(entry: Affine, builder: Builder) -> Any:
-    """Operations that compute a sum; the number last."""
-
-    def make(function: Any, *args: Any) -> Any:
-        return apply_function(function, args, {}, builder)
-
-    total: Any = None
-    for value, factor in sorted(entry.terms, key=lambda term: -term[1]):
-        term = symbol_of(value, builder)
-        if abs(factor) != 1:
-            term = make(operator.mul, abs(factor), term)
-        if total is None:
-            total = term if factor > 0 else make(operator.neg, term)
-        else:
-            total = make(operator.add if factor > 0 else operator.sub, total, term)
-    if total is None:
-        return entry.constant
-    if entry.constant:
-        function = operator.add if entry.constant > 0 else operator.sub
-        total = make(function, total, abs(entry.constant))
-    return total
 
 
 def _row_size(loop: For, margin: int) -> Any:
@@ -353,21 +304,23 @@ def _row_size(loop: For, margin: int) -> Any:
     return size + 2 * margin
 
 
+def _length(size: Size) -> Affine:
+    """The length of an axis, as a sum."""
+    if isinstance(size, int):
+        return number(size)
+    return Affine(frozenset({(Value(Scalar("int64", weak=True, size=size)), 1)}))
+
+
 def _span(one: _Sum) -> int:
     offsets = [offset for offset, _ in one.terms]
     return max(offsets) - min(offsets)
 
 
-def _sweep(loop: For) -> str:
-    return loop.origin.sweep
-
-
 class Workspaces:
     """Rows that are still to be made, taken out of one loop after the other."""
 
-    def __init__(self, builder: Builder, integers: Integers) -> None:
+    def __init__(self, builder: Builder) -> None:
         self.builder = builder
-        self.integers = integers
         self.open: list[Row] = []
 
     def add(self, rows: list[Row]) -> None:
@@ -416,13 +369,10 @@ class Workspaces:
         """`row = np.zeros(trips + 2 * margin)`."""
         start, stop = rebuilt(row.start, self.builder), rebuilt(row.stop, self.builder)
         trips = apply_function(TRIPS, (start, stop, 1), {}, self.builder)
-        length = apply_function(operator.add, (trips, 2 * row.margin), {}, self.builder)
+        length = plus(trips, 2 * row.margin, self.builder)
         if isinstance(length, Symbol):
             length.value.name = "places"
-        apply_function(np.zeros, (length,), {}, self.builder)
-        made = self.builder.block.ops.pop()
-        assert isinstance(made, Apply)
-        self.builder.block.ops.append(replace(made, results=(row.before,)))
+        call_into(row.before, np.zeros, (length,), self.builder)
 
 
 def _values(row: Row) -> list[Value]:

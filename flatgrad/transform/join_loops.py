@@ -20,9 +20,9 @@ from dataclasses import replace
 
 from flatgrad.analysis.affine import Integers
 from flatgrad.analysis.independent import Body, element_index
-from flatgrad.ir.ops import Apply, Block, For, Function, Op, Operand, Value, blocks_of, operands_of
+from flatgrad.ir.ops import Apply, Block, For, Function, Op, Operand, Value, operands_of
 from flatgrad.transform.clone import picked, rewired_apply, rewired_block, with_blocks
-from flatgrad.transform.dce import has_effect, reads
+from flatgrad.transform.dce import has_effect, read_by
 
 
 def join_loops(fn: Function) -> Function:
@@ -67,27 +67,20 @@ def _pair(first: For, between: list[Op], second: For, integers: Integers) -> lis
     early: list[Op] = []
     late: list[Op] = []
     for op in between:
-        if taken & _read(op):
+        if taken & read_by(op):
             late.append(op)
             taken |= set(op.results)
         else:
             early.append(op)
     elements = _elements(first, second, integers)
-    if elements is None or (_read(second) - _own_reads(second, elements)) & taken:
+    if elements is None or (read_by(second) - _own_reads(second, elements)) & taken:
         return None
     if not elements and not _shared(first, second):
         return None
-    if _written(early) & _read(first):
+    if _written(early) & read_by(first):
         return None
     early = [_moved(op) for op in early]
     return [*early, _merged(first, second, elements), *late]
-
-
-def _read(op: Op) -> set[Value]:
-    found = {operand for operand in operands_of(op) if isinstance(operand, Value)}
-    for inner in blocks_of(op):
-        found |= reads(inner)
-    return found
 
 
 def _written(ops: list[Op]) -> set[Value]:
@@ -95,7 +88,7 @@ def _written(ops: list[Op]) -> set[Value]:
     found: set[Value] = set()
     for op in ops:
         if not isinstance(op, Apply):
-            found |= _read(op)
+            found |= read_by(op)
         elif op.primitive.in_place is not None:
             slot = op.arguments[op.primitive.in_place]
             found |= {o for o in (op.operands[slot.index],) if isinstance(o, Value)}
@@ -143,7 +136,7 @@ def _own_reads(second: For, elements: dict[Value, Operand]) -> set[Value]:
 
 def _shared(first: For, second: For) -> bool:
     """Whether both read elements of the same array, so that one visit serves both."""
-    arrays = [{value for value in _read(loop) if value.type.ndim} for loop in (first, second)]
+    arrays = [{value for value in read_by(loop) if value.type.ndim} for loop in (first, second)]
     return bool(arrays[0] & arrays[1])
 
 

@@ -20,6 +20,7 @@ from flatgrad.ir.dims import natural
 from flatgrad.ir.ops import Apply, Const, For, Op, Operand, Slot, Value, size_of
 from flatgrad.primitives.core import TRIPS
 from flatgrad.primitives.symbolic import Symbol, apply_function, operand_of, symbol_of
+from flatgrad.transform.building import shifted
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,26 +71,17 @@ class TripRows:
         op = self.op
         if not self.down:
             return op.start
-        if isinstance(op.stop, Const):
-            return Const(op.stop.value + 1)
-        return self.before_minus_one(op.stop) or operand_of(symbol_of(op.stop, self.builder) + 1)
-
-    def before_minus_one(self, operand: Operand) -> Operand | None:
-        """`n`, if the operand is `n - 1`."""
-        made = self.outer.get(operand) if isinstance(operand, Value) else None
-        if not isinstance(made, Apply) or made.primitive.function is not operator.sub:
-            return None
-        n, one = made.operands
-        return n if isinstance(one, Const) and one.value == 1 else None
+        return operand_of(shifted(op.stop, 1, self.outer, self.builder))
 
     def count(self) -> Any:
         """The number of trips, as a number or symbol."""
         op = self.op
         if isinstance(self.first, Const) and self.first.value == 0:
-            end = self.before_minus_one(op.start) if self.down else op.stop
-            size = None if end is None else size_of(end)
-            if end is not None and size is not None and natural(size):
-                return symbol_of(end, self.builder)
+            last, after = (op.start, 1) if self.down else (op.stop, 0)
+            end = shifted(last, after, self.outer, self.builder)
+            size = size_of(operand_of(end))
+            if size is not None and natural(size):
+                return end
         bounds = [symbol_of(bound, self.builder) for bound in (op.start, op.stop, op.step)]
         found = apply_function(TRIPS, bounds, {}, self.builder)
         if isinstance(found, Symbol):

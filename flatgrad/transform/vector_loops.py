@@ -27,13 +27,12 @@ from flatgrad.ir.ops import (
     Function,
     If,
     Op,
-    Operand,
     While,
-    blocks_of,
 )
 from flatgrad.primitives.core import PLUS
 from flatgrad.primitives.symbolic import apply_function, operand_of, symbol_of
-from flatgrad.transform.clone import with_blocks
+from flatgrad.transform.building import call_into, shifted
+from flatgrad.transform.clone import all_ops, with_blocks
 from flatgrad.transform.dce import swept
 from flatgrad.transform.gather import Gathering, Workspaces
 from flatgrad.transform.select import with_choices
@@ -43,7 +42,7 @@ def vectorize_loops(fn: Function) -> Function:
     """The function with its innermost loops in a form that vectorises, where they can be."""
     integers = Integers.of_function(fn)
     builder = Builder(Block(fn.params), fn.lengths)
-    walk = _Walk(integers, Workspaces(builder, integers), builder)
+    walk = _Walk(integers, Workspaces(builder), builder)
     return replace(fn, body=walk.closed(fn.body, ()))
 
 
@@ -79,7 +78,7 @@ class _Walk:
         if trips is None:
             return [with_blocks(op, lambda one: self.closed(one, ()))]
         inner = (*around, trips)
-        if any(isinstance(nested, For | While) for nested in _nested(op.body)):
+        if any(isinstance(nested, For | While) for nested in all_ops(op.body)):
             return [self.workspaces.widened(replace(op, body=self.block(op.body, inner)))]
         return self.innermost(op, inner) or [op]
 
@@ -118,28 +117,11 @@ class _Walk:
         assert isinstance(op.step, Const)
         if op.step.value == 1:
             return op
-        start = self.shifted(op.stop, 1)
-        stop = self.shifted(op.start, 1)
+        start, stop = (
+            operand_of(shifted(bound, 1, self.integers.made, self.builder))
+            for bound in (op.stop, op.start)
+        )
         return replace(op, start=start, stop=stop, step=Const(1))
-
-    def shifted(self, operand: Operand, number: int) -> Operand:
-        """`operand + number`, in the shortest form."""
-        if isinstance(operand, Const):
-            return Const(operand.value + number)
-        made = self.integers.made.get(operand)
-        if made is not None and made.primitive.function in (operator.add, operator.sub):
-            base, other = made.operands
-            if isinstance(other, Const):
-                sign = 1 if made.primitive.function is operator.add else -1
-                return self.sum(base, sign * other.value + number)
-        return self.sum(operand, number)
-
-    def sum(self, operand: Operand, number: int) -> Operand:
-        if number == 0:
-            return operand
-        function = operator.add if number > 0 else operator.sub
-        given = (symbol_of(operand, self.builder), abs(number))
-        return operand_of(apply_function(function, given, {}, self.builder))
 
 
 def with_sums(body: Block, carried: list[Carried], builder: Builder) -> Block:
@@ -156,16 +138,5 @@ def with_sums(body: Block, carried: list[Carried], builder: Builder) -> Block:
             given = symbol_of(term, builder)
             if op.primitive.function is operator.sub:
                 given = apply_function(operator.neg, (given,), {}, builder)
-            apply_function(PLUS, (symbol_of(total, builder), given), {}, builder)
-        made = ops.pop()
-        assert isinstance(made, Apply)
-        ops.append(replace(made, results=(op.result,)))
+            call_into(op.result, PLUS, (symbol_of(total, builder), given), builder)
     return Block(body.params, ops, body.yields)
-
-
-def _nested(block: Block) -> list[Op]:
-    found = list(block.ops)
-    for op in block.ops:
-        for inner in blocks_of(op):
-            found += _nested(inner)
-    return found

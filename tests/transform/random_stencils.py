@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import importlib.util
 import random
-import re
 import sys
 import tempfile
 from pathlib import Path
@@ -16,6 +15,7 @@ import numpy as np
 
 from flatgrad import value_and_grad
 from flatgrad.errors import FlatgradError
+from tests.emitted import plain_function
 
 FACTORS = ["u[{i}]", "w[{i}]", "a", "np.sin(u[{i}])", "np.exp(-w[{i}] * w[{i}])", "0.5"]
 
@@ -106,15 +106,11 @@ def outcome(seed: int, folder: Path) -> str:
         derived.source(*args)
     except FlatgradError:
         return "refused"
-    compiled = derived.__flatgrad__.last.compiled.module
-    space: dict = {}
-    plain = re.sub(r"^@numba\.njit\((?:[^()]|\n)*?\)\n", "", compiled.text, flags=re.MULTILINE)
-    exec(plain, space)
-    found = space[compiled.name](*args)
+    found = plain_function(derived)(*args)
     for one, other in zip((found[0], *found[1]), (expected[0], *expected[1]), strict=True):
         if not np.allclose(one, other, rtol=1e-9, atol=1e-10, equal_nan=True):
             return f"seed {seed}: {one} is not {other}\n{program(seed)}"
-    return "rows" if "_row[" in plain else "ok"
+    return "rows" if "_row[" in derived.source() else "ok"
 
 
 def main() -> None:

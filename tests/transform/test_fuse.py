@@ -19,6 +19,7 @@ from flatgrad.ir.verify import verify
 from flatgrad.transform.fuse import fuse
 from flatgrad.transform.fuse_groups import Grouping
 from flatgrad.transform.fuse_spaces import Lengths
+from tests.emitted import floats_of, graph_of, leaves
 
 RNG = np.random.default_rng(5)
 
@@ -179,23 +180,6 @@ PROGRAMS = {
     "broadcast_ones": (broadcasts, (A(1, 3), A(4, 1), A(1))),
     "broadcast_ranks": (broadcasts, (A(2, 1, 3), A(4, 1), A(3))),
 }  # fmt: skip
-
-
-def floats_of(f, args):
-    names = f.__code__.co_varnames[: f.__code__.co_argcount]
-    return tuple(n for n, a in zip(names, args, strict=True) if not isinstance(a, int))
-
-
-def graph_of(f, args):
-    """The cleaned program, not fused, and its arguments."""
-    derived = value_and_grad(f, argnums=floats_of(f, args))
-    names = f.__code__.co_varnames[: f.__code__.co_argcount]
-    compiled = derived.__flatgrad__.specialise(dict(zip(names, args, strict=True))).compiled
-    return compiled.graph
-
-
-def leaves(tree):
-    return [leaf for part in tree for leaf in leaves(part)] if isinstance(tree, tuple) else [tree]
 
 
 def calls(block):

@@ -2,23 +2,14 @@
 
 from __future__ import annotations
 
-import re
-
 import numpy as np
 import pytest
 
 from flatgrad import value_and_grad
+from tests.emitted import assert_same, floats_of, numba_text
+from tests.transform.test_vector_loops import option
 
 RNG = np.random.default_rng(12)
-
-
-def option(S, K, vol, z):
-    total = 0.0
-    for i in range(len(z)):
-        s = S * np.exp(vol * z[i])
-        if s > K:
-            total += s - K
-    return total / 7
 
 
 def through_an_array(x, w):
@@ -78,26 +69,6 @@ def in_a_loop(x, n):
 
 
 
-def numba_text(function, args):
-    derived = value_and_grad(function, argnums=floats(args), backend="numba")
-    text = derived.source(*args)
-    module = derived.__flatgrad__.last.compiled.module
-    space: dict = {}
-    plain = re.sub(r"^@numba\.njit\((?:[^()]|\n)*?\)\n", "", module.text, flags=re.MULTILINE)
-    exec(plain, space)
-    return space[module.name], text
-
-
-def floats(args):
-    return tuple(k for k, arg in enumerate(args) if not isinstance(arg, int))
-
-
-def flat(tree):
-    if isinstance(tree, tuple):
-        return [leaf for item in tree for leaf in flat(item)]
-    return [np.asarray(tree)]
-
-
 CASES = [
     (option, (1.5, 2.0, 0.3, RNG.normal(size=9)), 1),
     (option, (1.5, 2.0, 0.3, RNG.normal(size=0)), 1),
@@ -112,11 +83,9 @@ CASES = [
 
 @pytest.mark.parametrize("function, args, loops", CASES, ids=lambda v: getattr(v, "__name__", None))
 def test_results_and_loops(function, args, loops):
-    expected = value_and_grad(function, argnums=floats(args))(*args)
+    expected = value_and_grad(function, argnums=floats_of(function, args))(*args)
     run, text = numba_text(function, args)
-    given = [float(a) if isinstance(a, float) else a for a in args]
-    for one, other in zip(flat(run(*given)), flat(expected), strict=True):
-        np.testing.assert_allclose(one, other, rtol=1e-12, atol=1e-13)
+    assert_same(run(*args), expected)
     assert text.count("for i in ") + text.count("for k in ") == loops, text
 
 

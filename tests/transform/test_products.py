@@ -17,6 +17,7 @@ from flatgrad.ir.ops import substitute
 from flatgrad.ir.verify import verify
 from flatgrad.transform.products_after import products_after_loops
 from flatgrad.transform.products_before import products_before_loops
+from tests.emitted import floats_of, graph_of, leaves
 
 RNG = np.random.default_rng(7)
 CASES = {}
@@ -256,22 +257,6 @@ def rows_that_change(W, xs):
         xs[t, 0] = h[1]
         h = np.tanh(h + xs[t] @ W)
     return np.sum(h)
-
-
-def floats_of(f, args):
-    names = f.__code__.co_varnames[: f.__code__.co_argcount]
-    return tuple(n for n, a in zip(names, args, strict=True) if not isinstance(a, int))
-
-
-def graph_of(f, args):
-    """The cleaned program before this pass, as NumPy has it."""
-    derived = value_and_grad(f, argnums=floats_of(f, args))
-    names = f.__code__.co_varnames[: f.__code__.co_argcount]
-    return derived.__flatgrad__.specialise(dict(zip(names, args, strict=True))).compiled.graph
-
-
-def leaves(tree):
-    return [leaf for part in tree for leaf in leaves(part)] if isinstance(tree, tuple) else [tree]
 
 
 def copies(args):

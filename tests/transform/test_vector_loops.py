@@ -7,7 +7,9 @@ import re
 import numpy as np
 import pytest
 
+from benchmarks.workloads.steps import heat, heat_nonlinear
 from flatgrad import grad, value_and_grad
+from tests.emitted import assert_same, floats_of, numba_text
 
 RNG = np.random.default_rng(11)
 
@@ -32,29 +34,6 @@ def two_sided(x, a):
             y = a
         total -= y * a
     return total
-
-
-def heat(u0, alpha, steps):
-    u = u0.copy()
-    v = u0.copy()
-    n = len(u)
-    for _ in range(steps):
-        for i in range(1, n - 1):
-            k = alpha / (1 + u[i] * u[i])
-            v[i] = u[i] + k * (u[i - 1] - 2 * u[i] + u[i + 1])
-        u, v = v, u
-    return np.sum(u * u)
-
-
-def linear_heat(u0, alpha, steps):
-    u = u0.copy()
-    v = u0.copy()
-    n = len(u)
-    for _ in range(steps):
-        for i in range(1, n - 1):
-            v[i] = u[i] + alpha * (u[i - 1] - 2 * u[i] + u[i + 1])
-        u, v = v, u
-    return np.sum(u * u * u)
 
 
 def wide_stencil(u):
@@ -159,54 +138,29 @@ CASES = [
     *[(triangle, (A(n),)) for n in (0, 1, 3, 8)],
     *[(around_the_corner, (A(n),)) for n in (0, 2, 5)],
     *[(recurrence, (A(n),)) for n in (2, 5)], (both_ends, (A(4),)),
-    *[(f, (A(n), 0.2, 3)) for f in (heat, linear_heat) for n in (0, 2, 3, 4, 5, 30)],
-    (heat, (A(9), 0.2, 0)), (rows, (A(3, 4),)),
+    *[(f, (A(n), 0.2, 3)) for f in (heat, heat_nonlinear) for n in (0, 2, 3, 4, 5, 30)],
+    (heat_nonlinear, (A(9), 0.2, 0)), (rows, (A(3, 4),)),
 ]  # fmt: skip
-
-
-def numba_text(function, args):
-    """The emitted Numba text as plain Python, and its text."""
-    derived = value_and_grad(function, argnums=argnums(args), backend="numba")
-    text = derived.source(*args)
-    module = derived.__flatgrad__.last.compiled.module
-    space: dict = {}
-    plain = re.sub(r"^@numba\.njit\((?:[^()]|\n)*?\)\n", "", module.text, flags=re.MULTILINE)
-    exec(plain, space)
-    return space[module.name], text
-
-
-def argnums(args):
-    return tuple(k for k, arg in enumerate(args) if not isinstance(arg, int))
-
-
-def flat(tree):
-    if isinstance(tree, tuple):
-        return [leaf for item in tree for leaf in flat(item)]
-    return [np.asarray(tree)]
 
 
 @pytest.mark.parametrize("function, args", CASES, ids=lambda v: getattr(v, "__name__", None))
 def test_results_are_those_of_numpy(function, args):
-    expected = value_and_grad(function, argnums=argnums(args))(*args)
+    expected = value_and_grad(function, argnums=floats_of(function, args))(*args)
     run, _ = numba_text(function, args)
-    given = [float(a) if isinstance(a, float) else a for a in args]
     with np.errstate(all="ignore"):
-        found = run(*given)
-    for one, other in zip(flat(found), flat(expected), strict=True):
-        np.testing.assert_allclose(one, other, rtol=1e-12, atol=1e-13)
+        assert_same(run(*args), expected)
 
 
 @pytest.mark.parametrize(
     "function, args",
-    [(heat, (A(30), 0.2, 4)), (option, (1.5, 2.0, 0.3, A(40))), (two_sided, (A(33), 0.4)),
+    [(heat_nonlinear, (A(30), 0.2, 4)), (option, (1.5, 2.0, 0.3, A(40))), (two_sided, (A(33), 0.4)),
      (grid, (A(20, 19),))],
     ids=lambda v: getattr(v, "__name__", None),
 )  # fmt: skip
 def test_compiled(function, args):
-    expected = value_and_grad(function, argnums=argnums(args))(*args)
-    found = value_and_grad(function, argnums=argnums(args), backend="numba")(*args)
-    for one, other in zip(flat(found), flat(expected), strict=True):
-        np.testing.assert_allclose(one, other, rtol=1e-12, atol=1e-13)
+    floats = floats_of(function, args)
+    expected = value_and_grad(function, argnums=floats)(*args)
+    assert_same(value_and_grad(function, argnums=floats, backend="numba")(*args), expected)
 
 
 @pytest.mark.parametrize("function, args", [
@@ -244,7 +198,7 @@ def test_a_nan_of_the_other_branch_stays_there():
 
 
 def test_rows_are_made_once():
-    _, text = numba_text(linear_heat, (A(30), 0.2, 4))
+    _, text = numba_text(heat, (A(30), 0.2, 4))
     before, _, inside = text.partition("# backward")[2].partition("for _ in")
     assert "_row = np.zeros(" in before
     assert "np.zeros(" not in inside

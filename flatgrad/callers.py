@@ -42,27 +42,12 @@ def public_function(
         f"by_class{own}": derived.by_class, f"call_slowly{own}": derived.call_slowly,
         f"KeyError{own}": KeyError,
     }  # fmt: skip
-    params, names = [], []
-    star = False
-    parameters = list(derived.signature.parameters.values())
-    for k, param in enumerate(parameters):
-        if param.kind is param.KEYWORD_ONLY and not star:
-            params.append("*")
-            star = True
-        default = ""
-        if param.default is not param.empty:
-            space[f"default_{k}{own}"] = param.default
-            default = f"=default_{k}{own}"
-        params.append(f"{param.name}{default}")
-        names.append(param.name)
-        later = parameters[k + 1].kind if k + 1 < len(parameters) else None
-        if param.kind is param.POSITIONAL_ONLY and later is not param.POSITIONAL_ONLY:
-            params.append("/")
+    params, names = _parameters(derived.signature, own, space)
     arguments = ", ".join(names)
     classes = "".join(f"{name}.__class__, " for name in names)
     given = ""
     if into is not None:
-        params += ["out=None"] if star else ["*", "out=None"]
+        params += ["out=None"] if "*" in params else ["*", "out=None"]
         space[f"into_slowly{own}"] = into.call_slowly
         given = (
             f"    if out is not None:\n"
@@ -92,6 +77,27 @@ def public_function(
     Inspection(derived).attach(public, function)
     derived.wrapper = public
     return public
+
+
+def _parameters(
+    signature: inspect.Signature, own: str, space: dict[str, Any]
+) -> tuple[list[str], list[str]]:
+    """The parameters of a function as text, and their names; defaults go to `space`."""
+    params, names = [], []
+    parameters = list(signature.parameters.values())
+    for k, param in enumerate(parameters):
+        if param.kind is param.KEYWORD_ONLY and "*" not in params:
+            params.append("*")
+        default = ""
+        if param.default is not param.empty:
+            space[f"default_{k}{own}"] = param.default
+            default = f"=default_{k}{own}"
+        params.append(f"{param.name}{default}")
+        names.append(param.name)
+        later = parameters[k + 1].kind if k + 1 < len(parameters) else None
+        if param.kind is param.POSITIONAL_ONLY and later is not param.POSITIONAL_ONLY:
+            params.append("/")
+    return params, names
 
 
 def runner(

@@ -16,8 +16,7 @@ from typing import Any
 from flatgrad import callers, columns
 from flatgrad.compiled_calls import make_compiled_callable
 from flatgrad.derived import Derived, parameter_name
-from flatgrad.errors import error
-from flatgrad.frontend.source import signature_of, unwrap
+from flatgrad.frontend.source import named_signature, unwrap
 from flatgrad.into import Into, takes_out
 from flatgrad.options import Options
 from flatgrad.tangents import with_tangents
@@ -57,14 +56,7 @@ def derive(
         plain, signature = inner.primal, inner.signature
     else:
         plain = unwrap(function)
-        signature = signature_of(plain)
-    for param in signature.parameters.values():
-        if param.kind in (param.VAR_POSITIONAL, param.VAR_KEYWORD):
-            raise error(
-                "unsupported-argument",
-                f"`{plain.__name__}` takes `{param}`: its parameters are not known",
-                help="name every parameter",
-            )
+        signature = named_signature(plain)
     names = list(signature.parameters)
     if argnums is not None:
         for one in argnums if isinstance(argnums, tuple | list) else (argnums,):

@@ -23,7 +23,7 @@ from flatgrad.derived import parameter_name
 from flatgrad.errors import error
 from flatgrad.exclusive import exclusive
 from flatgrad.frontend.lower import Static
-from flatgrad.frontend.source import read_source, signature_of, unwrap
+from flatgrad.frontend.source import named_signature, read_source, unwrap
 from flatgrad.ir.types import Array, Scalar, Type
 from flatgrad.observations import Observation, compile_observation
 from flatgrad.options import BACKENDS
@@ -174,15 +174,8 @@ class SparseJacobian:
                 "bad-option", f"unknown backend {backend!r}", help=f"one of {', '.join(BACKENDS)}"
             )
         plain = unwrap(function)
-        signature = signature_of(plain)
+        signature = named_signature(plain)
         names = list(signature.parameters)
-        for param in signature.parameters.values():
-            if param.kind in (param.VAR_POSITIONAL, param.VAR_KEYWORD):
-                raise error(
-                    "unsupported-argument",
-                    f"`{plain.__name__}` takes `{param}`: its parameters are not known",
-                    help="name every parameter",
-                )
         if argnums is not None:
             asked = argnums if isinstance(argnums, tuple | list) else (argnums,)
             argnums = tuple([parameter_name(one, names, plain) for one in asked])

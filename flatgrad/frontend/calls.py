@@ -54,6 +54,10 @@ WRITERS: dict[Any, tuple[str, ...]] = {
 """Methods of Python containers that are handled."""
 
 
+OTHER = object()
+"""Says that a callee is none of those that a method deals with."""
+
+
 class CallLowerer(ConstructLowerer):
     """Evaluates calls; `run`, the statements of a function, comes with the subclass."""
 
@@ -79,9 +83,26 @@ class CallLowerer(ConstructLowerer):
         self, node: Any, callee: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> Any:
         """A call of a static callee."""
-        if isinstance(callee, custom_vjp):
-            return call_custom(self, node, callee, args, kwargs)
+        ways = (
+            self.call_form, self.call_ours, self.call_builtin, self.call_rule, self.call_python
+        )  # fmt: skip
+        for way in ways:
+            found = way(node, callee, args, kwargs)
+            if found is not OTHER:
+                return found
+        text = self.source.segment(getattr(node, "func", node))
+        raise self.refuse(
+            node, "unsupported-call", f"`{text}` has no rule",
+            "write it with functions that have rules, or register one with flatgrad.defvjp",
+        )  # fmt: skip
+
+    def call_form(
+        self, node: Any, callee: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Any:
+        """What stands for a function: a closure, a partial, a method, an object with `__call__`."""
         match callee:
+            case custom_vjp():
+                return call_custom(self, node, callee, args, kwargs)
             case Closure():
                 return self.call_closure(node, callee, args, kwargs)
             case Partial():
@@ -100,6 +121,12 @@ class CallLowerer(ConstructLowerer):
             return self.call(node, method, (callee, *args), kwargs)
         if isinstance(callee, Symbol | Ref) or not callable(callee):
             raise self.refuse(node, "unsupported-call", "a call of something that is no function")
+        return OTHER
+
+    def call_ours(
+        self, node: Any, callee: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Any:
+        """`checkpoint`, derived functions, and the functions that derive them."""
         inside = inside_checkpoint(callee)
         if inside is not None:
             return self.checkpointed(node, inside, args, kwargs)
@@ -111,44 +138,56 @@ class CallLowerer(ConstructLowerer):
             return call_derived(self, node, callee, args, kwargs)
         if is_deriving(callee):
             return call_deriving(self, node, callee, args, kwargs)
-        if args and isinstance(args[0], Rows) and _hashable(callee) and callee in LIST_CALLS:
+        return OTHER
+
+    def call_builtin(
+        self, node: Any, callee: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Any:
+        """Python's own functions, also on lists that loops have built and on objects."""
+        if not _hashable(callee):
+            return OTHER
+        if args and isinstance(args[0], Rows) and callee in LIST_CALLS:
             return LIST_CALLS[callee](self, node, args, kwargs)
-        builtin = special = None
-        if _hashable(callee):
-            builtin, special = BUILTINS.get(callee), UNARY_BUILTINS.get(callee)
-        if callee is bool and len(args) == 1 and class_of(args[0]) is not None:
-            return self.truth_of_object(node, args[0])
-        if special is not None and len(args) == 1 and class_of(args[0]) is not None:
-            found = self.unary(node, special, args[0])
+        if len(args) == 1 and class_of(args[0]) is not None:
+            if callee is bool:
+                return self.truth_of_object(node, args[0])
+            special = UNARY_BUILTINS.get(callee)
+            found = NotImplemented if special is None else self.unary(node, special, args[0])
             if found is not NotImplemented:
                 return found
-        if builtin is not None:
-            return builtin(self, node, args, kwargs)
-        if lookup(callee) is not None:
-            target, args, kwargs = written_with_out(self, node, callee, args, kwargs)
-            if target is not None:
-                names = self.argument_names(node, callee)
-                with self.at(node, name_of(target)):
-                    found = self.apply(node, callee, args, kwargs, names)
-                    return write_out(self, node, callee, target, found)
-            return self.apply(node, callee, args, kwargs, self.argument_names(node, callee))
+        builtin = BUILTINS.get(callee)
+        return OTHER if builtin is None else builtin(self, node, args, kwargs)
+
+    def call_rule(
+        self, node: Any, callee: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Any:
+        """A function with a rule, perhaps with `out=`."""
+        if lookup(callee) is None:
+            return OTHER
+        target, args, kwargs = written_with_out(self, node, callee, args, kwargs)
+        names = self.argument_names(node, callee)
+        if target is None:
+            return self.apply(node, callee, args, kwargs, names)
+        with self.at(node, name_of(target)):
+            found = self.apply(node, callee, args, kwargs, names)
+            return write_out(self, node, callee, target, found)
+
+    def call_python(
+        self, node: Any, callee: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Any:
+        """A function or class of the user's, or one that is run while compiling."""
         if is_jit(callee):
             return args[0] if args else Partial(same, (), {})
         if is_pure(callee) and not is_symbolic(read((args, kwargs))):
             return self.static(node, callee, *args, **kwargs)
-        if (
-            isinstance(callee, types.FunctionType) or hasattr(callee, "py_func")
-        ) and not is_library(callee):
+        plain = isinstance(callee, types.FunctionType) or hasattr(callee, "py_func")
+        if plain and not is_library(callee):
             return self.inline(node, callee, args, kwargs)
         if isinstance(callee, operator.itemgetter):
             return self.picked(node, callee, args, kwargs)
         if isinstance(callee, type) and not (is_library(callee) or is_opaque(callee)):
             return self.construct(node, callee, args, kwargs)
-        text = self.source.segment(getattr(node, "func", node))
-        raise self.refuse(
-            node, "unsupported-call", f"`{text}` has no rule",
-            "write it with functions that have rules, or register one with flatgrad.defvjp",
-        )  # fmt: skip
+        return OTHER
 
     def picked(
         self, node: Any, callee: Any, args: tuple[Any, ...], kwargs: dict[str, Any]

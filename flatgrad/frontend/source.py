@@ -140,6 +140,25 @@ def signature_of(function: types.FunctionType) -> inspect.Signature:
     return found
 
 
+def named_signature(plain: types.FunctionType) -> inspect.Signature:
+    """The signature of a function whose parameters all have names.
+
+    Raises
+    ------
+    UnsupportedError
+        If it takes `*args` or `**kwargs`.
+    """
+    signature = signature_of(plain)
+    for param in signature.parameters.values():
+        if param.kind in (param.VAR_POSITIONAL, param.VAR_KEYWORD):
+            raise error(
+                "unsupported-argument",
+                f"`{plain.__name__}` takes `{param}`: its parameters are not known",
+                help="name every parameter",
+            )
+    return signature
+
+
 _sources: dict[tuple[str, types.CodeType], Source] = {}
 
 

@@ -14,12 +14,13 @@ from typing import Any
 
 import numpy as np
 
-from flatgrad.errors import FlatgradError, error
+from flatgrad.errors import error
 from flatgrad.ir.builder import Builder
 from flatgrad.ir.dims import Dim
 from flatgrad.ir.ops import Apply, Const, Operand, Requirement, Slot, Value, substitute
 from flatgrad.ir.trees import children
 from flatgrad.ir.types import Array, Scalar, Type, constant_type
+from flatgrad.primitives.needs import NeedInteger, NeedStatic
 from flatgrad.primitives.registry import (
     METHODS,
     Primitive,
@@ -27,32 +28,6 @@ from flatgrad.primitives.registry import (
     twin_in_math,
 )
 from flatgrad.primitives.typerules import TypingContext, fresh_size, typing_call
-
-
-class NeedStatic(Exception):
-    """The compiler needs the value of something that it has only as run-time data.
-
-    `refusal` is the error, with its place, if that value cannot be had.
-    """
-
-    def __init__(self, symbol: Symbol, reason: str) -> None:
-        super().__init__(reason)
-        self.symbol = symbol
-        self.reason = reason
-        self.refusal: FlatgradError | None = None
-
-
-class NeedInteger(Exception):
-    """An int is needed where there is a float; `refusal`, without a place, says so.
-
-    An int argument is taken as a float where its derivative may be wanted; this one cannot be.
-    """
-
-    def __init__(self, symbol: Symbol, refusal: FlatgradError) -> None:
-        super().__init__(refusal.diagnostic.message)
-        self.symbol = symbol
-        self.refusal = refusal
-
 
 _UFUNC_OPERATORS: dict[Any, Any] = {
     np.add: operator.add, np.subtract: operator.sub, np.multiply: operator.mul,

@@ -45,7 +45,7 @@ from flatgrad.primitives.symbolic import (
 )
 from flatgrad.transform.calls import push_call
 from flatgrad.transform.clone import twin
-from flatgrad.transform.reverse import times
+from flatgrad.transform.fitting import times
 
 Unit = tuple[tuple[int, ...], tuple[int, ...]]
 """An index, and the shape of what it is an index into."""

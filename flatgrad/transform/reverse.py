@@ -24,7 +24,7 @@ from flatgrad.analysis.activity import active
 from flatgrad.errors import error
 from flatgrad.ir.builder import Builder
 from flatgrad.ir.ops import Apply, Block, Const, Function, Op, Operand, Origin, Slot, Value
-from flatgrad.ir.types import Scalar, Type
+from flatgrad.ir.types import Type
 from flatgrad.primitives.core import ASTYPE, IDENTITY
 from flatgrad.primitives.hooked import Place
 from flatgrad.primitives.index import ADD_ITEM
@@ -40,6 +40,7 @@ from flatgrad.transform.branches import Branches
 from flatgrad.transform.calls import visit_call
 from flatgrad.transform.checkpoint import segmented
 from flatgrad.transform.clone import picked, rewired_block
+from flatgrad.transform.fitting import cast, times, unbroadcast
 from flatgrad.transform.nest import nest_tapes
 from flatgrad.transform.structured import Context, visit_structured
 
@@ -382,54 +383,6 @@ class _Sweep:
 def ADD_ITEM_CALL(base: Any, value: Any, index: Any, builder: Builder) -> Any:
     """`base[index] += value` as an operation."""
     return apply_function(ADD_ITEM, (base, value, index), {}, builder)
-
-
-def times(grad_y: Any, partial: Any) -> Any:
-    """`grad_y * partial`, with the trivial cases written plainly."""
-    if partial is None:
-        return None
-    if is_number(partial) and not isinstance(partial, bool | np.bool_):
-        if partial == 1:
-            return grad_y
-        if partial == -1:
-            return -grad_y
-        if partial == 0:
-            return None
-    return grad_y * partial
-
-
-def unbroadcast(contribution: Any, target: Type) -> Any:
-    """Sum over the axes along which an operand of type `target` was repeated."""
-    if not isinstance(contribution, Symbol):
-        return contribution
-    lead = contribution.ndim - target.ndim
-    if lead < 0:
-        return contribution
-    if contribution.ndim and target.ndim == 0:
-        return np.sum(contribution)
-    if lead:
-        contribution = np.sum(contribution, axis=_axis(tuple(range(lead))))
-    ones = tuple(
-        k
-        for k, (mine, wanted) in enumerate(zip(contribution.type.shape, target.shape, strict=True))
-        if wanted == 1 and mine != 1
-    )
-    return np.sum(contribution, axis=_axis(ones), keepdims=True) if ones else contribution
-
-
-def _axis(axes: tuple[int, ...]) -> int | tuple[int, ...]:
-    return axes[0] if len(axes) == 1 else axes
-
-
-def cast(contribution: Any, target: Type, builder: Builder) -> Any:
-    """Give a contribution the dtype of the value whose adjoint it joins."""
-    if not isinstance(contribution, Symbol) or contribution.type.dtype == target.dtype:
-        return contribution
-    if isinstance(target, Scalar) and target.weak:
-        return apply_function(float, (contribution,), {}, builder)
-    if contribution.type.weak and target.ndim == 0:
-        return contribution
-    return apply_function(ASTYPE, (contribution, np.dtype(target.dtype).type), {}, builder)
 
 
 def _part(value: Value | None) -> str | None:

@@ -20,7 +20,7 @@ from flatgrad.codegen.lines import Line
 from flatgrad.codegen.numba_index import indexed
 from flatgrad.codegen.numba_loops import loop_helper
 from flatgrad.codegen.numba_names import told_apart
-from flatgrad.codegen.numba_site import Site, fitted, unsupported
+from flatgrad.codegen.numba_site import Site, fitted, of_bools, unsupported
 from flatgrad.codegen.numba_vector import vector_call
 from flatgrad.codegen.numba_writers import PLAIN, WRITERS
 from flatgrad.ir.ops import Apply, substitute
@@ -88,6 +88,9 @@ class NumbaDialect(Dialect):
             if written is not None:
                 return written
         elif op.primitive.elementwise:
+            logical = of_bools(site)
+            if logical is not None:
+                return logical
             helper = loop_helper(op)
             fit = fitted(op, operands)
             return write(op, fit, overrides) if helper is None else site.helper(helper, *fit)

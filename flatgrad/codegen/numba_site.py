@@ -89,6 +89,22 @@ def fitted(op: Apply, operands: list[ast.expr]) -> list[ast.expr]:
     return [fit(node, kind, working) for node, kind in zip(operands, kinds, strict=True)]
 
 
+LOGICAL = {"add": ast.BitOr, "mul": ast.BitAnd}
+
+
+def of_bools(site: Site) -> ast.expr | None:
+    """Sums and products of NumPy's bools, which are bools; of single ones Numba makes ints."""
+    key = site.op.primitive.name
+    if site.dtype != "bool" or any(kind.dtype != "bool" for kind in site.kinds):
+        return None
+    nodes = [literal(item) for item in site.operands]
+    if key in LOGICAL:
+        return ast.BinOp(nodes[0], LOGICAL[key](), nodes[1])
+    if key == "invert" and not site.kinds[0].ndim:
+        return ast.UnaryOp(ast.Not(), nodes[0])
+    return None
+
+
 def fit(node: ast.expr, kind: Any, working: str) -> ast.expr:
     if working == "float32" and kind.dtype in ("float64", "int64") and kind.weak:
         return call(dotted("np.float32"), [node], {})

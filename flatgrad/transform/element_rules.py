@@ -42,6 +42,10 @@ CREATIONS = {
 }  # fmt: skip
 
 
+OF_NUMBERS = {operator.add, operator.mul, operator.invert, operator.neg, operator.pos, np.mean}
+"""NumPy's bools are not Python's here: `True + True` is True, and `~True` False."""
+
+
 def by_elements(op: Apply, parts: Mapping[Value, np.ndarray], builder: Builder) -> Any:
     """The result of an operation: an array of its elements, or a number.
 
@@ -175,6 +179,8 @@ def _objects(found: np.ndarray) -> np.ndarray:
 
 def _elementwise(op: Apply, arguments: dict[str, Any], builder: Builder) -> Any:
     """The operation on each element of the result."""
+    if op.primitive.function in OF_NUMBERS and _all_bools(op):
+        raise NotByElements
     names = [name for name in op.primitive.operand_names if name in arguments]
     rest = {key: item for key, item in arguments.items() if key not in names}
     shape = _shape(op)
@@ -186,6 +192,10 @@ def _elementwise(op: Apply, arguments: dict[str, Any], builder: Builder) -> Any:
         args, kwargs = op.primitive.call_form(own)
         made[index] = _fitted(apply_primitive(op.primitive, args, kwargs, builder), dtype)
     return made
+
+
+def _all_bools(op: Apply) -> bool:
+    return all(operand.type.dtype == "bool" for operand in op.operands)
 
 
 def _boxed_or(item: Any) -> np.ndarray:
@@ -274,6 +284,8 @@ def _total(op: Apply, arguments: dict[str, Any], builder: Builder) -> Any:
     x, axis = arguments["x"], arguments.get("axis")
     keep = bool(arguments.get("keepdims"))
     if not set(arguments) <= {"x", "axis", "keepdims"} or not isinstance(x, np.ndarray):
+        raise NotByElements
+    if op.primitive.function in OF_NUMBERS and _all_bools(op):
         raise NotByElements
     axes = tuple(range(x.ndim)) if axis is None else axis if isinstance(axis, tuple) else (axis,)
     axes = tuple([a % x.ndim for a in axes])

@@ -371,7 +371,10 @@ def _number_of(op: Apply, operands: Sequence[Operand]) -> Const | None:
         return None
     if not all(isinstance(operand, Const) for operand in operands):
         return None
-    numbers = [operand.value for operand in operands if isinstance(operand, Const)]
+    numbers = [
+        np.bool_(now.value) if own.type.dtype == "bool" and not own.type.weak else now.value
+        for own, now in zip(op.operands, operands, strict=True) if isinstance(now, Const)
+    ]  # fmt: skip
     try:
         found = op.primitive.evaluate(substitute(op.arguments, numbers.__getitem__))
     except (ArithmeticError, ValueError, TypeError):

@@ -34,6 +34,7 @@ from flatgrad.ir.ops import Apply, Function
 from flatgrad.ir.printer import print_function
 from flatgrad.ir.types import Type
 from flatgrad.ir.verify import verify
+from flatgrad.transform.contiguous import copy_strided_parts
 from flatgrad.transform.cse import merge_common
 from flatgrad.transform.dce import eliminate_dead
 from flatgrad.transform.fuse import fuse
@@ -71,6 +72,9 @@ FOR_NUMBA: list[tuple[str, Pass]] = [
     ("loops final", eliminate_dead),
 ]
 """The passes for compiled code alone, before the last: what they make is fast rather than short."""
+
+FUSING: list[tuple[str, Pass]] = [("fused", fuse), ("contiguous", copy_strided_parts)]
+"""The passes after those, unless `fuse=False`."""
 
 DIALECTS: dict[str, type[Dialect]] = {"numpy": NumpyDialect, "numba": NumbaDialect}
 
@@ -137,8 +141,7 @@ def compile_derivative(
     late, rest = None, None
     last = CLEAN_UP[-1:]
     if request.options.backend == "numba":
-        fused = [("fused", fuse)] if request.options.fuse else []
-        last = [*FOR_NUMBA, *fused, *last]
+        last = [*FOR_NUMBA, *(FUSING if request.options.fuse else []), *last]
     for name, run in CLEAN_UP[:-1]:
         fn = run(fn)
         _keep(stages, name, fn)

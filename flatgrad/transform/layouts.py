@@ -163,7 +163,11 @@ def _in_c_order(
     if not isinstance(item, Value) or not isinstance(like, Value) or _of(item, orders) is C:
         return item
     made = twin(like)
-    contiguous = PRIMITIVES[np.ascontiguousarray]
-    origin = replace(origin, span=None)
-    ops.append(Apply(contiguous, (item,), {"a": Slot(0)}, (made,), origin))
+    ops.append(contiguous(item, made, origin))
     return made
+
+
+def contiguous(array: Value, made: Value, origin: Origin) -> Apply:
+    """`made = np.ascontiguousarray(array)`."""
+    origin = replace(origin, span=None)
+    return Apply(PRIMITIVES[np.ascontiguousarray], (array,), {"a": Slot(0)}, (made,), origin)

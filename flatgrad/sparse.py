@@ -231,7 +231,7 @@ class SparseJacobian:
         observation = found.compiled
         data = np.empty(structure.size, observation.dtype)
         errors = np.empty(structure.shape[0] if self.with_value else 0, observation.dtype)
-        given = [values[name] for name in observation.passed]
+        given = [_unboxed(values[name]) for name in observation.passed]
         rows = [self.rows[n] for n in observation.passed if found.ways[n] == GATHERED]
         hidden = [capture.read() for capture in observation.hidden]
         parts = structure.parts(errors, data) if self.with_value else structure.parts(None, data)
@@ -244,7 +244,7 @@ class SparseJacobian:
     def compiled(self, values: dict[str, Any]) -> Compiled:
         """What was compiled for arguments of these types, or is now."""
         types = {name: self.type_of(name, value) for name, value in values.items()}
-        key = tuple([_key(kind) for kind in types.values()])
+        key = tuple([(_key(kind), self.way(n, values[n])) for n, kind in types.items()])
         for known in self.known.get(key, ()):
             if known.is_current():
                 self.last = known
@@ -389,6 +389,11 @@ def _exact(kind: Type | Static, value: Any) -> Type | Static:
     """The type of an argument that all observations see: of a small array, with its lengths."""
     small = isinstance(kind, Array) and 0 < value.size <= MOST and value.dtype.kind == "f"
     return replace(kind, shape=value.shape) if small else kind
+
+
+def _unboxed(value: Any) -> Any:
+    """An array of rank 0 as the number that it holds."""
+    return value[()] if isinstance(value, np.ndarray) and not value.ndim else value
 
 
 def _key(kind: Type | Static) -> Any:

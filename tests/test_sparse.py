@@ -368,6 +368,17 @@ def test_refused(code, function, rows, arguments, options):
     assert caught.value.code == code
 
 
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_numbers_and_rows_of_numbers_in_turn(backend):
+    """A NumPy number is of the type of an array's elements, but has no rows."""
+    made = sparse_jacobian(lambda a, c: a * c, {}, "a", backend=backend)
+    a, c = np.array([1.0, 2.0, 3.0]), np.array([4.0, 5.0, 6.0])
+    for given in (c, np.float64(3.0), c, np.array(2.0), c):
+        np.testing.assert_array_equal(made(a, given).toarray(), np.diag(np.full(3, 1.0) * given))
+    single = made(a.astype(np.float32), np.array(2.0))  # a number for compiled code, too
+    np.testing.assert_array_equal(single.toarray(), 2.0 * np.eye(3))
+
+
 def test_shows_its_source():
     made = sparse_jacobian(spring, {"a": [0, 1], "b": [1, 2]}, ("a", "b"), backend="numba")
     with pytest.raises(FlatgradError):

@@ -201,3 +201,20 @@ def test_negative_count_in_compiled_code():
     assert call(2) == pytest.approx(slope(0.5, 2))
     with pytest.raises(ValueError, match="negative dimensions"):
         call(-2)
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "int32"])
+def test_ints_of_few_bits_overflow_as_in_the_function(dtype):
+    """`g * (k + k)` is not `g * 2 * k` if `k + k` has overflowed."""
+    k = np.array([100, 100, 7]).astype(dtype) + np.array(np.iinfo(dtype).max - 150).astype(dtype)
+
+    def f(x):
+        total = 0.0
+        for i in range(len(x)):
+            total += x[i] * (k[i] + k[i]) + x[i] * (k[i] * 2) * 3
+        return total
+
+    x = np.array([1.0, 2.0, 3.0])
+    with np.errstate(over="ignore"):
+        factors = [float(one + one) + 3.0 * float(one * 2) for one in k]
+        np.testing.assert_array_equal(grad(f)(x), factors)

@@ -103,6 +103,7 @@ class Dialect:
     decorator: str | None = None
     main_decorator: str | None = None
     in_nest = False  # whether loops over elements are being written
+    exact = False  # whether what is computed twice must be equal to the last bit
 
     def __init__(self, options: Options = DEFAULT) -> None:
         self.options = options

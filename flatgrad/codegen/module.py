@@ -60,6 +60,8 @@ def build_module(
 ) -> Module:
     """Write `fn` as the module of a function called `name`, with the functions that it calls."""
     taken = frozenset({name, *_called(fn.body)})
+    bodies = [fn.body, *[callee.body.body for callee in called_functions(fn.body)]]
+    dialect.exact = any(map(_compares_equal, bodies))
     functions = _functions(fn, dialect, taken)
     taken |= {*dialect.functions.values()}
     functions.append(_written(fn, name, dialect, taken, comments or {}))
@@ -136,6 +138,24 @@ def _called(block: Block) -> set[str]:
         for inner in blocks_of(op):
             found |= _called(inner)
     return found
+
+
+EQUALITIES = frozenset({"eq", "ne", "equal", "not_equal", "max", "min"})
+
+
+def _compares_equal(block: Block) -> bool:
+    """Whether floats are compared for equality, as the elements of an array are with its maximum.
+
+    The comparison may be in another function than the maximum, and compute the elements again.
+    """
+    for op in block.ops:
+        if isinstance(op, Apply) and op.primitive.name in EQUALITIES:
+            kinds = [operand.type.dtype for operand in op.operands]
+            if any(kind.startswith("float") for kind in kinds):
+                return True
+        if any(map(_compares_equal, blocks_of(op))):
+            return True
+    return False
 
 
 def _imports(text: str) -> str:

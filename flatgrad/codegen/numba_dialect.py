@@ -31,6 +31,8 @@ MAIN_DECORATOR = '@numba.njit(cache=True, error_model="numpy", boundscheck=True)
 """Numba checks no index by itself; in the function itself it must."""
 NEST_DECORATOR = '@numba.njit(cache=True, error_model="numpy", fastmath={"contract", "nsz"})'
 """Loops over elements, whose lengths are checked before them. NaN and inf keep their meaning."""
+EXACT_DECORATOR = '@numba.njit(cache=True, error_model="numpy", fastmath={"nsz"})'
+"""Without `contract`: `x * y + z` would be rounded once in one loop and twice in another."""
 
 
 class NumbaDialect(Dialect):
@@ -43,7 +45,9 @@ class NumbaDialect(Dialect):
 
     def decorator_of_nests(self) -> str:
         """With flags that a loop needs to be fast; none where each rounding is to be as written."""
-        return DECORATOR if self.options.deterministic else NEST_DECORATOR
+        if self.options.deterministic:
+            return DECORATOR
+        return EXACT_DECORATOR if self.exact else NEST_DECORATOR
 
     def need(self, helper: numba_text.Helper) -> None:
         """Put a helper, and what it requires, into the module."""

@@ -97,6 +97,8 @@ class _Simplifier:
         if op.origin.sweep != "forward" and len(op.results) == 1:
             with self.builder.at(op.origin, op.result.part):
                 for rewrite in REWRITES.get(op.primitive.function, ANYWHERE):
+                    if op.origin.rule is None and rewrite in ROUNDED_OTHERWISE:
+                        continue  # computed again: the same number as in the forward sweep
                     new = rewrite(self, op)
                     if new is not None and self.may_replace(new, op.result):
                         self.replace(op, new)
@@ -223,13 +225,19 @@ def flat_product(s: _Simplifier, op: Apply) -> Any:
             one, divisor = s.symbols(inner)
             if _is(one, 1):
                 return s.call(operator.truediv, a, divisor)
-        if inner is None or not s.single(inner):
+        if inner is None or not s.single(inner) or _may_overflow(inner):
             continue
         if _extent(inner.result) != _extent(op.result):
             continue
         left, right = s.symbols(inner)
         return s.call(function, s.call(operator.mul, a, left), right)
     return None
+
+
+def _may_overflow(op: Apply) -> bool:
+    """Whether the result is an int of few bits, which floats would not have."""
+    dtype = op.result.type.dtype
+    return "int" in dtype and dtype != "int64"
 
 
 def _extent(value: Value) -> tuple[bool, ...]:
@@ -242,6 +250,8 @@ def constant_first(s: _Simplifier, op: Apply) -> Any:
     a, b = s.symbols(op)
     inner = s.definition(a, operator.mul)
     if inner is None or not s.single(inner) or not isinstance(b, int | float):
+        return None
+    if _may_overflow(inner):
         return None
     left, right = s.symbols(inner)
     if isinstance(right, int | float):
@@ -365,6 +375,8 @@ def flat_sum(s: _Simplifier, op: Apply) -> Any:
         inner = s.definition(b, function)
         if inner is None or not s.single(inner) or _extent(inner.result) != _extent(op.result):
             continue
+        if _may_overflow(inner):
+            continue
         left, right = s.symbols(inner)
         return s.call(function, s.call(operator.add, a, left), right)
     return None
@@ -409,6 +421,8 @@ def length_of(s: _Simplifier, x: Value, axis: int) -> Any:
 
 Rewrite = Callable[[_Simplifier, Apply], Any]
 ANYWHERE: tuple[Rewrite, ...] = (plain_operand, spread_last)
+ROUNDED_OTHERWISE = (constant_first, flat_product, flat_sum)
+"""Rewrites that take factors or terms in another order."""
 REWRITES: dict[Any, tuple[Rewrite, ...]] = {
     operator.mul: (
         drop_unit,

@@ -113,9 +113,11 @@ class TripRows:
             return None
         assert isinstance(array, Value)
         first = self.row(last)
+        if first is None or first < 0:  # rows that are counted from the end
+            return None
         if first == 0 and array.type.shape[len(at)] == self.size:
             return Rows(array, None, tuple(at))
-        return None if first is None or not is_tape(array) else Rows(array, first, tuple(at))
+        return Rows(array, first, tuple(at)) if is_tape(array) else None
 
     def is_outside(self, operand: Operand) -> bool:
         """Whether an operand is the same in every trip."""

@@ -1,0 +1,24 @@
+"""A few random loops over time; `random_array_loops` runs them by the hundred."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from tests.transform.random_array_loops import outcome
+
+FOUND = [852]
+"""Seeds whose programs were wrong."""
+
+
+@pytest.mark.parametrize("seed", [*range(12), *FOUND])
+def test_numba_text_agrees_with_numpy_and_with_differences(seed, tmp_path):
+    with np.errstate(all="ignore"):
+        found = outcome(seed, tmp_path)
+    assert not found.startswith("seed"), found
+
+
+def test_the_programs_reach_what_they_are_for(tmp_path):
+    with np.errstate(all="ignore"):
+        found = {outcome(seed, tmp_path) for seed in range(12)}
+    assert {"rows", "nest"} <= found

@@ -177,6 +177,8 @@ def _stepped(
     shown: str = "params",
 ) -> tuple[Any, ...]:  # fmt: skip
     """New trees of the parameters and of each moment; `trees` has the gradients second."""
+    if in_place and shown == "params":
+        _require_apart(trees)
     params, grads, *moments = trees
     if grads is None:
         return (params, *moments)
@@ -191,6 +193,50 @@ def _stepped(
     ]
     columns = zip(*rows, strict=True) if rows else [()] * (1 + len(moments))
     return tuple([_container(kind, keys, list(column)) for column in columns])
+
+
+def _require_apart(trees: Sequence[Any]) -> None:
+    """Refuse to write to what another parameter has for its gradient or state.
+
+    Leaves are updated one after the other: the later one would see what was written. An array that
+    stands twice among the parameters gets both steps.
+    """
+    leaves: list[list[np.ndarray]] = []  # of each parameter: itself, its moments, its gradient
+
+    def collect(params: Any, grads: Any, *moments: Any) -> None:
+        apart = None if grads is None else _apart("params", params)
+        if apart is not None:
+            kind, keys, items = apart
+            others = [_items("params", kind, keys, tree) for tree in (grads, *moments)]
+            for row in zip(items, *others, strict=True):
+                collect(*row)
+        elif isinstance(params, np.ndarray) and grads is not None:
+            leaves.append([x for x in (params, *moments, grads) if isinstance(x, np.ndarray)])
+
+    collect(*trees)
+    if len(leaves) < 2:
+        return
+    count = len(trees)
+    if all(x.base is None and x.flags.owndata for leaf in leaves for x in leaf):
+        own = [set(map(id, leaf)) for leaf in leaves]
+        if len(set[int]().union(*own)) == sum(map(len, own)):
+            return
+    for k, leaf in enumerate(leaves):
+        for one, x in enumerate(leaf[: count - 1]):
+            later = [y for rest in leaves[k + 1 :] for y in rest[0 if one else 1 :]]
+            if any(_share(x, y) for y in later):
+                raise _misfit("an array of `params` or its state is written to, and shares memory "
+                              "with the gradient or the state of another parameter")  # fmt: skip
+
+
+def _share(one: np.ndarray, other: np.ndarray) -> bool:
+    """Whether two arrays have elements in common; if that is hard to tell, they do."""
+    if not np.may_share_memory(one, other):
+        return False
+    try:
+        return bool(np.shares_memory(one, other, max_work=1000))  # type: ignore[arg-type]
+    except np.exceptions.TooHardError:
+        return True
 
 
 def _apart(shown: str, tree: Any) -> tuple[type, tuple[Any, ...], list[Any]] | None:

@@ -435,6 +435,49 @@ def test_gradient_may_be_the_parameter_itself():
     assert p.tolist() == [0.5, 1.0]
 
 
+def in_two_places():
+    """Parameters and gradients, of which a later one would see what is written for an earlier."""
+    a, b, c, d = (np.full(3, number) for number in (1.0, 5.0, 2.0, 3.0))
+    return [((a, b), (c, a)), ((a, b), (c, a[::-1])), ((a, b, c), (d, d, b))]
+
+
+def shared_states():
+    a, b, c, v = (np.full(3, number) for number in (1.0, 5.0, 2.0, 0.0))
+    return [((a, b), (c, c), (v, v)), ((a, b), (c, v), (v, c)), ((a, b), (c, c), (b, v))]
+
+
+@pytest.mark.parametrize("number", range(3))
+def test_arrays_of_two_parameters_are_refused(number):
+    @compiled
+    def plain(p, g):
+        return optim.sgd(p, g, 0.1, in_place=True)
+
+    @compiled
+    def heavy(p, g, v):
+        return optim.momentum(p, g, optim.MomentumState(v), 0.1, in_place=True)
+
+    for function in (plain, plain.py_func):
+        with pytest.raises((ValueError, FlatgradError), match="of another parameter"):
+            function(*in_two_places()[number])
+    for function in (heavy, heavy.py_func):
+        with pytest.raises((ValueError, FlatgradError), match="of another parameter"):
+            function(*shared_states()[number])
+
+
+def test_an_array_that_stands_twice_gets_both_steps():
+    @compiled
+    def step(p, g):
+        return optim.sgd(p, g, 0.5, in_place=True)
+
+    for function in (step, step.py_func):
+        p, g = np.ones(3), np.ones(3)
+        function((p, p, np.zeros(0), p[:2]), (g, g, np.zeros(0), g[:2]))
+        assert p.tolist() == [-0.5, -0.5, 0.0]
+        grid = np.ones((2, 4))
+        function((grid[:, :2], grid[:, 2:]), (g[:1] + np.zeros((2, 2)), np.zeros((2, 2))))
+        assert grid.tolist() == [[0.5, 0.5, 1.0, 1.0]] * 2
+
+
 def test_entry_point_registers_with_numba():
     """An installed flatgrad needs no import of a backend."""
     root = Path(__file__).parent.parent

@@ -150,15 +150,17 @@ def share_memory(a: Any, b: Any) -> bool:
     """Whether the stretches of memory in which two arrays lie overlap."""
     if a.size == 0 or b.size == 0:
         return False
-    first_a, last_a = _stretch(a)
-    first_b, last_b = _stretch(b)
+    first_a, last_a = stretch_of(a)
+    first_b, last_b = stretch_of(b)
     return bool(first_a < last_b and first_b < last_a)
 
 
 @numba.njit
-def _stretch(x: Any) -> tuple[int, int]:
+def stretch_of(x: Any) -> tuple[int, int]:
     """The first address of an array, and the one after its last."""
     first = x.ctypes.data
+    if x.size == 0:
+        return first, first
     last = first + x.itemsize
     for axis in range(x.ndim):
         reach = (x.shape[axis] - 1) * x.strides[axis]

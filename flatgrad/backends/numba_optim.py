@@ -26,7 +26,7 @@ from numba.core.errors import TypingError
 from numba.extending import overload
 
 from flatgrad import optim
-from flatgrad.backends.numba_callable import share_memory
+from flatgrad.backends.numba_callable import share_memory, stretch_of
 
 jit = numba.njit(error_model="numpy")
 jit_once = functools.cache(jit)
@@ -100,6 +100,7 @@ class _Writer:
         self.kernel = kernel
         self.in_place = in_place
         self.lines: list[str] = []
+        self.arrays: list[list[str]] = []
         self.space: dict[str, Any] = {"np": np}
 
     def constant(self, name: str, value: Any) -> str:
@@ -114,9 +115,19 @@ class _Writer:
         given = ", ".join(
             p.name if p.default is p.empty else f"{p.name}={p.default!r}" for p in parameters
         )
-        body = [*head, *self.lines, f"return {result}"]
+        body = [*head, *self.sharing_test(), *self.lines, f"return {result}"]
         text = f"def {public.__name__}({given}):\n" + "".join(f"    {line}\n" for line in body)
         return _executed(text, public.__name__, self.space)
+
+    def sharing_test(self) -> list[str]:
+        """Statements that refuse arrays to be written to that other parameters see, too."""
+        if not self.in_place or len(self.arrays) < 2:
+            return []
+        stretch = self.constant("stretch", stretch_of)
+        given = "".join(f"{stretch}({text}), " for row in self.arrays for text in row)
+        test = self.constant("overlap", overlap)
+        wrong = self.constant("wrong", OVERLAP)
+        return [f"if {test}(({given}), {len(self.arrays[0])}):", f"    raise ValueError({wrong})"]
 
     def tree(self, shown: str, kinds: Sequence[Any], texts: Sequence[str]) -> list[str]:
         """The texts of the new parameters and moments; `kinds` has the gradients second."""
@@ -153,6 +164,8 @@ class _Writer:
         else:
             if self.in_place and not all(one.mutable for one in (p, *kinds[2:])):
                 raise _misfit(f"`{shown}` or its state is read-only: not with in_place=True")
+            p_text, g_text, *moments = texts
+            self.arrays.append([g_text, p_text, *moments])
             layouts = tuple([kind.layout for kind in kinds])
             made = _array_leaf(self.kernel, dtype, p.ndim, layouts, self.in_place)
         count = len(self.space)
@@ -173,6 +186,31 @@ class _Writer:
         if isinstance(kind, types.Array):
             return f"np.zeros_like({text})"
         return self.constant("zero", np.dtype(dtype).type(0))
+
+
+OVERLAP = (
+    "flatgrad.optim: an array of the parameters or the state is written to, and shares memory with "
+    "the gradient or the state of another parameter"
+)
+
+
+@jit
+def overlap(stretches: Any, width: int) -> bool:
+    """Whether what is written to for one parameter is seen by a later one.
+
+    A parameter has `width` stretches of memory: for its gradient, itself, its state.
+    """
+    for k in range(len(stretches)):
+        place = k % width
+        if place == 0:
+            continue
+        first, last = stretches[k]
+        for other in range((k // width + 1) * width, len(stretches)):
+            one, end = stretches[other]
+            twice = place == 1 and other % width == 1  # among the parameters: it gets both steps
+            if max(first, one) < min(last, end) and not twice:
+                return True
+    return False
 
 
 @functools.cache

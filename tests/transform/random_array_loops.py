@@ -29,7 +29,7 @@ VARIABLES = {
     "kn": ["C", "H", "C[:, ::-1]", "H * a", "np.outer(col[:, 0], h)"],
     "nn": ["W", "M", "W.T", "np.outer(h, b)", "np.outer(h, xs[{t}])"],
     "k1": ["col", "np.sum(H, axis=1, keepdims=True)", "np.max(C, axis=1, keepdims=True)",
-           "H[:, :1]", "np.mean(H * C, axis=1, keepdims=True)"],
+           "H[:, 0][:, None]", "np.mean(H * C, axis=1, keepdims=True)"],
     "1n": ["b[None]", "np.sum(H, axis=0, keepdims=True)", "h[None]", "np.max(H, axis=0)[None]"],
     "": ["a", "0.5", "np.sum(h)", "h[0]", "np.mean(C)", "np.max(h)", "np.sum(H * H)", "b @ h"],
 }  # fmt: skip

@@ -1,10 +1,12 @@
 """An int is a float where a derivative is wanted, unless the function needs it as an int."""
 
+import warnings
+
 import numpy as np
 import pytest
 
 import flatgrad as fg
-from flatgrad import FlatgradError, grad
+from flatgrad import FlatgradError, grad, value_and_grad
 
 
 def item(x, n):
@@ -218,3 +220,32 @@ def test_ints_of_few_bits_overflow_as_in_the_function(dtype):
     with np.errstate(over="ignore"):
         factors = [float(one + one) + 3.0 * float(one * 2) for one in k]
         np.testing.assert_array_equal(grad(f)(x), factors)
+
+
+def product_of_elements(x, k):
+    total = 0.0
+    for i in range(len(k)):
+        total += x[i] * (k[i] * k[i] - k[0])
+    return total
+
+
+def products_in_a_nest(x, k):
+    return np.sum(np.exp(x) * (k * k + k))
+
+
+def cumulative(x, k):
+    return np.sum(x * k.cumsum())
+
+
+@pytest.mark.parametrize("function", [product_of_elements, products_in_a_nest, cumulative])
+@pytest.mark.parametrize("dtype, big", [("uint8", 120), ("int32", 2**31 - 5)])
+def test_ints_of_few_bits_wrap_around_on_numba(function, dtype, big):
+    k = np.array([big, 100, 7], dtype)
+    x = np.array([1.0, 2.0, 3.0])
+    with np.errstate(all="ignore"), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        expected = function(x, k)
+        others = value_and_grad(function, argnums="x")(x, k)[1]
+    value, slope = value_and_grad(function, argnums="x", backend="numba")(x, k)
+    assert value == pytest.approx(expected, rel=1e-12)
+    np.testing.assert_allclose(slope, others, rtol=1e-12)

@@ -20,7 +20,7 @@ from flatgrad.codegen.lines import Line
 from flatgrad.codegen.numba_index import indexed
 from flatgrad.codegen.numba_loops import loop_helper
 from flatgrad.codegen.numba_names import told_apart
-from flatgrad.codegen.numba_site import Site, fitted, of_bools, unsupported
+from flatgrad.codegen.numba_site import Site, fitted, narrowed, of_bools, unsupported
 from flatgrad.codegen.numba_vector import vector_call
 from flatgrad.codegen.numba_writers import PLAIN, WRITERS
 from flatgrad.ir.ops import Apply, substitute
@@ -72,6 +72,12 @@ class NumbaDialect(Dialect):
         UnsupportedError
             If there is neither a text that Numba compiles rightly nor a helper.
         """
+        return narrowed(op, self.unbounded(op, operands, overrides))
+
+    def unbounded(
+        self, op: Apply, operands: list[ast.expr], overrides: dict[str, ast.expr]
+    ) -> ast.expr:
+        """The expression, of which Numba may make an int of more bits than NumPy does."""
         if op.primitive.body is not None:
             return self.called(op, operands)
         if op.primitive.opaque:

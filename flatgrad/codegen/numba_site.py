@@ -89,6 +89,17 @@ def fitted(op: Apply, operands: list[ast.expr]) -> list[ast.expr]:
     return [fit(node, kind, working) for node, kind in zip(operands, kinds, strict=True)]
 
 
+NARROW = frozenset({"int8", "int16", "int32", "uint8", "uint16", "uint32"})
+
+
+def narrowed(op: Apply, node: ast.expr) -> ast.expr:
+    """The result of arithmetic with single ints of few bits, which wraps around in NumPy."""
+    if not (op.primitive.elementwise and op.results) or op.result.type.ndim:
+        return node
+    dtype = op.result.type.dtype
+    return call(dotted(f"np.{dtype}"), [node], {}) if dtype in NARROW else node
+
+
 LOGICAL = {"add": ast.BitOr, "mul": ast.BitAnd}
 
 

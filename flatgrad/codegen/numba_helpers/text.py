@@ -12,9 +12,15 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 INDICES = (*"ijklmnpq", *(f"axis{k}" for k in range(8, 64)))
-SUFFIXES = {"float64": "", "float32": "_f32", "int64": "_int", "bool": "_bool"}
+INTS = ("int8", "int16", "int32", "uint8", "uint16", "uint32", "uint64")
+"""Those of other widths than an int's own."""
+SUFFIXES = {
+    "float64": "", "float32": "_f32", "int64": "_int", "bool": "_bool",
+    **{dtype: f"_{dtype}" for dtype in INTS},
+}  # fmt: skip
 NUMPY_DTYPES = {
     "float64": "np.float64", "float32": "np.float32", "int64": "np.int64", "bool": "np.bool_",
+    **{dtype: f"np.{dtype}" for dtype in INTS},
 }  # fmt: skip
 
 Axes = int | Sequence[int] | None

@@ -67,6 +67,9 @@ def grad(
     deterministic
         In these loops, sums are taken one element after the other, in their order, and a product is
         rounded before it is added to something: slower, and just what the text says.
+    parallel
+        Large ones of these loops run in several threads of Numba's. The results are the same for
+        any number of threads, but for the order of their sums not those without the option.
 
     Returns
     -------

@@ -20,6 +20,7 @@ class Choices(TypedDict, total=False):
     fuse: bool
     precise: bool
     deterministic: bool
+    parallel: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,12 +30,14 @@ class Options:
     fuse            array statements become loops over elements
     precise         elementary functions in these loops are those of the C library
     deterministic   sums in these loops are taken in the order of the elements
+    parallel        large ones of these loops run in several threads
     """
 
     backend: str = "numpy"
     fuse: bool = True
     precise: bool = False
     deterministic: bool = False
+    parallel: bool = False
 
     @property
     def fused(self) -> bool:
@@ -51,7 +54,7 @@ def chosen(choices: Choices) -> Options:
     Raises
     ------
     ArgumentError
-        If there is no such option or backend, or a switch is not a bool.
+        If there is no such option or backend, a switch is not a bool, or two exclude each other.
     """
     names = [one.name for one in fields(Options)]
     for name, value in choices.items():
@@ -65,4 +68,12 @@ def chosen(choices: Choices) -> Options:
             )
         if name != "backend" and not isinstance(value, bool):
             raise error("bad-option", f"`{name}` is True or False, not {value!r}")
-    return Options(**choices)
+    found = Options(**choices)
+    if found.parallel and found.deterministic:
+        raise error(
+            "bad-option",
+            "`parallel` and `deterministic` exclude each other: sums over ranges that run at the "
+            "same time are not taken in the order of the elements",
+            help="leave one of them out",
+        )
+    return found

@@ -57,6 +57,7 @@ class BlockEmitter:
     line: Callable[[ast.stmt, Origin], None]
     heading: Callable[[Origin], None]
     nested: Callable[[], AbstractContextManager[list[Line]]]
+    in_ranges: Callable[[For], list[str] | None]
     apply: Callable[[Apply], None]
 
     def block(self, block: Block, exit: Exit | None = None) -> None:
@@ -147,6 +148,13 @@ class BlockEmitter:
     def for_loop(self, op: For) -> None:
         carried = op.body.params[1:]
         self.enter(op, carried)
+        in_ranges = self.in_ranges(op)
+        if in_ranges is not None:
+            for text in in_ranges:
+                indent = (len(text) - len(text.lstrip())) // 4
+                self.lines.append(Line(text.lstrip(), op.origin, self.depth + indent))
+            self.results(op)
+            return
         bounds = [self.operand(item) for item in _bounds(op)]
         arguments = ", ".join(expression_text(bound) for bound in bounds)
         with self.nested() as lines, self.in_nest(op.vector):

@@ -11,7 +11,7 @@ What a backend writes differently (a missing NumPy function, a cast) is its `Dia
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -37,6 +37,7 @@ from flatgrad.codegen.lines import Line
 from flatgrad.codegen.liveness import Liveness
 from flatgrad.codegen.names import Names
 from flatgrad.codegen.raising import raising, requirement
+from flatgrad.codegen.row_ranges import require_in_place
 from flatgrad.codegen.schedule import schedule
 from flatgrad.errors import error
 from flatgrad.ir.ops import (
@@ -102,6 +103,7 @@ class Dialect:
     formats_messages = True
     decorator: str | None = None
     main_decorator: str | None = None
+    reserved: frozenset[str] = frozenset()  # names that no variable may have
     in_nest = False  # whether loops over elements are being written
     exact = False  # whether what is computed twice must be equal to the last bit
 
@@ -128,8 +130,18 @@ class Dialect:
         """The structure in which results are returned."""
         return as_tuples(tree) if comes_as_tuples(tree) else tree
 
-    def decorator_of_nests(self) -> str | None:
+    def decorator_of_nests(self, fn: Function) -> str | None:
         """What stands above loops over elements."""
+        return None
+
+    def in_ranges(self, callees: list[Any]) -> list[Any]:
+        """The functions to write for these: also those for ranges of their rows, before them."""
+        return callees
+
+    def loop_in_ranges(
+        self, loop: For, operand: Callable[[Operand], ast.expr], fresh: Callable[[str], str]
+    ) -> list[str] | None:
+        """The lines of a loop that runs in several threads; None: it does not."""
         return None
 
     def enter(self, fn: Function) -> None:
@@ -233,6 +245,8 @@ class _Emitter(BlockEmitter):
         self.lines: list[Line] = []
         self.depth = 1
         self.params = [self.declare(param) for param in fn.params]
+        if dialect.in_nest and fn.places:
+            require_in_place(fn.body, self.buffers)
         self.sweep: str | None = None
         sweeps = {sweep_heading(op.origin.sweep) for op in fn.body.ops}
         self.headings = set() if dialect.in_nest else sweeps - {"forward", "return"}
@@ -245,6 +259,10 @@ class _Emitter(BlockEmitter):
     def in_nest(self, nest: bool) -> AbstractContextManager[None]:
         """What is written inside belongs to a loop over elements, or goes on as it is."""
         return self.dialect.inside(nest=nest or self.dialect.in_nest)
+
+    def in_ranges(self, op: For) -> list[str] | None:
+        """The lines of a loop that runs in several threads; None: it does not."""
+        return self.dialect.loop_in_ranges(op, self.operand, self.names.fresh)
 
     def returned(self) -> str:
         tree = self.dialect.returned(self.fn.tree)

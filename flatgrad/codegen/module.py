@@ -59,7 +59,7 @@ def build_module(
     comments: dict[int, str] | None = None,
 ) -> Module:
     """Write `fn` as the module of a function called `name`, with the functions that it calls."""
-    taken = frozenset({name, *_called(fn.body)})
+    taken = frozenset({name, *_called(fn.body), *dialect.reserved})
     bodies = [fn.body, *[callee.body.body for callee in called_functions(fn.body)]]
     dialect.exact = any(map(_compares_equal, bodies))
     functions = _functions(fn, dialect, taken)
@@ -87,7 +87,7 @@ def build_module(
 
 def _functions(fn: Function, dialect: Dialect, taken: frozenset[str]) -> list[_Text]:
     """The functions that are called, each after those that it calls itself; equal ones once."""
-    callees = list(called_functions(fn.body))
+    callees = dialect.in_ranges(list(called_functions(fn.body)))
     for callee in callees:
         taken |= _called(callee.body.body)
     names = Names(taken)
@@ -123,9 +123,9 @@ def _written(
         emitted = emit(fn, dialect, taken)
     emitted.lines = dialect.told_apart(emitted)
     head = [f"def {name}({', '.join(emitted.params)}):"]
-    decorator = dialect.decorator_of_nests() if nest else dialect.main_decorator
+    decorator = dialect.decorator_of_nests(fn) if nest else dialect.main_decorator
     if decorator:
-        head.insert(0, decorator)
+        head[:0] = decorator.splitlines()
     return _Text(head, _with_comments(emitted, comments))
 
 

@@ -8,6 +8,7 @@
 from __future__ import annotations
 
 import ast
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -20,11 +21,21 @@ from flatgrad.codegen.lines import Line
 from flatgrad.codegen.numba_index import indexed
 from flatgrad.codegen.numba_loops import loop_helper
 from flatgrad.codegen.numba_names import told_apart
+from flatgrad.codegen.numba_parallel import (
+    NAMES,
+    PARALLEL_DECORATOR,
+    ROW_AT,
+    parts_of,
+    ranges_text,
+)
 from flatgrad.codegen.numba_site import Site, fitted, narrowed, of_bools, unsupported
 from flatgrad.codegen.numba_vector import vector_call
 from flatgrad.codegen.numba_writers import PLAIN, WRITERS
-from flatgrad.ir.ops import Apply, substitute
+from flatgrad.codegen.row_ranges import RowRanges, row_ranges
+from flatgrad.ir.ops import Apply, For, Function, Operand, substitute
 from flatgrad.ir.trees import as_tuples
+from flatgrad.options import DEFAULT, Options
+from flatgrad.primitives.callee import Callee
 
 DECORATOR = '@numba.njit(cache=True, error_model="numpy")'
 MAIN_DECORATOR = '@numba.njit(cache=True, error_model="numpy", boundscheck=True)'
@@ -43,11 +54,42 @@ class NumbaDialect(Dialect):
     decorator = DECORATOR
     main_decorator = MAIN_DECORATOR
 
-    def decorator_of_nests(self) -> str:
+    def __init__(self, options: Options = DEFAULT) -> None:
+        super().__init__(options)
+        self.ranges: dict[For, RowRanges] = {}
+        self.reserved = NAMES if options.parallel else frozenset()
+
+    def decorator_of_nests(self, fn: Function) -> str:
         """With flags that a loop needs to be fast; none where each rounding is to be as written."""
+        if any(isinstance(op, For) and op in self.ranges for op in fn.body.ops):
+            return PARALLEL_DECORATOR
         if self.options.deterministic:
             return DECORATOR
         return EXACT_DECORATOR if self.exact else NEST_DECORATOR
+
+    def in_ranges(self, callees: list[Callee]) -> list[Callee]:
+        """With `parallel=True`, a function for ranges of the rows of each nest."""
+        if not self.options.parallel:
+            return callees
+        found: list[Callee] = []
+        for callee in callees:
+            if callee.nest:
+                ranges = row_ranges(callee.called)
+                self.ranges |= ranges
+                found += [one.rows for one in ranges.values()]
+            found.append(callee)
+        return found
+
+    def loop_in_ranges(
+        self, loop: For, operand: Callable[[Operand], ast.expr], fresh: Callable[[str], str]
+    ) -> list[str] | None:
+        """The lines of a loop whose ranges run in several threads."""
+        found = self.ranges.get(loop)
+        if found is None:
+            return None
+        self.need(parts_of(found))
+        self.need(ROW_AT)
+        return ranges_text(loop, found, self.functions[found.rows], operand, fresh)
 
     def need(self, helper: numba_text.Helper) -> None:
         """Put a helper, and what it requires, into the module."""
@@ -101,7 +143,9 @@ class NumbaDialect(Dialect):
             logical = of_bools(site)
             if logical is not None:
                 return logical
-            helper = loop_helper(op)
+            # Numba warns of an array statement in a function in which only `prange` is parallel.
+            alone = self.in_nest and self.options.parallel
+            helper = loop_helper(op, 1) if alone else loop_helper(op)
             fit = fitted(op, operands)
             return write(op, fit, overrides) if helper is None else site.helper(helper, *fit)
         elif key not in PLAIN and op.results:

@@ -41,7 +41,7 @@ WORDS = {
 """What the functions for operators are called."""
 
 
-def loop_helper(op: Apply) -> Helper | None:
+def loop_helper(op: Apply, least_rank: int = LEAST_RANK) -> Helper | None:
     """The loops for an elementwise operation; None where Numba's own compile fast, or differ.
 
     Numba's operators on single bools and ints are Python's (`~True` is -2), those on floats agree
@@ -53,7 +53,7 @@ def loop_helper(op: Apply) -> Helper | None:
     floats = any(kind.dtype.startswith("float") for kind in kinds)
     plain = len(op.arguments) == len(kinds)
     known = op.result.type.dtype in SUFFIXES and rank <= len(INDICES)
-    if rank < LEAST_RANK or not arrays or not (floats and plain and known):
+    if rank < least_rank or not arrays or not (floats and plain and known):
         return None
     params = ["a", "b", "c", "d"][: len(kinds)]
     element = write(op, [name(_read(p, kind, rank)) for p, kind in zip(params, kinds, strict=True)])

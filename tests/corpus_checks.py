@@ -15,12 +15,14 @@ import numpy as np
 
 import flatgrad as fg
 from flatgrad.backends import python
+from flatgrad.codegen import numba_parallel
 from flatgrad.codegen.module import build_module
 from flatgrad.codegen.numba_dialect import NumbaDialect
 from flatgrad.differences import Judge
 from flatgrad.ir.interpret import interpret
 from flatgrad.ir.ops import substitute
 from flatgrad.ir.verify import verify
+from flatgrad.options import Options
 from flatgrad.transform.fuse import fuse
 from tests.corpus import EXAMPLES, Example
 
@@ -180,12 +182,19 @@ def forms(function: Any, arguments: tuple[Any, ...]) -> None:
     agree(compiled.function(*copies()), expected)
     name = compiled.module.name
     plain = lambda *args, **kwargs: args[0] if args and callable(args[0]) else lambda f: f
-    for form in (graph, fuse(graph)):
+    fused = fuse(graph)
+    for form, dialect in ((graph, NumbaDialect()), (fused, NumbaDialect()), (fused, in_parts())):
         verify(form)
-        module = build_module(form, name, NumbaDialect())
+        with mock.patch.multiple(numba_parallel, LEAST_ELEMENTS=1, LEAST_ROWS=1):
+            module = build_module(form, name, dialect)
         with mock.patch("numba.njit", plain):
             loaded = python.load(name, module.text.replace("cache=True, ", ""))
         agree(getattr(loaded, name)(*copies()), expected)
+
+
+def in_parts() -> NumbaDialect:
+    """The dialect that writes nests as ranges of rows."""
+    return NumbaDialect(Options(backend="numba", parallel=True))
 
 
 def agree(found: Any, expected: Any) -> None:

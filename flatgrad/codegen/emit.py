@@ -16,8 +16,6 @@ from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
-
 from flatgrad.codegen.blocks import BlockEmitter
 from flatgrad.codegen.buffers import Buffers, plan_buffers, written_operand
 from flatgrad.codegen.coalesce import Variable, Variables, yields_written_late
@@ -29,11 +27,13 @@ from flatgrad.codegen.expressions import (
     name,
     sliceless,
     subscript,
+    takes_out,
+    whole_assigned,
     write,
 )
 from flatgrad.codegen.format import statement_text
 from flatgrad.codegen.growing import push_helper
-from flatgrad.codegen.lines import Line
+from flatgrad.codegen.lines import Line, sweep_heading
 from flatgrad.codegen.liveness import Liveness
 from flatgrad.codegen.names import Names
 from flatgrad.codegen.raising import raising, requirement
@@ -66,31 +66,6 @@ ONTO: dict[type[ast.operator], str] = {
     ast.MatMult: "np.matmul",
 }  # fmt: skip
 """Functions that write what an operator gives into an array."""
-
-WITHIN = {"tangent": "forward", "derived": "forward", "tape": "forward", "early": "forward"}
-"""Operations whose lines stand between those of a sweep."""
-
-
-def sweep_heading(sweep: str) -> str:
-    """The sweep under whose heading a line stands: `backward` for a `backward tangent`."""
-    return WITHIN.get(sweep) or sweep.removesuffix(" tangent")
-
-
-def takes_out(value: ast.Call) -> bool:
-    """Whether this is a call of a NumPy function that can write what it gives into an array."""
-    match value.func:
-        case ast.Attribute(ast.Name("np"), attribute):
-            return attribute in ("outer", "sum") or isinstance(getattr(np, attribute), np.ufunc)
-        case ast.Attribute(_, "sum"):
-            return True
-    return False
-
-
-def whole_assigned(place: str, value: ast.expr) -> ast.stmt:
-    """`place[...] = value`."""
-    target = ast.Subscript(ast.Name(place, ast.Load()), ast.Constant(...), ast.Store())
-    return ast.Assign([target], value, lineno=0)
-
 
 class Dialect:
     """How operations are written for NumPy; the Numba dialect overrides what Numba lacks.

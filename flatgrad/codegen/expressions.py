@@ -293,3 +293,19 @@ SPECIAL: dict[Any, Callable[[Apply, dict[str, Any]], ast.expr | None]] = {
 def constant(operand: Const) -> ast.expr:
     """A constant operand."""
     return literal(operand.value)
+
+
+def takes_out(value: ast.Call) -> bool:
+    """Whether this is a call of a NumPy function that can write what it gives into an array."""
+    match value.func:
+        case ast.Attribute(ast.Name("np"), attribute):
+            return attribute in ("outer", "sum") or isinstance(getattr(np, attribute), np.ufunc)
+        case ast.Attribute(_, "sum"):
+            return True
+    return False
+
+
+def whole_assigned(place: str, value: ast.expr) -> ast.stmt:
+    """`place[...] = value`."""
+    target = ast.Subscript(ast.Name(place, ast.Load()), ast.Constant(...), ast.Store())
+    return ast.Assign([target], value, lineno=0)

@@ -10,6 +10,14 @@ from dataclasses import dataclass, replace
 
 from flatgrad.ir.ops import Origin
 
+WITHIN = {"tangent": "forward", "derived": "forward", "tape": "forward", "early": "forward"}
+"""Operations whose lines stand between those of a sweep."""
+
+
+def sweep_heading(sweep: str) -> str:
+    """The sweep under whose heading a line stands: `backward` for a `backward tangent`."""
+    return WITHIN.get(sweep) or sweep.removesuffix(" tangent")
+
 
 @dataclass(frozen=True, slots=True)
 class Line:

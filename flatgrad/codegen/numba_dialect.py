@@ -15,8 +15,16 @@ import numpy as np
 
 from flatgrad import activations_numba
 from flatgrad.codegen import numba_helpers as numba_text
-from flatgrad.codegen.emit import Dialect, Emitted, whole_assigned
-from flatgrad.codegen.expressions import call, dotted, literal, name, subscript, write
+from flatgrad.codegen.emit import Dialect, Emitted
+from flatgrad.codegen.expressions import (
+    call,
+    dotted,
+    literal,
+    name,
+    subscript,
+    whole_assigned,
+    write,
+)
 from flatgrad.codegen.lines import Line
 from flatgrad.codegen.numba_index import indexed
 from flatgrad.codegen.numba_loops import loop_helper
@@ -57,7 +65,7 @@ class NumbaDialect(Dialect):
     def __init__(self, options: Options = DEFAULT) -> None:
         super().__init__(options)
         self.ranges: dict[For, RowRanges] = {}
-        self.reserved = NAMES if options.parallel else frozenset()
+        self.reserved = frozenset({numba_text.PLUS.name, *(NAMES if options.parallel else ())})
 
     def decorator_of_nests(self, fn: Function) -> str:
         """With flags that a loop needs to be fast; none where each rounding is to be as written."""

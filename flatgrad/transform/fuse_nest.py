@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import operator
 from dataclasses import replace
-from functools import partial, reduce
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -26,7 +26,7 @@ from flatgrad.ir.dims import Dim, Size, opaque
 from flatgrad.ir.ops import Apply, Block, Const, Function, Operand, Origin, Slot, Value, size_of
 from flatgrad.ir.types import Array, Scalar
 from flatgrad.primitives.callee import Callee, function_of, unique
-from flatgrad.primitives.core import ASTYPE, REQUIRE_SOME
+from flatgrad.primitives.core import REQUIRE_SOME
 from flatgrad.primitives.symbolic import (
     DIM,
     REQUIRE_EQUAL,
@@ -41,7 +41,6 @@ from flatgrad.transform.fuse_spaces import (
     Lengths,
     data_operands,
     operand_form,
-    reduced_axes,
     shape_operands,
 )
 from flatgrad.transform.fuse_writes import Sums, dtype_of, is_extreme, is_mean, is_one, start_of
@@ -276,12 +275,6 @@ class _Nest(Sums):
             if not (isinstance(length, Const) and length.value > 0):
                 apply_function(REQUIRE_SOME, (self.symbol(length), EMPTY), {}, self.builder)
 
-    def reduced(self, member: Member) -> list[int]:
-        """The axes of the nest over which a reduction goes."""
-        form = member.source
-        axes = [form[k] for k in reduced_axes(member.op)]
-        return [axis for axis in axes if axis is not None]
-
     # Loops.
 
     def rows_body(self) -> None:
@@ -427,32 +420,3 @@ class _Nest(Sums):
             found = self.get(self.cells, variable.current, variable.form, name)
             self.cells.elements[value] = found
         return self.cells.elements[value]
-
-    # Results.
-
-    def result(self, value: Value) -> Operand:
-        """What the function hands out for a value of the group."""
-        member = self.group.made[value]
-        if member.into not in ("total", "array"):
-            return self.arrays[value].current
-        done = self.finished(member, self.sums[value].current, value.name)
-        if done.type.ndim == value.type.ndim:
-            return done
-        ones = (1,) * value.type.ndim  # a total that keeps its axes
-        dtype = value.type.dtype
-        keywords = {} if dtype == "float64" else {"dtype": np.dtype(dtype).type}
-        made = apply_function(np.full, (ones, self.symbol(done)), keywords, self.builder).value
-        made.name = value.name
-        return made
-
-    def finished(self, member: Member, total: Operand, name: str | None) -> Operand:
-        """The result of a reduction in its own dtype, divided by how many elements it took."""
-        value = total
-        if is_mean(member):
-            lengths = [self.symbol(self.bounds[axis]) for axis in self.reduced(member)]
-            count = reduce(operator.mul, lengths) if lengths else 1
-            value = self.make(operator.truediv, self.symbol(value), count, name=name)
-        dtype = member.op.result.type.dtype
-        if dtype != dtype_of(member):
-            value = self.make(ASTYPE, self.symbol(value), np.dtype(dtype).type, name=name)
-        return value

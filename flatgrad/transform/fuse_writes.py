@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Callable
+from functools import reduce
 from typing import Any
 
 import numpy as np
@@ -18,9 +19,9 @@ from flatgrad.primitives.core import ASTYPE, PLUS
 from flatgrad.primitives.index import ADD_ITEM, SET_ITEM
 from flatgrad.primitives.registry import Primitive, lookup
 from flatgrad.primitives.symbolic import Symbol, apply_function, operand_of
-from flatgrad.transform.fuse_groups import Member
+from flatgrad.transform.fuse_groups import Group, Member
 from flatgrad.transform.fuse_loops import Variable
-from flatgrad.transform.fuse_spaces import Form
+from flatgrad.transform.fuse_spaces import Form, reduced_axes
 
 EXTREMES = (np.max, np.min)
 
@@ -54,7 +55,11 @@ class Sums:
     """The part of a nest that writes."""
 
     builder: Builder
+    group: Group
     index: list[Operand]
+    bounds: list[Operand]
+    arrays: dict[Value, Variable]
+    sums: dict[Value, Variable]
     origin: Origin
 
     def symbol(self, value: Any) -> Any:
@@ -122,3 +127,38 @@ class Sums:
         chosen = apply_function(np.where, (either, x, old), {}, self.builder)
         chosen.value.type = Scalar(dtype_of(member))
         self.write(variable, chosen.value)
+
+    # Results.
+
+    def result(self, value: Value) -> Operand:
+        """What the function hands out for a value of the group."""
+        member = self.group.made[value]
+        if member.into not in ("total", "array"):
+            return self.arrays[value].current
+        done = self.finished(member, self.sums[value].current, value.name)
+        if done.type.ndim == value.type.ndim:
+            return done
+        ones = (1,) * value.type.ndim  # a total that keeps its axes
+        dtype = value.type.dtype
+        keywords = {} if dtype == "float64" else {"dtype": np.dtype(dtype).type}
+        made = apply_function(np.full, (ones, self.symbol(done)), keywords, self.builder).value
+        made.name = value.name
+        return made
+
+    def finished(self, member: Member, total: Operand, name: str | None) -> Operand:
+        """The result of a reduction in its own dtype, divided by how many elements it took."""
+        value = total
+        if is_mean(member):
+            lengths = [self.symbol(self.bounds[axis]) for axis in self.reduced(member)]
+            count = reduce(operator.mul, lengths) if lengths else 1
+            value = self.make(operator.truediv, self.symbol(value), count, name=name)
+        dtype = member.op.result.type.dtype
+        if dtype != dtype_of(member):
+            value = self.make(ASTYPE, self.symbol(value), np.dtype(dtype).type, name=name)
+        return value
+
+    def reduced(self, member: Member) -> list[int]:
+        """The axes of the nest over which a reduction goes."""
+        form = member.source
+        axes = [form[k] for k in reduced_axes(member.op)]
+        return [axis for axis in axes if axis is not None]

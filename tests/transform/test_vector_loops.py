@@ -212,3 +212,15 @@ def test_second_derivatives_of_gathered_loops():
     expected = grad(slope_sum)(u)
     found = grad(slope_sum, backend="numba")(u)
     np.testing.assert_allclose(found, expected, rtol=1e-11)
+
+
+def test_a_variable_may_be_called_like_a_helper():
+    def weighted(plus, x):
+        total = 0.0
+        for i in range(len(x)):
+            total += plus[i] * np.exp(x[i])
+        return total
+
+    args = (A(4), A(4))
+    run, _ = numba_text(weighted, args)
+    assert_same(run(*args), value_and_grad(weighted)(*args))

@@ -29,7 +29,7 @@ def vector_function(name: str, dtype: str = "float64") -> Any:
     for each, text in numba_sources(name, dtype).items():
         if each not in _space:
             exec(text, _space)
-            _space[each] = inlined(_space[each])
+            _space[each] = inlined(_space[each]) if text.startswith("def ") else _space[each]
     return _space[numba_name(name, dtype)]
 
 

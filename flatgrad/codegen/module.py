@@ -67,7 +67,7 @@ def build_module(
     functions.append(_written(fn, name, dialect, taken, comments or {}))
     function_text = "\n\n".join([one.text for one in functions])
     helpers = [
-        (f"{dialect.decorator}\n" if dialect.decorator and text[0] != "@" else "")
+        (f"{dialect.decorator}\n" if dialect.decorator and text.lstrip().startswith("def ") else "")
         + text.strip() + "\n"
         for text in dialect.helpers.values()
     ]

@@ -12,10 +12,10 @@ import ast
 
 from flatgrad.codegen.expressions import call, name
 from flatgrad.codegen.numba_site import Site, fitted
-from flatgrad.vector_math import DECORATOR, FUNCTIONS, LIMITS, numba_name, numba_sources
+from flatgrad.vector_math import DECORATOR, FUNCTIONS, numba_name, numba_sources
 
-USED = frozenset(FUNCTIONS) - {*LIMITS, "pow"}
-"""All but those that are right only for small arguments, and powers: most exponents are known."""
+USED = frozenset(FUNCTIONS) - {"pow"}
+"""All but powers: most exponents are known."""
 
 
 def vector_call(site: Site, helpers: dict[str, str]) -> ast.expr | None:
@@ -30,5 +30,5 @@ def vector_call(site: Site, helpers: dict[str, str]) -> ast.expr | None:
     if key not in USED or kinds != {site.dtype} or site.dtype not in ("float64", "float32"):
         return None
     for title, text in numba_sources(key, site.dtype).items():
-        helpers.setdefault(title, f"{DECORATOR}\n{text}")
+        helpers.setdefault(title, f"{DECORATOR}\n{text}" if text.startswith("def ") else text)
     return call(name(numba_name(key, site.dtype)), fitted(site.op, site.operands), {})

@@ -17,6 +17,7 @@ correct in plain Python, on NumPy scalars.
 
 from __future__ import annotations
 
+import ast
 import inspect
 from types import FunctionType
 
@@ -25,6 +26,7 @@ from flatgrad.vector_math import (
     exponentials,
     logarithms,
     powers,
+    reduction,
     single_trigonometry,
     singles,
     trigonometry,
@@ -42,8 +44,7 @@ LOOP_FLAGS = frozenset({"contract", "nsz", "reassoc", "arcp"})
 """`fastmath` of a function with loops that call them; without nnan and ninf, so nan stays nan."""
 
 LIMITS = {"sin": trigonometry.LIMIT, "cos": trigonometry.LIMIT, "tan": trigonometry.LIMIT}
-"""Functions that give garbage for finite |x| beyond this: whoever calls them checks the arguments,
-as `array_sources` does."""
+"""Functions of which there is a faster form, which gives garbage for finite |x| beyond this."""
 
 SUFFIXES = {"float64": "f64", "float32": "f32"}
 BINARY = ("arctan2", "pow")
@@ -54,7 +55,8 @@ FUNCTIONS = (
 """The names, as NumPy has them; those in `BINARY` take two numbers, the others one."""
 
 _MODULES = (
-    exponentials, logarithms, powers, error_function, trigonometry, singles, single_trigonometry,
+    exponentials, logarithms, powers, error_function, reduction, trigonometry, singles,
+    single_trigonometry,
 )  # fmt: skip
 _KNOWN: dict[str, FunctionType] = {
     name: function
@@ -64,7 +66,11 @@ _KNOWN: dict[str, FunctionType] = {
 }
 
 
-def numba_name(name: str, dtype: str) -> str:
+TABLES = {"TWO_OVER_PI": reduction}
+"""Arrays that functions read, and the modules they stand in."""
+
+
+def numba_name(name: str, dtype: str, *, within: bool = False) -> str:
     """What the function of numbers is called: `exp_f64`, `tanh_f32`, `sin_within_f64`.
 
     Parameters
@@ -73,34 +79,35 @@ def numba_name(name: str, dtype: str) -> str:
         One of `FUNCTIONS`.
     dtype
         "float64" or "float32", of arguments and result alike.
+    within
+        The form of a function in `LIMITS` that is right up to its limit, and for inf and nan.
 
     Raises
     ------
     ValueError
         If there is no such function.
     """
-    if name not in FUNCTIONS or dtype not in SUFFIXES:
+    if name not in FUNCTIONS or dtype not in SUFFIXES or (within and name not in LIMITS):
         raise ValueError(f"no vector function {name!r} for {dtype!r}")
-    return f"{name}{'_within' if name in LIMITS else ''}_{SUFFIXES[dtype]}"
+    return f"{name}{'_within' if within else ''}_{SUFFIXES[dtype]}"
 
 
-def numba_sources(name: str, dtype: str) -> dict[str, str]:
-    """Source text of a function and of those it calls, by name, callees first.
+def numba_sources(name: str, dtype: str, *, within: bool = False) -> dict[str, str]:
+    """Source text of a function and of what it needs, by name, in order.
 
     Parameters and errors are those of `numba_name`, which is the name of the last entry. Every
-    entry needs `DECORATOR`.
+    entry that begins with `def` needs `DECORATOR`; the others are tables.
     """
     sources: dict[str, str] = {}
-    _collect(numba_name(name, dtype), sources)
+    _collect(numba_name(name, dtype, within=within), sources)
     return sources
 
 
 def array_source(name: str, dtype: str) -> tuple[str, str]:
-    """Name and text of a loop over a vector, right for every argument: `tanh_1d_f64(x, out)`.
+    """Name and text of a loop over a vector: `tanh_1d_f64(x, out)`.
 
     It stands below what `numba_sources` gives, under `LOOP_DECORATOR`. `x` and `out` may be the
-    same array. Where there is a limit, a loop before looks for arguments beyond it; if there
-    are any, libm computes all.
+    same array.
 
     Raises
     ------
@@ -109,27 +116,29 @@ def array_source(name: str, dtype: str) -> tuple[str, str]:
     """
     if name in BINARY:
         raise ValueError(f"{name!r} takes two numbers")
-    scalar = numba_name(name, dtype)
-    title = f"{name}_1d_{SUFFIXES[dtype]}"
-    lines = [f"def {title}(x, out):", f'    """{name} of every element of x."""']
-    if name in LIMITS:
-        lines += [
-            "    far = 0",
-            "    for i in range(x.size):",
-            "        size = abs(x[i])",
-            f"        far += ({LIMITS[name]} < size) & (size < np.inf)",
-            "    if far:",
-            "        for i in range(x.size):",
-            f"            out[i] = math.{name}(x[i])",
-            "        return",
-        ]
-    lines += ["    for i in range(x.size):", f"        out[i] = {scalar}(x[i])"]
-    return title, "\n".join(lines) + "\n"
+    title = f"{name}_1d_{SUFFIXES.get(dtype)}"
+    return title, f'''\
+def {title}(x, out):
+    """{name} of every element of x."""
+    for i in range(x.size):
+        out[i] = {numba_name(name, dtype)}(x[i])
+'''
 
 
 def _collect(name: str, sources: dict[str, str]) -> None:
     function = _KNOWN[name]
     for called in function.__code__.co_names:
-        if called in _KNOWN and called not in sources:
+        if called in TABLES:
+            sources[called] = _table(called)
+        elif called in _KNOWN and called not in sources:
             _collect(called, sources)
     sources[name] = inspect.getsource(function)
+
+
+def _table(name: str) -> str:
+    """The assignment of a table as text."""
+    text = inspect.getsource(TABLES[name])
+    for statement in ast.parse(text).body:
+        if isinstance(statement, ast.Assign) and ast.unparse(statement.targets[0]) == name:
+            return f"{ast.get_source_segment(text, statement)}\n"
+    raise AssertionError(name)

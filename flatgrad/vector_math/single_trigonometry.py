@@ -9,6 +9,8 @@ import math
 
 import numpy as np
 
+from flatgrad.vector_math.reduction import reduced_f32
+
 
 def rough_quarter_turns(x):
     """Quarter turns as an int whose low bits count, and the rest, for a float64 with 24 bits."""
@@ -46,9 +48,8 @@ def cos_within_f32(x):
     return np.float32(rough_sine(turns + 1, r))
 
 
-def tan_within_f32(x):
-    """Tangent, for |x| <= 1e6."""
-    turns, r = rough_quarter_turns(np.float64(x))
+def rough_tangent(turns, r):
+    """The tangent of so many quarter turns and r."""
     z = r * r
     z2 = z * z
     p = 0.0011712547119059986 + z * 0.0038514785093842056
@@ -57,9 +58,37 @@ def tan_within_f32(x):
     p = 0.33333333989982206 + z * p
     y = r + r * (z * p)
     inverse = -1.0 / y
-    y = y if turns & 1 == 0 else inverse
-    single = np.float32(y)
-    return single if abs(x) > np.float32(1e-5) else x
+    return y if turns & 1 == 0 else inverse
+
+
+def tan_within_f32(x):
+    """Tangent, for |x| <= 1e6."""
+    turns, r = rough_quarter_turns(np.float64(x))
+    y = np.float32(rough_tangent(turns, r))
+    return y if abs(x) > np.float32(1e-5) else x
+
+
+def sin_f32(x):
+    """Sine."""
+    turns, r = reduced_f32(x)
+    y = np.float32(rough_sine(turns + (2 if x < 0.0 else 0), r))
+    y = y if abs(x) > np.float32(1e-5) else x
+    return y if abs(x) < np.inf else x - x
+
+
+def cos_f32(x):
+    """Cosine."""
+    turns, r = reduced_f32(x)
+    y = np.float32(rough_sine(turns + 1, r))
+    return y if abs(x) < np.inf else x - x
+
+
+def tan_f32(x):
+    """Tangent."""
+    turns, r = reduced_f32(x)
+    y = np.float32(rough_tangent(turns, r) * math.copysign(1.0, np.float64(x)))
+    y = y if abs(x) > np.float32(1e-5) else x
+    return y if abs(x) < np.inf else x - x
 
 
 def arctan2_f32(y, x):

@@ -17,6 +17,8 @@ import math
 
 import numpy as np
 
+from flatgrad.vector_math.reduction import reduced_f64
+
 LIMIT = 1e6
 
 
@@ -59,28 +61,16 @@ def cosine_part_f64(r, low):
     return head + (((1.0 - head) - half) + (z2 * p - r * low))
 
 
-def sin_within_f64(x):
-    """Sine, for |x| <= 1e6."""
-    turns, r, low = quarter_turns_f64(x)
+def sine_of_turns_f64(turns, r, low):
+    """Sine of so many quarter turns and r + low."""
     sine = sine_part_f64(r, low)
     cosine = cosine_part_f64(r, low)
     y = sine if turns & 1 == 0 else cosine
-    y = np.int64(np.float64(y).view(np.int64) ^ ((turns & 2) << 62)).view(np.float64)
-    return y if abs(x) > 1e-9 else x
+    return np.int64(np.float64(y).view(np.int64) ^ ((turns & 2) << 62)).view(np.float64)
 
 
-def cos_within_f64(x):
-    """Cosine, for |x| <= 1e6."""
-    turns, r, low = quarter_turns_f64(x)
-    sine = sine_part_f64(r, low)
-    cosine = cosine_part_f64(r, low)
-    y = cosine if turns & 1 == 0 else sine
-    return np.int64(np.float64(y).view(np.int64) ^ (((turns + 1) & 2) << 62)).view(np.float64)
-
-
-def tan_within_f64(x):
-    """Tangent, for |x| <= 1e6."""
-    turns, r, low = quarter_turns_f64(x)
+def tangent_of_turns_f64(turns, r, low):
+    """Tangent of so many quarter turns and r + low."""
     z = r * r
     z2 = z * z
     p = 1.8300573837883187e-05
@@ -93,8 +83,50 @@ def tan_within_f64(x):
     p = 0.33333333333333326 + z * p
     y = r + (low * (1.0 + z) + r * (z * p))
     inverse = -1.0 / y
-    y = y if turns & 1 == 0 else inverse
+    return y if turns & 1 == 0 else inverse
+
+
+def sin_within_f64(x):
+    """Sine, for |x| <= 1e6."""
+    turns, r, low = quarter_turns_f64(x)
+    y = sine_of_turns_f64(turns, r, low)
     return y if abs(x) > 1e-9 else x
+
+
+def cos_within_f64(x):
+    """Cosine, for |x| <= 1e6."""
+    turns, r, low = quarter_turns_f64(x)
+    return sine_of_turns_f64(turns + 1, r, low)
+
+
+def tan_within_f64(x):
+    """Tangent, for |x| <= 1e6."""
+    turns, r, low = quarter_turns_f64(x)
+    y = tangent_of_turns_f64(turns, r, low)
+    return y if abs(x) > 1e-9 else x
+
+
+def sin_f64(x):
+    """Sine."""
+    turns, r, low = reduced_f64(x)
+    y = sine_of_turns_f64(turns + (2 if x < 0.0 else 0), r, low)
+    y = y if abs(x) > 1e-9 else x
+    return y if abs(x) < np.inf else x - x
+
+
+def cos_f64(x):
+    """Cosine."""
+    turns, r, low = reduced_f64(x)
+    y = sine_of_turns_f64(turns + 1, r, low)
+    return y if abs(x) < np.inf else x - x
+
+
+def tan_f64(x):
+    """Tangent."""
+    turns, r, low = reduced_f64(x)
+    y = math.copysign(1.0, x) * tangent_of_turns_f64(turns, r, low)
+    y = y if abs(x) > 1e-9 else x
+    return y if abs(x) < np.inf else x - x
 
 
 def arctan2_f64(y, x):

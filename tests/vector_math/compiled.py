@@ -64,8 +64,20 @@ def every_magnitude(count: int, dtype: str, rng: np.random.Generator) -> np.ndar
     return random[np.isfinite(random)][:count]
 
 
-def arguments(name: str, dtype: str, count: int, rng: np.random.Generator) -> list[np.ndarray]:
-    """About 4 * `count` arguments, the special ones among them; beyond `LIMIT` only inf, nan."""
+NEAREST = [
+    6381956970095103 * 2.0**797, 5319372648326541 * 2.0**255, 16367173 * 2.0**72, math.pi,
+    math.pi / 2, 11 * math.pi / 2, np.float32(math.pi), np.float32(math.pi / 2), 1e22,
+]  # fmt: skip
+"""Floats near multiples of pi/2, the first of all float64, the third of all float32."""
+
+
+def arguments(
+    name: str, dtype: str, count: int, rng: np.random.Generator, *, within: bool = False
+) -> list[np.ndarray]:
+    """About 4 * `count` arguments, the special ones among them.
+
+    `within`: for functions with a limit, beyond it only inf and nan.
+    """
     if name in BINARY:
         return _pairs(name, dtype, count, rng)
     low, high = RANGES[name]
@@ -85,8 +97,10 @@ def arguments(name: str, dtype: str, count: int, rng: np.random.Generator) -> li
     )
     if name in LIMITS:
         turns = np.arange(1, 600_000, max(1, 2 * 600_000 // count))
-        x = np.concatenate([x, (turns * (math.pi / 2)).astype(dtype)])
-        x = x[~(np.abs(x) > LIMIT) | np.isinf(x)]
+        nearest = np.array([one for one in NEAREST if float(one) <= float(np.finfo(dtype).max)])
+        x = np.concatenate([x, (turns * (math.pi / 2)).astype(dtype), nearest.astype(dtype)])
+        if within:
+            x = x[~(np.abs(x) > LIMIT) | np.isinf(x)]
     return [x]
 
 
@@ -109,25 +123,30 @@ def _pairs(name: str, dtype: str, count: int, rng: np.random.Generator) -> list[
     ]
 
 
-def compiled(names: list[str], dtype: str, *, vectorised: bool = True) -> Callable[..., None]:
+def compiled(
+    names: list[str], dtype: str, *, vectorised: bool = True, within: bool = False
+) -> Callable[..., None]:
     """`run(x, out)` that applies function k to row k: `(x, second, out)` where it takes two.
 
-    Numba vectorises the loops, unless the results are scattered.
+    Numba vectorises the loops, unless the results are scattered. `within`: the forms up to a limit.
     """
     sources: dict[str, str] = {}
     body = []
     for k, name in enumerate(names):
-        sources |= numba_sources(name, dtype)
+        sources |= numba_sources(name, dtype, within=within)
         place = "i" if vectorised else "order[i]"
         second = f", second[{k}, i]" if name in BINARY else ""
-        target = numba_name(name, dtype)
+        target = numba_name(name, dtype, within=within)
         body += [
             f"    row, result = x[{k}], out[{k}]",
             "    for i in range(row.size):",
             f"        result[{place}] = {target}(row[i]{second})",
         ]
     order = "" if vectorised else ", order"
-    text = [f"{DECORATOR.replace('cache=True, ', '')}\n{source}" for source in sources.values()]
+    head = DECORATOR.replace("cache=True, ", "")
+    text = [
+        f"{head}\n{source}" if source.startswith("def ") else source for source in sources.values()
+    ]
     flags = ", ".join(f'"{flag}"' for flag in sorted(LOOP_FLAGS))
     text.append(f'@numba.njit(error_model="numpy", fastmath={{{flags}}})')
     text.append(f"def run(x, second{order}, out):\n" + "\n".join(body))

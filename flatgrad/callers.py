@@ -17,6 +17,7 @@ from __future__ import annotations
 import inspect
 import traceback
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -25,8 +26,10 @@ from flatgrad import returned
 from flatgrad.errors import error
 from flatgrad.fast_path import compiled_text, leaf_names, local
 from flatgrad.inspection import Inspection
+from flatgrad.ir.ops import Slot
 from flatgrad.ir.trees import comes_as_tuples
 from flatgrad.ir.types import Array, Scalar
+from flatgrad.shortcut import Shortcut
 from flatgrad.structures import Spread
 
 
@@ -45,8 +48,9 @@ def public_function(
     params, names = _parameters(derived.signature, own, space)
     arguments = ", ".join(names)
     classes = "".join(f"{name}.__class__, " for name in names)
-    given = ""
+    given, condition = "", ""
     if into is not None:
+        condition = " and out is None"
         params += ["out=None"] if "*" in params else ["*", "out=None"]
         space[f"into_slowly{own}"] = into.call_slowly
         given = (
@@ -57,8 +61,8 @@ def public_function(
             f"            run{own} = into_slowly{own}\n"
             f"        return run{own}({', '.join([*names, 'out'])})\n"
         )
-    text = (
-        f"def caller({', '.join(params)}):\n"
+    head = f"def caller({', '.join(params)}):"
+    rest = (
         f"{given}"
         f"    try:\n"
         f"        run{own} = by_class{own}[{classes or '()'}]\n"
@@ -66,17 +70,19 @@ def public_function(
         f"        run{own} = call_slowly{own}\n"
         f"    return run{own}({arguments})\n"
     )
-    public = compiled_text(text, space, "caller")
+    public: Any = compiled_text(f"{head}\n{rest}", space, "caller")
+    derived.shortcut = Shortcut(public, head, rest, names, own, condition, public.__code__)
     plain = derived.primal
     public.__name__ = public.__qualname__ = plain.__name__
     public.__doc__ = plain.__doc__
     public.__module__ = plain.__module__
-    public.__wrapped__ = plain  # type: ignore[attr-defined]
-    public.__signature__ = derived.signature  # type: ignore[attr-defined]
-    public.__flatgrad__ = derived  # type: ignore[attr-defined]
+    public.__wrapped__ = plain
+    public.__signature__ = derived.signature
+    public.__flatgrad__ = derived
     Inspection(derived).attach(public, function)
     derived.wrapper = public
-    return public
+    wrapper: Callable[..., Any] = public
+    return wrapper
 
 
 def _parameters(
@@ -102,15 +108,15 @@ def _parameters(
 
 def runner(
     derived: Any, found: Any, given: Spread, places: dict[int, str] | None = None
-) -> Callable[..., Any]:
-    """The function that runs one specialisation on arguments that fit it.
+) -> Any:
+    """The function that runs one specialisation on arguments that fit it; `text` is its source.
 
     `places` are leaves, by the number of the gradient that is written into them.
     """
     compiled, values = found.compiled, given.values
     space: dict[str, Any] = {
         "emitted": compiled.function, "call_slowly": derived.call_slowly, "explain": explain,
-        "compiled": compiled, "changed": derived.by_class.clear,
+        "compiled": compiled, "changed": derived.forget,
     }  # fmt: skip
     names = [local(name) for name in given.trees]
     leaves = [local(name) for name in leaf_names(given)]
@@ -129,15 +135,20 @@ def runner(
     if places:
         lines.append(_place_test(derived.options.backend, found, given, places, space))
     lines += _sharing_tests(found, given.shown, space)
+    as_it_is = target == result
     lines += [
         "    try:",
-        f"        {target} = emitted({', '.join(passed)})",
+        f"        {'return' if as_it_is else f'{target} ='} emitted({', '.join(passed)})",
         "    except Exception as caught:",
         "        explain(caught, compiled)",
         "        raise",
-        f"    return {result}",
     ]
-    return compiled_text("\n".join(lines) + "\n", space, "run")
+    if not as_it_is:
+        lines.append(f"    return {result}")
+    text = "\n".join(lines) + "\n"
+    run: Any = compiled_text(text, space, "run")
+    run.text = text
+    return run
 
 
 def _sharing_tests(found: Any, words: dict[str, str], space: dict[str, Any]) -> list[str]:
@@ -222,25 +233,36 @@ def _capture_tests(compiled: Any, space: dict[str, Any], lines: list[str]) -> li
     tests = []
     for k, capture in enumerate(compiled.captures):
         space[f"value_{k}"] = capture.value
-        space[f"read_{k}"] = capture.read
         simple = isinstance(capture.value, type | Callable) or inspect.ismodule(capture.value)
-        test = f"read_{k}() is not value_{k}"
+        test = f"{_reading(capture.read, k, space)} is not value_{k}"
         if not simple:
             space[f"capture_{k}"] = capture
             test = f"({test} and not capture_{k}.unchanged())"
         tests.append(test)
     for k, capture in enumerate(compiled.hidden):
+        # Compiled for an array of other lengths, maybe: those of today's were compared just now.
+        now = capture.read()
         space[f"hidden_read_{k}"] = capture.read
         lines.append(f"    hidden_{k} = hidden_read_{k}()")
-        space[f"hidden_class_{k}"] = type(capture.value)
+        space[f"hidden_class_{k}"] = type(now)
         test = f"hidden_{k}.__class__ is not hidden_class_{k}"
-        if isinstance(capture.value, np.ndarray):
-            space[f"hidden_shape_{k}"] = capture.value.shape
-            space[f"hidden_dtype_{k}"] = capture.value.dtype
+        if isinstance(now, np.ndarray):
+            space[f"hidden_shape_{k}"] = now.shape
+            space[f"hidden_dtype_{k}"] = now.dtype
             test += f" or hidden_{k}.shape != hidden_shape_{k}"
             test += f" or hidden_{k}.dtype != hidden_dtype_{k}"
         tests.append(test)
     return tests
+
+
+def _reading(read: Callable[[], Any], k: int, space: dict[str, Any]) -> str:
+    """The text that reads a capture: an attribute of a function by itself, others by a call."""
+    match read:
+        case partial(func=func, args=(owner, attribute)) if func is getattr:
+            space[f"owner_{k}"] = owner
+            return f"owner_{k}.{attribute}"
+    space[f"read_{k}"] = read
+    return f"read_{k}()"
 
 
 def _passed(found: Any, values: dict[str, Any], space: dict[str, Any]) -> list[str]:
@@ -286,13 +308,25 @@ def _results(
             converted.append(f"put({local(places[k])}, g{k})")
     target = "g0" if len(leaves) == 1 else f"({', '.join(leaves)})"
     result = returned.built(found.form, converted, space)
+    if len(leaves) > 1 and converted == leaves:
+        target, result = _whole(found.form, target, result, space)
     tree, types = found.compiled.graph.tree, found.compiled.output_types
     if derived.kind == "value_and_grad":
         text = _value("value", tree[0], types, tree, derived, space)
+        if (text, result) == ("value", target):
+            return "result", "result"
         return f"value, {target}", f"{text}, {result}"
     if derived.has_aux:
         aux = _value("aux", tree[1], types, tree, derived, space)
         return f"{target}, aux", f"{result}, {aux}"
+    return target, result
+
+
+def _whole(form: Any, target: str, result: str, space: dict[str, Any]) -> tuple[str, str]:
+    """Where the tuple of the gradients can be handed out as it comes, or in a named one."""
+    if isinstance(form, tuple) and form == tuple(map(Slot, range(len(form)))):
+        named = type(form) is not tuple
+        return "grads", f"new({returned.constant(type(form), space)}, grads)" if named else "grads"
     return target, result
 
 

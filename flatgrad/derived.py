@@ -29,6 +29,7 @@ from flatgrad.ir.types import Type
 from flatgrad.options import Options
 from flatgrad.pipeline import compile_derivative
 from flatgrad.primitives.symbolic import NeedInteger, NeedStatic
+from flatgrad.shortcut import Shortcut
 from flatgrad.signature import (
     can_have_gradient,
     check_able,
@@ -69,6 +70,7 @@ class Derived:
     last: Specialisation | None = None
     wrapper: Callable[..., Any] | None = None
     by_class: dict[Any, Any] = field(default_factory=dict)
+    shortcut: Shortcut | None = None
 
     @property
     def source(self) -> Source:
@@ -82,7 +84,16 @@ class Derived:
         check_requirements(found, given.values)
         run = callers.runner(self, found, given)
         fast_path.remember(self, given, args, found.types, run)
+        classes = tuple(map(type, args))
+        if self.shortcut is not None and self.by_class.get(classes) is run:
+            self.shortcut.open(classes, run)
         return run(*args, *fast_path.leaf_values(given))
+
+    def forget(self) -> None:
+        """What calls with arguments like those seen before run: it has to be found anew."""
+        self.by_class.clear()
+        if self.shortcut is not None:
+            self.shortcut.close()
 
     def spread(self, values: dict[str, Any]) -> Spread:
         """Argument values taken apart."""
@@ -230,7 +241,7 @@ class Derived:
                 "internal", f"a rule needs the value of `{name}`: {needed.reason}"
             )
         self.static_params.add(name)
-        self.by_class.clear()
+        self.forget()
 
     def leave_integer(self, needed: NeedInteger, given: Spread) -> None:
         """An int argument is needed as an int: from now on ints for it are not differentiated.
@@ -246,7 +257,7 @@ class Derived:
         if name in self.asked_for(given) or name in self.integer_params or not is_int:
             raise needed.refusal
         self.integer_params.add(name)
-        self.by_class.clear()
+        self.forget()
 
     def stays_integer(self, name: str, value: Any) -> bool:
         """Whether an argument is an int that cannot be a float."""

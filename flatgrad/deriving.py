@@ -85,7 +85,7 @@ def _sharing(
         inner = _sharing(inner, static_params, integer_params)
     return replace(
         derived, inner=inner, static_params=static_params, integer_params=integer_params,
-        specialisations={},
+        specialisations={}, by_class={}, shortcut=None,
     )  # fmt: skip
 
 

@@ -49,6 +49,10 @@ class Into:
         found: dict[Any, Any] = self.derived.by_class
         return found
 
+    def forget(self) -> None:
+        """Find out anew what calls run."""
+        self.derived.forget()
+
     @property
     def static_params(self) -> set[str]:
         """Those of the derived function."""

@@ -17,7 +17,7 @@ STAGES = RULES | {"frontend", "analysis", "transform", "codegen", "backends"}
 CALLS = STAGES | {
     "derivatives", "pipeline", "signature", "tangents", "returned", "inspection", "callers",
     "compiled_calls", "columns", "linear_maps", "derived", "deriving", "structures", "examples",
-    "fast_path", "specialisation", "into", "api", "jacobians", "modes",
+    "fast_path", "shortcut", "specialisation", "into", "api", "jacobians", "modes",
 }  # fmt: skip
 
 # A module or folder of the package, and what it may import besides itself.
@@ -50,8 +50,9 @@ MAY_IMPORT: dict[str, set[str]] = {
     "returned": STAGES,
     "tangents": RULES,
     "inspection": STAGES | {"pipeline", "signature"},
+    "shortcut": {"fast_path"},
     "callers": STAGES
-    | {"pipeline", "signature", "structures", "inspection", "returned", "fast_path"},
+    | {"pipeline", "signature", "structures", "inspection", "returned", "fast_path", "shortcut"},
     "compiled_calls": STAGES | {"pipeline", "signature", "structures"},
     "into": STAGES
     | {"pipeline", "signature", "structures", "callers", "fast_path", "specialisation"}

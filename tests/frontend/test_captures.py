@@ -504,3 +504,14 @@ def test_value_and_grad_of_default_and_keyword_arguments():
 
 def test_enum_of_module_constants_are_static():
     assert grad(lambda x: x * np.pi + np.e)(1.0) == np.pi
+
+
+def test_a_captured_array_of_another_length():
+    def f(x):
+        return np.sum(weights) * x
+
+    weights = np.ones(2)
+    for backend in ("numpy", "numba"):
+        g = grad(f, backend=backend)
+        for weights in (np.ones(2), np.ones(3), np.ones(3), np.ones(2), np.zeros((0,))):
+            assert g(2.0) == g(2.0) == len(weights)

@@ -25,6 +25,7 @@ from flatgrad.ir.verify import verify
 from flatgrad.options import Options
 from flatgrad.transform.fuse import fuse
 from tests.corpus import EXAMPLES, Example
+from tests.fuzz_checks import for_numba
 
 MODES = ("grad", "jvp", "hvp", "grad_of_grad")
 SECOND = MODES[2:]
@@ -182,8 +183,11 @@ def forms(function: Any, arguments: tuple[Any, ...]) -> None:
     agree(compiled.function(*copies()), expected)
     name = compiled.module.name
     plain = lambda *args, **kwargs: args[0] if args and callable(args[0]) else lambda f: f
-    fused = fuse(graph)
-    for form, dialect in ((graph, NumbaDialect()), (fused, NumbaDialect()), (fused, in_parts())):
+    fused, compiled_form = fuse(graph), for_numba(graph)
+    for form, dialect in (
+        (graph, NumbaDialect()), (fused, NumbaDialect()), (compiled_form, NumbaDialect()),
+        (compiled_form, in_parts()),
+    ):  # fmt: skip
         verify(form)
         with mock.patch.multiple(numba_parallel, LEAST_ELEMENTS=1, LEAST_ROWS=1):
             module = build_module(form, name, dialect)

@@ -27,10 +27,11 @@ from flatgrad.ir.interpret import interpret
 from flatgrad.ir.ops import Apply, Block, Const, For, Function, If, substitute
 from flatgrad.ir.types import Scalar
 from flatgrad.ir.verify import verify
-from flatgrad.pipeline import differentiate, differentiate_inside
+from flatgrad.pipeline import FOR_NUMBA, FUSING, differentiate, differentiate_inside
 from flatgrad.signature import hidden_type
 from flatgrad.transform.forward import forward
 from flatgrad.transform.fuse import fuse
+from flatgrad.transform.layouts import in_one_order
 from tests.fuzz_programs import Program, fresh, load
 
 STEPS = [2e-3 / 1.7**k for k in range(14)]
@@ -377,14 +378,30 @@ def direction(value: Any, rng: np.random.Generator) -> Any:
 
 
 def numba_agrees(compiled: Any, arguments: list[Any], expected: Any, precision: str) -> None:
-    """The Numba text computes the same (as plain Python where the JIT is switched off)."""
-    name = compiled.module.name
-    fused = fuse(compiled.graph)
-    verify(fused)
-    looped = rebuilt(fused.tree, interpret(fused, [fresh(a) for a in arguments]))
-    close("fused-differs", looped, expected, precision)
+    """The Numba text computes the same (as plain Python where the JIT is switched off).
+
+    After the passes for compiled code, and without those but for the fusion.
+    """
+    for form in (fuse(compiled.graph), for_numba(compiled.graph)):
+        verify(form)
+        looped = rebuilt(form.tree, interpret(form, [fresh(a) for a in arguments]))
+        close("fused-differs", looped, expected, precision)
+        text_agrees(form, compiled.module.name, arguments, expected, precision)
+
+
+def for_numba(fn: Function) -> Function:
+    """The function after the passes for compiled code."""
+    for _, run in (*FOR_NUMBA, *FUSING):
+        fn = run(fn)
+    return in_one_order(fn)
+
+
+def text_agrees(
+    form: Function, name: str, arguments: list[Any], expected: Any, precision: str
+) -> None:
+    """The Numba text of a function computes what is expected."""
     try:
-        module = build_module(fused, name, NumbaDialect())
+        module = build_module(form, name, NumbaDialect())
     except FlatgradError as caught:
         REFUSED_BY_NUMBA.append(str(caught))
         return

@@ -330,7 +330,7 @@ class Workspaces:
     def widened(self, loop: For) -> For:
         """The loop carrying the rows of its body; those of changing length are made in it."""
         inside = set(defined_in(loop.body))
-        rows, self.open = self.open, []
+        rows = self.needed_by(loop.body)
         own = [row for row in rows if any(v in inside for v in _values(row))]
         body = self.made(loop.body, own)
         moved = [row for row in rows if row not in own]
@@ -348,8 +348,14 @@ class Workspaces:
 
     def allocated(self, block: Block) -> Block:
         """The block with the rows made in it."""
-        rows, self.open = self.open, []
-        return self.made(block, rows)
+        return self.made(block, self.needed_by(block))
+
+    def needed_by(self, block: Block) -> list[Row]:
+        """The rows that loops of this block need; those of blocks before it stay open."""
+        needed = {init for op in block.ops if isinstance(op, For) for init in op.inits}
+        rows = [row for row in self.open if row.before in needed]
+        self.open = [row for row in self.open if row.before not in needed]
+        return rows
 
     def made(self, block: Block, rows: list[Row]) -> Block:
         """Each row made before the operation that needs it."""

@@ -41,6 +41,8 @@ def type_of(
     if isinstance(value, int | np.integer):
         if wants_gradient:
             return Scalar("float64", weak=True)
+        if isinstance(value, np.integer) and value.dtype != np.int64:
+            return Scalar(value.dtype.name)  # its arithmetic wraps around
         sign = "+" if value >= 0 else ""  # so that `range(n)` has n trips
         return Scalar("int64", weak=True, size=Dim.atom(f"?{name}{sign}"))
     if isinstance(value, np.floating):

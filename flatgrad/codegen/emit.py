@@ -36,7 +36,7 @@ from flatgrad.codegen.growing import push_helper
 from flatgrad.codegen.lines import Line, sweep_heading
 from flatgrad.codegen.liveness import Liveness
 from flatgrad.codegen.names import Names
-from flatgrad.codegen.raising import raising, requirement
+from flatgrad.codegen.raising import on_axis, raising, requirement
 from flatgrad.codegen.row_ranges import require_in_place
 from flatgrad.codegen.schedule import schedule
 from flatgrad.errors import error
@@ -59,7 +59,7 @@ from flatgrad.primitives.core import PUSH, REQUIRE_SOME
 from flatgrad.primitives.effects import RAISE
 from flatgrad.primitives.index import ADD_ITEM, has_duplicates
 from flatgrad.primitives.stacked import ADD_PRODUCTS
-from flatgrad.primitives.symbolic import REQUIRE_EQUAL
+from flatgrad.primitives.symbolic import REQUIRE_EQUAL, REQUIRE_INDEX
 
 ONTO: dict[type[ast.operator], str] = {
     ast.Add: "np.add", ast.Sub: "np.subtract", ast.Mult: "np.multiply", ast.Div: "np.divide",
@@ -321,6 +321,8 @@ class _Emitter(BlockEmitter):
         elif op.primitive.function is REQUIRE_SOME:
             given = [*operands, ast.Constant(0)]
             self.line(requirement(given, op.arguments["message"], ast.Eq()), op.origin)
+        elif op.primitive.function is REQUIRE_INDEX:
+            self.line(on_axis(operands, op.arguments["message"]), op.origin)
         elif not op.results:
             self.line(ast.Expr(node), op.origin)
         elif op.result in self.inline:

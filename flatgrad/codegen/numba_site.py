@@ -86,18 +86,25 @@ def fitted(op: Apply, operands: list[ast.expr]) -> list[ast.expr]:
     working = result
     if not result.startswith("float") and compared and set(compared) == {"float32"}:
         working = "float32"
+    if result == "uint64":
+        working = result
     return [fit(node, kind, working) for node, kind in zip(operands, kinds, strict=True)]
 
 
-NARROW = frozenset({"int8", "int16", "int32", "uint8", "uint16", "uint32"})
+NARROW = frozenset({"int8", "int16", "int32", "uint8", "uint16", "uint32", "uint64"})
+"""Ints whose arithmetic Numba does with more bits, or, of uint64 and an int, with floats."""
 
 
 def narrowed(op: Apply, node: ast.expr) -> ast.expr:
-    """The result of arithmetic with single ints of few bits, which wraps around in NumPy."""
-    if not (op.primitive.elementwise and op.results) or op.result.type.ndim:
+    """The result of arithmetic with ints of few bits, which wraps around in NumPy."""
+    if not (op.primitive.elementwise and op.results) or op.result.type.dtype not in NARROW:
         return node
-    dtype = op.result.type.dtype
-    return call(dotted(f"np.{dtype}"), [node], {}) if dtype in NARROW else node
+    kind = dotted(f"np.{op.result.type.dtype}")
+    if not op.result.type.ndim:
+        return call(kind, [node], {})
+    if not any(operand.type.weak for operand in op.operands):
+        return node
+    return call(ast.Attribute(node, "astype", ast.Load()), [kind], {})
 
 
 LOGICAL = {"add": ast.BitOr, "mul": ast.BitAnd}
@@ -117,6 +124,8 @@ def of_bools(site: Site) -> ast.expr | None:
 
 
 def fit(node: ast.expr, kind: Any, working: str) -> ast.expr:
+    if working == "uint64" and kind.weak:
+        return call(dotted("np.uint64"), [node], {})
     if working == "float32" and kind.dtype in ("float64", "int64") and kind.weak:
         return call(dotted("np.float32"), [node], {})
     if working == "float32" and kind.dtype == "bool" and kind.ndim:

@@ -23,6 +23,14 @@ def requirement(
     return ast.If(ast.Compare(left, [wrong or ast.NotEq()], [right]), [raised], [])
 
 
+def on_axis(operands: list[ast.expr], message: str) -> ast.stmt:
+    """`if not 0 <= index < length: raise ValueError(message)`."""
+    index, length = operands
+    found = ast.Compare(ast.Constant(0), [ast.LtE(), ast.Lt()], [index, length])
+    raised = ast.Raise(call(dotted("ValueError"), [literal(message)], {}), None)
+    return ast.If(ast.UnaryOp(ast.Not(), found), [raised], [])
+
+
 def raising(op: Apply, operands: list[ast.expr], *, formats: bool) -> ast.stmt:
     """`raise ValueError(f"x is {x}")`; the message keeps its `{x}` unless the backend `formats`."""
     kind, template = op.arguments["kind"].__name__, op.arguments["message"]

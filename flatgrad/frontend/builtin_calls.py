@@ -142,6 +142,10 @@ def _isinstance(low: Any, node: ast.Call, args: tuple[Any, ...], kwargs: dict[st
     return low.static(node, isinstance, found, kinds, structural=True)
 
 
+def _slice(low: Any, node: ast.Call, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    if kwargs or not 1 <= len(args) <= 3:
+        raise low.refuse(node, "unsupported-call", "`slice` takes one to three arguments")
+    return slice(*[read(part) for part in args])
 
 
 def _container(kind: Any) -> Handler:
@@ -241,6 +245,7 @@ BUILTINS: dict[Any, Handler] = {
     builtins.list: _container(list),
     builtins.tuple: _container(tuple),
     builtins.range: _range,
+    builtins.slice: _slice,
     **WRITING_CALLS,
     **FUNCTIONAL,
     math.isclose: lambda low, node, args, kwargs: low.static(node, math.isclose, *args, **kwargs),

@@ -15,6 +15,7 @@ from typing import Any
 from flatgrad.frontend.carried import Carrying
 from flatgrad.frontend.control import Break, Continue, Returned, Unrolled
 from flatgrad.frontend.growing import GrowingLowerer
+from flatgrad.frontend.listed import size_of
 from flatgrad.frontend.raising import Raised
 from flatgrad.frontend.scopes import Delayed, Watched
 from flatgrad.frontend.state import State
@@ -127,6 +128,9 @@ class LoopLowerer(GrowingLowerer):
             made["index"] = index
             if _is_zero(trips.start) and _is_one(trips.step):
                 self.shared.counting.add(kind.size.name)  # type: ignore[union-attr]
+            end = size_of(trips.stop)
+            if type(trips.start) is int and _is_one(trips.step) and end is not None:
+                self.builder.trips[kind.size.name] = (trips.start, end)  # type: ignore[union-attr]
             counted = self.counted_lists(node, trips, Symbol(index, self.builder))
             with self.at(node.iter):
                 item = trips.item(Symbol(index, self.builder))

@@ -142,7 +142,7 @@ class TripLowerer(ControlLowerer):
             return _of_range(self.static(node, range, *args), lambda k: k, plain=True)
         for arg, part in zip(args, node.args, strict=True):
             kind = arg.type.dtype if isinstance(arg, Symbol) else type(arg).__name__
-            integer = isinstance(arg, Symbol) and arg.ndim == 0 and kind in ("int64", "int32")
+            integer = isinstance(arg, Symbol) and arg.ndim == 0 and "int" in kind
             if isinstance(arg, Symbol) and not arg.ndim and arg.type.differentiable:
                 with self.at(part):
                     refusal = error("operand-type", f"`range` of {kind}", help="use an int")

@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
+from flatgrad.ir.dims import Dim, Size, natural
 from flatgrad.ir.ops import Apply, Block, CallSite, Operand, Origin, Requirement, Value
 from flatgrad.ir.types import Type
 
@@ -25,7 +26,10 @@ NOUNS = {
 
 
 class Builder:
-    """A block under construction; `lengths` tells which parameter's axis an atom measures."""
+    """A block under construction; `lengths` tells which parameter's axis an atom measures.
+
+    `trips` are the symbolic values of the indices of loops, each with the first one and the end.
+    """
 
     def __init__(
         self, block: Block, lengths: dict[str, tuple[Value, int]] | None = None
@@ -38,6 +42,7 @@ class Builder:
         self.part: str | None = None
         self.prefer_math = False
         self.made: dict[Value, Apply] = {}
+        self.trips: dict[str, tuple[int, Size]] = {}
 
     @contextmanager
     def at(
@@ -70,6 +75,14 @@ class Builder:
             yield block
         finally:
             self.block = saved
+
+    def is_index(self, place: Dim, length: Size) -> bool:
+        """Whether the trips of the loop, if `place` moves with one, all find it on the axis."""
+        for atom, (first, end) in self.trips.items():
+            moved = place - Dim.atom(atom)
+            if isinstance(moved, int):
+                return first + moved >= 0 and natural(length - (end + moved))
+        return False
 
     def hint(self, primitive: Any) -> str | None:
         """The name of a temporary: after the statement that it is part of, and what it is."""

@@ -273,6 +273,15 @@ def at_most_one(size: Size) -> bool:
     return atom is not None and atom.bounds == (None, 1, None)
 
 
+def is_one_element(size: Size) -> bool:
+    """Whether this is the length of `x[i : i + 1]`, whose start is not known."""
+    atom = _slice_atom(size) if isinstance(size, Dim) else None
+    if atom is None or not isinstance(atom.bounds[0], Dim):
+        return False
+    start, stop, step = atom.bounds
+    return step is None and stop is not None and stop == start + 1
+
+
 def opaque(size: Size) -> bool:
     """Whether a length depends on run-time data (a mask, an integer argument), not on shapes."""
     if isinstance(size, int):

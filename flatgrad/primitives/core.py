@@ -18,7 +18,7 @@ from flatgrad.ir.types import Array, Scalar
 from flatgrad.primitives.index import checked_write, set_item
 from flatgrad.primitives.registry import call, linear, method, primitive, vjp
 from flatgrad.primitives.samples import A, I
-from flatgrad.primitives.symbolic import DIM, REQUIRE_EQUAL, SIZE
+from flatgrad.primitives.symbolic import DIM, REQUIRE_EQUAL, REQUIRE_INDEX, SIZE
 from flatgrad.primitives.typerules import argument, fail, fresh_size, normalize_axis
 
 
@@ -45,6 +45,11 @@ def REQUIRE_SOME(count, message):
 
 @primitive(REQUIRE_SOME, name="require_some", effect=True, derivative=False)
 def _(count, /, message):
+    return None
+
+
+@primitive(REQUIRE_INDEX, name="require_index", effect=True, derivative=False)
+def _(index, length, /, message):
     return None
 
 

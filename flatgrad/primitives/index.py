@@ -15,7 +15,14 @@ from typing import Any
 
 import numpy as np
 
-from flatgrad.ir.dims import Size, at_most_one, may_be_one, opaque, slice_length
+from flatgrad.ir.dims import (
+    Size,
+    at_most_one,
+    is_one_element,
+    may_be_one,
+    opaque,
+    slice_length,
+)
 from flatgrad.ir.ops import Const
 from flatgrad.ir.types import Array, Scalar, make
 from flatgrad.primitives.registry import call, composite, linear, method, primitive, vjp
@@ -243,6 +250,10 @@ def sliced(entry: Entry) -> Size:
     length = slice_length(entry.sizes[0], *bounds)
     if at_most_one(length) and not opaque(length):
         require_same(length, 1, lambda m, n: f"a slice of one element has length {m}")
+        return 1
+    if is_one_element(length):
+        message = "a slice of one element, `[i:i + 1]`, needs 0 <= i < the length of the axis"
+        require_same(length, 1, lambda *_: message, guard=True)
         return 1
     return length
 

@@ -16,10 +16,20 @@ import numpy as np
 
 from flatgrad.errors import error
 from flatgrad.ir.builder import Builder
-from flatgrad.ir.dims import Dim
-from flatgrad.ir.ops import Apply, Const, Operand, Requirement, Slot, Value, substitute
+from flatgrad.ir.dims import Dim, is_one_element
+from flatgrad.ir.ops import (
+    Apply,
+    Const,
+    Operand,
+    Requirement,
+    Slot,
+    Value,
+    size_of,
+    substitute,
+)
 from flatgrad.ir.trees import children
 from flatgrad.ir.types import Array, Scalar, Type, constant_type
+from flatgrad.primitives.lengths import DIM, REQUIRE_EQUAL, REQUIRE_INDEX, SIZE
 from flatgrad.primitives.needs import NeedInteger, NeedStatic
 from flatgrad.primitives.registry import (
     METHODS,
@@ -161,22 +171,6 @@ class Symbol:
     __abs__ = _unary(abs)
     __invert__ = _unary(operator.invert)
     __hash__ = None  # type: ignore[assignment]
-
-
-def DIM(x: Any, axis: int) -> int:
-    """The length of an axis of an array; written `x.shape[axis]`."""
-    return int(x.shape[axis])
-
-
-def SIZE(x: Any) -> int:
-    """The number of elements of an array; written `x.size`."""
-    return int(x.size)
-
-
-def REQUIRE_EQUAL(left: int, right: int, message: str) -> None:
-    """Two lengths agree; written `if left != right: raise ValueError(message)`."""
-    if left != right:
-        raise ValueError(message)
 
 
 def operation(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -330,7 +324,7 @@ def apply_primitive(
         kinds = substitute(arguments, lambda k: operands[k].type)
         type_args, type_kwargs = _by_kind(primitive, kinds)
         result_type = primitive.type_rule(*type_args, **type_kwargs)
-    builder.requirements += context.requirements
+    builder.requirements += [one for one in context.requirements if not is_one_element(one.left)]
     if builder.origin.sweep == "forward":
         for requirement in context.requirements:
             _guard(requirement, operands, bound, builder)
@@ -346,6 +340,9 @@ def _guard(
     Only the user's own operations need it: those of a derivative rule work on shapes that follow
     from theirs.
     """
+    if is_one_element(requirement.left):
+        _guard_one_element(requirement, bound, builder)
+        return
     sides = (requirement.left, requirement.right)
     atoms = {atom for side in sides if isinstance(side, Dim) for atom in side.atoms}
     if not requirement.guard or atoms <= builder.lengths.keys():
@@ -359,6 +356,22 @@ def _guard(
             help="give the parts names of their own, so that their lengths can be compared",
         )
     apply_function(REQUIRE_EQUAL, (*measured, requirement.message({})), {}, builder)
+
+
+def _guard_one_element(
+    requirement: Requirement, bound: dict[str, Any], builder: Builder
+) -> None:
+    """`x[i : i + 1]` has an element, unless `i` counts the trips over the axis."""
+    slice_ = requirement.left.name
+    start, _, _ = slice_.bounds
+    if builder.is_index(start, slice_.size):
+        return
+    index = bound["index"] if isinstance(bound["index"], tuple) else (bound["index"],)
+    starts = [one.start for one in index if isinstance(one, slice)]
+    first = next(one for one in starts if isinstance(one, Symbol) and size_of(one.value) == start)
+    x = bound["x"]
+    length = apply_function(DIM, (x, x.type.shape.index(slice_.size)), {}, builder)
+    apply_function(REQUIRE_INDEX, (first, length, requirement.message({})), {}, builder)
 
 
 def _measured(
@@ -430,7 +443,8 @@ def rule_arguments(op: Apply, builder: Builder) -> tuple[list[Any], dict[str, An
 
 
 __all__ = [
-    "DIM", "REQUIRE_EQUAL", "SIZE", "Array", "Dim", "NeedInteger", "NeedStatic", "Scalar", "Symbol",
+    "DIM", "REQUIRE_EQUAL", "REQUIRE_INDEX", "SIZE", "Array", "Dim", "NeedInteger", "NeedStatic",
+    "Scalar", "Symbol",
     "apply_function", "apply_primitive", "constant_type", "is_number", "is_symbolic",
     "operand_of", "operation", "rule_arguments", "symbol_of",
 ]  # fmt: skip

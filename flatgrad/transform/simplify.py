@@ -152,6 +152,11 @@ class _Simplifier:
         """Whether the result of `op` is read once, so that taking it apart repeats no work."""
         return self.uses.get(op.result, 0) <= 1
 
+    def negated(self, operand: Any) -> Apply | None:
+        """The negation that made an operand, read once and not of an int that wraps around."""
+        op = self.definition(operand, operator.neg)
+        return op if op is not None and self.single(op) and not _may_overflow(op) else None
+
     def symbols(self, op: Apply) -> list[Any]:
         """The operands as rules see them."""
         return [symbol_of(operand, self.builder) for operand in op.operands]
@@ -207,8 +212,8 @@ def negative_factor(s: _Simplifier, op: Apply) -> Any:
     a, b = s.symbols(op)
     if _is(b, -1):
         return s.call(operator.neg, a)
-    negated = s.definition(b, operator.neg)
-    if negated is not None and s.single(negated) and isinstance(a, Symbol):
+    negated = s.negated(b)
+    if negated is not None and isinstance(a, Symbol):
         b = symbol_of(negated.operands[0], s.builder)
         return s.call(operator.mul, s.call(operator.neg, a), b)
     return None
@@ -263,8 +268,8 @@ def constant_first(s: _Simplifier, op: Apply) -> Any:
 
 def negative_sum(s: _Simplifier, op: Apply) -> Any:
     """`sum(-x)` is `-sum(x)`, which negates fewer elements."""
-    negated = s.definition(op.operands[0], operator.neg)
-    if negated is None or not s.single(negated):
+    negated = s.negated(op.operands[0])
+    if negated is None:
         return None
     keywords = {key: item for key, item in op.arguments.items() if key != "x"}
     x = symbol_of(negated.operands[0], s.builder)
@@ -281,14 +286,14 @@ def double_negation(s: _Simplifier, op: Apply) -> Any:
 def sum_with_negative(s: _Simplifier, op: Apply) -> Any:
     """`a + -b` is `a - b`, and `a + -b * c` is `a - b * c`."""
     a, b = s.symbols(op)
-    negated = s.definition(b, operator.neg)
-    if negated is not None and s.single(negated):
+    negated = s.negated(b)
+    if negated is not None:
         return s.call(operator.sub, a, symbol_of(negated.operands[0], s.builder))
     product = s.definition(b, operator.mul)
     if product is not None and s.single(product):
         left, right = s.symbols(product)
-        negated = s.definition(left, operator.neg)
-        if negated is not None and s.single(negated):
+        negated = s.negated(left)
+        if negated is not None:
             (x,) = s.symbols(negated)
             return s.call(operator.sub, a, s.call(operator.mul, x, right))
     return None

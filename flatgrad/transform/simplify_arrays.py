@@ -64,8 +64,8 @@ def unneeded_broadcast(s: _Simplifier, op: Apply) -> Any:
 def squeezed_sum(s: _Simplifier, op: Apply) -> Any:
     """`squeeze(sum(x, axis=1, keepdims=True), axis=1)` is `sum(x, axis=1)`, also under a minus."""
     x = op.operands[0]
-    negated = s.definition(x, operator.neg)
-    if negated is not None and s.single(negated):
+    negated = s.negated(x)
+    if negated is not None:
         inner = s.call(np.squeeze, symbol_of(negated.operands[0], s.builder), *op_rest(op))
         return s.call(operator.neg, inner)
     total = s.definition(x, np.sum)

@@ -137,6 +137,8 @@ def with_sums(body: Block, carried: list[Carried], builder: Builder) -> Block:
             builder.origin = op.origin
             given = symbol_of(term, builder)
             if op.primitive.function is operator.sub:
+                if term.type.dtype != "float64":
+                    given = apply_function(operator.mul, (given, 1.0), {}, builder)
                 given = apply_function(operator.neg, (given,), {}, builder)
             call_into(op.result, PLUS, (symbol_of(total, builder), given), builder)
     return Block(body.params, ops, body.yields)

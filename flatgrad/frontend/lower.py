@@ -26,6 +26,7 @@ from flatgrad.frontend.refs import Ref
 from flatgrad.frontend.resolve import Captures
 from flatgrad.frontend.source import FunctionNode, Source
 from flatgrad.frontend.trees import held_in
+from flatgrad.frontend.unpacking import of_unknown_length, unpacked
 from flatgrad.frontend.values import (
     Poison,
     flattened,
@@ -221,8 +222,11 @@ class Lowerer(WriteLowerer):
 
     def unpack(self, target: ast.Tuple | ast.List, found: Any) -> None:
         """`a, *rest = ...`."""
-        items = self.items(target, found)
         stars = [k for k, item in enumerate(target.elts) if isinstance(item, ast.Starred)]
+        if not stars and of_unknown_length(found):
+            items = unpacked(self, target, found, len(target.elts))
+        else:
+            items = self.items(target, found)
         if stars:
             k, rest = stars[0], len(target.elts) - stars[0] - 1
             middle = items[k : len(items) - rest]

@@ -276,10 +276,11 @@ def at_most_one(size: Size) -> bool:
 def is_one_element(size: Size) -> bool:
     """Whether this is the length of `x[i : i + 1]`, whose start is not known."""
     atom = _slice_atom(size) if isinstance(size, Dim) else None
-    if atom is None or not isinstance(atom.bounds[0], Dim):
+    if atom is None:
         return False
     start, stop, step = atom.bounds
-    return step is None and stop is not None and stop == start + 1
+    runs = isinstance(start, Dim) and isinstance(stop, Dim) and step is None
+    return runs and stop == start + 1  # type: ignore[operator]
 
 
 def opaque(size: Size) -> bool:

@@ -19,7 +19,9 @@ from dataclasses import replace
 import numpy as np
 
 from flatgrad.analysis.dependence import dependent
+from flatgrad.ir.dims import Dim
 from flatgrad.ir.ops import Apply, Block, Function, Op, Slot, Value, blocks_of, operands_of
+from flatgrad.ir.types import Array
 from flatgrad.primitives.core import IDENTITY
 from flatgrad.primitives.symbolic import DIM, SIZE
 from flatgrad.transform.clone import all_ops, with_blocks
@@ -60,7 +62,18 @@ def split(
     early = replace(fn, body=early_body, tree=(*fn.tree[:1], *slots))
     body = Block((*residuals, *waiting), late_body.ops, rest)
     tree = tuple(Slot(k) for k in range(len(rest))) if len(rest) != 1 else Slot(0)
-    return early, replace(fn, body=body, tree=tree, requirements=[], hidden=())
+    lengths = _measured(fn, body.params)
+    return early, replace(fn, body=body, tree=tree, lengths=lengths, requirements=[], hidden=())
+
+
+def _measured(fn: Function, params: Sequence[Value]) -> dict[str, tuple[Value, int]]:
+    """Which axis of these parameters a length is, of those that are an axis of one."""
+    return {
+        size.name: (param, axis)
+        for param in reversed(params) if isinstance(param.type, Array)
+        for axis, size in enumerate(param.type.shape)
+        if isinstance(size, Dim) and size.is_atom and size.name in fn.lengths
+    }  # fmt: skip
 
 
 def reads(op: Op) -> Iterator[Value]:

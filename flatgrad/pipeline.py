@@ -48,6 +48,7 @@ from flatgrad.transform.products_before import products_before_loops
 from flatgrad.transform.results import separate_results
 from flatgrad.transform.simplify import simplify
 from flatgrad.transform.split import split
+from flatgrad.transform.triangular import solve_triangles
 from flatgrad.transform.vector_loops import vectorize_loops
 
 Pass = Callable[[Function], Function]
@@ -64,6 +65,7 @@ CLEAN_UP: list[tuple[str, Pass]] = [
 """The passes after differentiation."""
 
 FOR_NUMBA: list[tuple[str, Pass]] = [
+    ("triangles", solve_triangles),
     ("products before loops", products_before_loops),
     ("products after loops", products_after_loops),
     ("loops", vectorize_loops),

@@ -81,6 +81,7 @@ class Dialect:
     reserved: frozenset[str] = frozenset()  # names that no variable may have
     in_nest = False  # whether loops over elements are being written
     exact = False  # whether what is computed twice must be equal to the last bit
+    contracts = False  # whether a product and a sum may be rounded once
 
     def __init__(self, options: Options = DEFAULT) -> None:
         self.options = options
@@ -108,6 +109,10 @@ class Dialect:
     def decorator_of_nests(self, fn: Function) -> str | None:
         """What stands above loops over elements."""
         return None
+
+    def decorator_of_others(self) -> str | None:
+        """What stands above the function itself, and others that it calls."""
+        return self.main_decorator
 
     def in_ranges(self, callees: list[Any]) -> list[Any]:
         """The functions to write for these: also those for ranges of their rows, before them."""

@@ -14,6 +14,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+from flatgrad.codegen.contracting import may_contract
 from flatgrad.codegen.emit import Dialect, Emitted, emit
 from flatgrad.codegen.lines import Line
 from flatgrad.codegen.names import Names
@@ -62,6 +63,7 @@ def build_module(
     taken = frozenset({name, *_called(fn.body), *dialect.reserved})
     bodies = [fn.body, *[callee.body.body for callee in called_functions(fn.body)]]
     dialect.exact = any(map(_compares_equal, bodies))
+    dialect.contracts = may_contract(fn)
     functions = _functions(fn, dialect, taken)
     taken |= {*dialect.functions.values()}
     functions.append(_written(fn, name, dialect, taken, comments or {}))
@@ -123,7 +125,7 @@ def _written(
         emitted = emit(fn, dialect, taken)
     emitted.lines = dialect.told_apart(emitted)
     head = [f"def {name}({', '.join(emitted.params)}):"]
-    decorator = dialect.decorator_of_nests(fn) if nest else dialect.main_decorator
+    decorator = dialect.decorator_of_nests(fn) if nest else dialect.decorator_of_others()
     if decorator:
         head[:0] = decorator.splitlines()
     return _Text(head, _with_comments(emitted, comments))

@@ -48,6 +48,10 @@ from flatgrad.primitives.callee import Callee
 DECORATOR = '@numba.njit(cache=True, error_model="numpy")'
 MAIN_DECORATOR = '@numba.njit(cache=True, error_model="numpy", boundscheck=True)'
 """Numba checks no index by itself; in the function itself it must."""
+CONTRACTED_DECORATOR = (
+    '@numba.njit(cache=True, error_model="numpy", boundscheck=True, fastmath={"contract"})'
+)
+"""With fused multiply-adds, where no rounding decides anything (contracting.py)."""
 NEST_DECORATOR = '@numba.njit(cache=True, error_model="numpy", fastmath={"contract", "nsz"})'
 """Loops over elements, whose lengths are checked before them. NaN and inf keep their meaning."""
 EXACT_DECORATOR = '@numba.njit(cache=True, error_model="numpy", fastmath={"nsz"})'
@@ -74,6 +78,12 @@ class NumbaDialect(Dialect):
         if self.options.deterministic:
             return DECORATOR
         return EXACT_DECORATOR if self.exact else NEST_DECORATOR
+
+    def decorator_of_others(self) -> str | None:
+        """With fused multiply-adds in smooth loops."""
+        contracts = self.contracts and not self.options.deterministic
+        usual = self.main_decorator == MAIN_DECORATOR
+        return CONTRACTED_DECORATOR if contracts and usual else self.main_decorator
 
     def in_ranges(self, callees: list[Callee]) -> list[Callee]:
         """With `parallel=True`, a function for ranges of the rows of each nest."""

@@ -243,6 +243,37 @@ def _matrices(site: Site) -> ast.expr | None:
     return call(dotted(site.op.primitive.text), nodes, {})
 
 
+def _cholesky(site: Site) -> ast.expr | None:
+    """LAPACK's comes in Fortran order; all that reads its rows is faster in C order."""
+    factor = _matrices(site)
+    assert factor is not None
+    return call(dotted("np.ascontiguousarray"), [factor], {})
+
+
+def _triangle_of(kind: str) -> Writer:
+    """Half, fold or mirror a lower triangle."""
+
+    def writer(site: Site) -> ast.expr | None:
+        helper = numba_text.lower_triangle(kind, site.kinds[0].ndim, site.dtype)
+        return site.helper(helper, site.operands[0])
+
+    return writer
+
+
+def _solve_lower(site: Site) -> ast.expr | None:
+    nodes = [literal(item) for item in site.operands]
+    nodes = [fit(node, kind, site.dtype) for node, kind in zip(nodes, site.kinds, strict=True)]
+    helper = numba_text.solve_lower(
+        site.kinds[1].ndim, site.static("transposed", False), site.dtype,
+        in_order=site.dialect.options.deterministic,
+    )  # fmt: skip
+    return site.helper(helper, *nodes)
+
+
+def _inverse_lower(site: Site) -> ast.expr | None:
+    return site.helper(numba_text.inverse_lower(site.dtype), site.operands[0])
+
+
 def _argsort(site: Site) -> ast.expr | None:
     """Numba sorts vectors; its merge sort is the stable one."""
     if site.kinds[0].ndim != 1:
@@ -330,7 +361,11 @@ WRITERS: dict[str, Writer] = {
     "product_of_others": _product_of_others,
     "sort": _sort,
     "argsort": _argsort,
-    **dict.fromkeys(("inv", "solve", "det", "cholesky"), _matrices),
+    **dict.fromkeys(("inv", "solve", "det"), _matrices),
+    "cholesky": _cholesky,
+    **{kind: _triangle_of(kind) for kind in numba_text.TRIANGLES},
+    "solve_lower": _solve_lower,
+    "inverse_lower": _inverse_lower,
     "where": _where,
     "clip": _clip,
     "cbrt": _scalar_function("cbrt"),

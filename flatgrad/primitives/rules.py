@@ -23,4 +23,5 @@ from flatgrad.primitives import (  # noqa: F401
     solve,
     special,
     statistics,
+    triangular,
 )

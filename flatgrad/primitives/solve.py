@@ -1,4 +1,4 @@
-"""Functions of square matrices: trace, inverse, solutions, determinants, Cholesky factors.
+"""Functions of square matrices: trace, inverse, solutions, determinants.
 
     x = np.linalg.solve(A, b)       grad_b = np.linalg.solve(A.T, grad_x)
                                     grad_A = -np.outer(grad_b, x)
@@ -244,33 +244,6 @@ def _(dots, y, a):
 @composite(np.linalg.slogdet)
 def _(a):
     return operation(SIGN_OF_DET)(a), operation(LOG_OF_DET)(a)
-
-
-@primitive(np.linalg.cholesky, samples=matrices())
-def _(a, /):
-    require_square("np.linalg.cholesky", a)
-    return Array(float_dtype(a), a.shape)
-
-
-def _lower(x):
-    """The lower triangle, with half of the diagonal."""
-    return (np.tril(x) + np.tril(x, -1)) / 2
-
-
-@vjp(np.linalg.cholesky)
-def _(grad_y, y, a):
-    # NumPy reads the lower triangle of `a` only: the whole cotangent goes there, which for a
-    # symmetric change of `a` is the same as half of it in each triangle.
-    inverse = np.linalg.inv(y)
-    inner = transposed(inverse) @ _lower(transposed(y) @ grad_y) @ inverse
-    return _lower(inner + transposed(inner))
-
-
-@jvp(np.linalg.cholesky)
-def _(dots, y, a):
-    inverse = np.linalg.inv(y)
-    symmetric = np.tril(dots[0]) + transposed(np.tril(dots[0], -1))
-    return y @ _lower(inverse @ symmetric @ transposed(inverse))
 
 
 @composite(np.linalg.matrix_power)

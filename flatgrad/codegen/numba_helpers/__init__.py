@@ -74,6 +74,12 @@ from flatgrad.codegen.numba_helpers.shapes import (
 )
 from flatgrad.codegen.numba_helpers.stacks import add_products, stack_product, stack_times
 from flatgrad.codegen.numba_helpers.text import INDICES, Helper, in_order
+from flatgrad.codegen.numba_helpers.triangular import (
+    TRIANGLES,
+    inverse_lower,
+    lower_triangle,
+    solve_lower,
+)
 
 __all__ = [
     "INDICES", "Helper", "in_order", "native",
@@ -86,4 +92,5 @@ __all__ = [
     "PLUS", "SCALARS", "elementwise", "scalar", "stacked_scalars", "where",
     "add_items", "add_outer", "add_region", "gather", "pattern_rank", "result_rank", "set_items",
     "add_products", "stack_product", "stack_times",
+    "TRIANGLES", "inverse_lower", "lower_triangle", "solve_lower",
 ]  # fmt: skip

@@ -40,6 +40,7 @@ from flatgrad.transform.dce import eliminate_dead
 from flatgrad.transform.fuse import fuse
 from flatgrad.transform.join_loops import join_loops
 from flatgrad.transform.layouts import in_one_order
+from flatgrad.transform.loop_ranges import loops_in_ranges
 from flatgrad.transform.outline import outline
 from flatgrad.transform.places import into_places
 from flatgrad.transform.plain import without_marks
@@ -77,6 +78,9 @@ FOR_NUMBA: list[tuple[str, Pass]] = [
 
 FUSING: list[tuple[str, Pass]] = [("fused", fuse), ("contiguous", copy_strided_parts)]
 """The passes after those, unless `fuse=False`."""
+
+IN_RANGES: list[tuple[str, Pass]] = [("in ranges", loops_in_ranges)]
+"""The pass for `parallel=True`."""
 
 DIALECTS: dict[str, type[Dialect]] = {"numpy": NumpyDialect, "numba": NumbaDialect}
 
@@ -143,7 +147,8 @@ def compile_derivative(
     late, rest = None, None
     last = CLEAN_UP[-1:]
     if request.options.backend == "numba":
-        last = [*FOR_NUMBA, *(FUSING if request.options.fuse else []), *last]
+        parallel = IN_RANGES if request.options.parallel else []
+        last = [*FOR_NUMBA, *(FUSING if request.options.fuse else []), *parallel, *last]
     for name, run in CLEAN_UP[:-1]:
         fn = run(fn)
         _keep(stages, name, fn)

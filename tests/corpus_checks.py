@@ -15,7 +15,7 @@ import numpy as np
 
 import flatgrad as fg
 from flatgrad.backends import python
-from flatgrad.codegen import numba_parallel
+from flatgrad.codegen import numba_loop_ranges, numba_parallel
 from flatgrad.codegen.module import build_module
 from flatgrad.codegen.numba_dialect import NumbaDialect
 from flatgrad.differences import Judge
@@ -24,6 +24,7 @@ from flatgrad.ir.ops import substitute
 from flatgrad.ir.verify import verify
 from flatgrad.options import Options
 from flatgrad.transform.fuse import fuse
+from flatgrad.transform.loop_ranges import loops_in_ranges
 from tests.corpus import EXAMPLES, Example
 from tests.fuzz_checks import for_numba
 
@@ -186,14 +187,20 @@ def forms(function: Any, arguments: tuple[Any, ...]) -> None:
     fused, compiled_form = fuse(graph), for_numba(graph)
     for form, dialect in (
         (graph, NumbaDialect()), (fused, NumbaDialect()), (compiled_form, NumbaDialect()),
-        (compiled_form, in_parts()),
+        (loops_in_ranges(compiled_form), in_parts()),
     ):  # fmt: skip
         verify(form)
-        with mock.patch.multiple(numba_parallel, LEAST_ELEMENTS=1, LEAST_ROWS=1):
+        with (
+            mock.patch.multiple(numba_parallel, LEAST_ELEMENTS=1, LEAST_ROWS=1),
+            mock.patch.object(numba_loop_ranges, "MOST_SUMMED", 0),
+        ):
             module = build_module(form, name, dialect)
-        with mock.patch("numba.njit", plain):
+        with (
+            mock.patch("numba.njit", plain),
+            mock.patch("numba.prange", lambda parts: range(parts - 1, -1, -1)),
+        ):
             loaded = python.load(name, module.text.replace("cache=True, ", ""))
-        agree(getattr(loaded, name)(*copies()), expected)
+            agree(getattr(loaded, name)(*copies()), expected)
 
 
 def in_parts() -> NumbaDialect:

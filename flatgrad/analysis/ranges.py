@@ -44,6 +44,24 @@ def never_below_zero(value: Affine, around: Sequence[Trips]) -> bool:
     return any(_is_natural(_widest(value.plus(fact, -1), around)) for fact in facts)
 
 
+def highest(value: Affine, around: Sequence[Trips]) -> Affine:
+    """The sum where each index of the loops around it makes it as large as it can be."""
+    return _widest(value.times(-1), around).times(-1)
+
+
+def never_above(value: Affine, size: Size) -> bool:
+    """Whether the sum is at most a length, for all lengths."""
+    if not _is_known(size):
+        return False
+    total = size - value.constant
+    for one, factor in value.terms:
+        known = size_of(one)
+        if known is None or not _is_known(known):
+            return False
+        total = total - known * factor
+    return any(_all_positive(form) for form in _bounded(total))
+
+
 def _widest(value: Affine, around: Sequence[Trips]) -> Affine:
     """The sum where each index is as bad as it can be."""
     for one in reversed(around):

@@ -106,12 +106,8 @@ class Dialect:
         """The structure in which results are returned."""
         return as_tuples(tree) if comes_as_tuples(tree) else tree
 
-    def decorator_of_nests(self, fn: Function) -> str | None:
-        """What stands above loops over elements."""
-        return None
-
-    def decorator_of_others(self) -> str | None:
-        """What stands above the function itself, and others that it calls."""
+    def decorator_of(self, fn: Function, *, nest: bool) -> str | None:
+        """What stands above a function; `nest` for loops over elements."""
         return self.main_decorator
 
     def in_ranges(self, callees: list[Any]) -> list[Any]:

@@ -125,7 +125,7 @@ def _written(
         emitted = emit(fn, dialect, taken)
     emitted.lines = dialect.told_apart(emitted)
     head = [f"def {name}({', '.join(emitted.params)}):"]
-    decorator = dialect.decorator_of_nests(fn) if nest else dialect.decorator_of_others()
+    decorator = dialect.decorator_of(fn, nest=nest)
     if decorator:
         head[:0] = decorator.splitlines()
     return _Text(head, _with_comments(emitted, comments))

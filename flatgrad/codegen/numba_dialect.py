@@ -15,6 +15,7 @@ import numpy as np
 
 from flatgrad import activations_numba
 from flatgrad.codegen import numba_helpers as numba_text
+from flatgrad.codegen import numba_loop_ranges
 from flatgrad.codegen.emit import Dialect, Emitted
 from flatgrad.codegen.expressions import (
     call,
@@ -44,6 +45,7 @@ from flatgrad.ir.ops import Apply, For, Function, Operand, substitute
 from flatgrad.ir.trees import as_tuples
 from flatgrad.options import DEFAULT, Options
 from flatgrad.primitives.callee import Callee
+from flatgrad.primitives.ranges import LoopRanges
 
 DECORATOR = '@numba.njit(cache=True, error_model="numpy")'
 MAIN_DECORATOR = '@numba.njit(cache=True, error_model="numpy", boundscheck=True)'
@@ -64,26 +66,28 @@ class NumbaDialect(Dialect):
     backend = "numba"
     formats_messages = False
     decorator = DECORATOR
-    main_decorator = MAIN_DECORATOR
+    main_decorator: str | None = MAIN_DECORATOR
 
     def __init__(self, options: Options = DEFAULT) -> None:
         super().__init__(options)
-        self.ranges: dict[For, RowRanges] = {}
-        self.reserved = frozenset({numba_text.PLUS.name, *(NAMES if options.parallel else ())})
+        self.ranges: dict[For, RowRanges | LoopRanges] = {}
+        names = NAMES | numba_loop_ranges.NAMES if options.parallel else frozenset()
+        self.reserved = frozenset({numba_text.PLUS.name, *names})
 
-    def decorator_of_nests(self, fn: Function) -> str:
-        """With flags that a loop needs to be fast; none where each rounding is to be as written."""
+    def decorator_of(self, fn: Function, *, nest: bool) -> str | None:
+        """With flags that a nest needs to be fast; none where each rounding is to be as written.
+
+        In other functions smooth loops have fused multiply-adds.
+        """
         if any(isinstance(op, For) and op in self.ranges for op in fn.body.ops):
             return PARALLEL_DECORATOR
+        if not nest:
+            contracts = self.contracts and not self.options.deterministic
+            usual = self.main_decorator == MAIN_DECORATOR
+            return CONTRACTED_DECORATOR if contracts and usual else self.main_decorator
         if self.options.deterministic:
             return DECORATOR
         return EXACT_DECORATOR if self.exact else NEST_DECORATOR
-
-    def decorator_of_others(self) -> str | None:
-        """With fused multiply-adds in smooth loops."""
-        contracts = self.contracts and not self.options.deterministic
-        usual = self.main_decorator == MAIN_DECORATOR
-        return CONTRACTED_DECORATOR if contracts and usual else self.main_decorator
 
     def in_ranges(self, callees: list[Callee]) -> list[Callee]:
         """With `parallel=True`, a function for ranges of the rows of each nest."""
@@ -91,7 +95,10 @@ class NumbaDialect(Dialect):
             return callees
         found: list[Callee] = []
         for callee in callees:
-            if callee.nest:
+            if callee.ranges is not None:
+                self.ranges[callee.ranges.loop] = callee.ranges
+                found.append(callee.ranges.rows)
+            elif callee.nest:
                 ranges = row_ranges(callee.called)
                 self.ranges |= ranges
                 found += [one.rows for one in ranges.values()]
@@ -105,6 +112,11 @@ class NumbaDialect(Dialect):
         found = self.ranges.get(loop)
         if found is None:
             return None
+        if isinstance(found, LoopRanges):
+            self.need(numba_loop_ranges.parts_of_trips())
+            self.need(numba_loop_ranges.TRIP_AT)
+            rows = self.functions[found.rows]
+            return numba_loop_ranges.loop_ranges_text(found, rows, operand, fresh)
         self.need(parts_of(found))
         self.need(ROW_AT)
         return ranges_text(loop, found, self.functions[found.rows], operand, fresh)

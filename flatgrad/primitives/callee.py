@@ -29,6 +29,7 @@ class Callee(Primitive):
     `checkpoint`: its backward function runs it again instead of reading what it kept. `known` are
     its derivatives by what was asked for, so that each is made once. `role` says what it is to
     readers of the emitted code. `nest`: loops over elements whose bounds are known to be right.
+    `ranges`: its loop can be made in ranges (`primitives/ranges.py`).
     """
 
     reach: tuple[frozenset[int], ...] = ()
@@ -37,6 +38,7 @@ class Callee(Primitive):
     comments: dict[int, str] = field(default_factory=dict)
     role: str = ""
     nest: bool = False
+    ranges: Any = None
 
     @property
     def called(self) -> Function:

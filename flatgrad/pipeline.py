@@ -34,6 +34,8 @@ from flatgrad.ir.ops import Apply, Function
 from flatgrad.ir.printer import print_function
 from flatgrad.ir.types import Type
 from flatgrad.ir.verify import verify
+from flatgrad.options import Options
+from flatgrad.transform.batch_loops import batch_loops
 from flatgrad.transform.contiguous import copy_strided_parts
 from flatgrad.transform.cse import merge_common
 from flatgrad.transform.dce import eliminate_dead
@@ -49,6 +51,7 @@ from flatgrad.transform.products_before import products_before_loops
 from flatgrad.transform.results import separate_results
 from flatgrad.transform.simplify import simplify
 from flatgrad.transform.split import split
+from flatgrad.transform.sums_of_products import sums_of_products
 from flatgrad.transform.triangular import solve_triangles
 from flatgrad.transform.vector_loops import vectorize_loops
 
@@ -59,6 +62,7 @@ CLEAN_UP: list[tuple[str, Pass]] = [
     ("simplified", simplify),
     ("merged", merge_common),
     ("simplified again", simplify),
+    ("sums of products", sums_of_products),
     ("merged again", merge_common),
     ("final", eliminate_dead),
     ("results", separate_results),
@@ -75,6 +79,9 @@ FOR_NUMBA: list[tuple[str, Pass]] = [
     ("loops final", eliminate_dead),
 ]
 """The passes for compiled code alone, before the last: what they make is fast rather than short."""
+
+BATCHES: list[tuple[str, Pass]] = [("batches", batch_loops)]
+"""The pass after those, unless `fuse=False`, or `deterministic=True`: BLAS has its own order."""
 
 FUSING: list[tuple[str, Pass]] = [("fused", fuse), ("contiguous", copy_strided_parts)]
 """The passes after those, unless `fuse=False`."""
@@ -147,8 +154,7 @@ def compile_derivative(
     late, rest = None, None
     last = CLEAN_UP[-1:]
     if request.options.backend == "numba":
-        parallel = IN_RANGES if request.options.parallel else []
-        last = [*FOR_NUMBA, *(FUSING if request.options.fuse else []), *parallel, *last]
+        last = [*_for_numba(request.options), *last]
     for name, run in CLEAN_UP[:-1]:
         fn = run(fn)
         _keep(stages, name, fn)
@@ -165,6 +171,14 @@ def compile_derivative(
     compiled = build(fn, f"{fn.name}_{request.name}", request, source, captures, stages)
     compiled.late = late
     return compiled
+
+
+def _for_numba(options: Options) -> list[tuple[str, Pass]]:
+    """The passes for compiled code alone."""
+    parallel = IN_RANGES if options.parallel else []
+    if not options.fuse:
+        return [*FOR_NUMBA, *parallel]
+    return [*FOR_NUMBA, *([] if options.deterministic else BATCHES), *FUSING, *parallel]
 
 
 def _as_it_is(fn: Function) -> Function:

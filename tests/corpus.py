@@ -7,6 +7,7 @@ They stand in tests/corpus_programs, by subject; a new file is imported here.
 
 from __future__ import annotations
 
+import tests.corpus_programs.batches
 import tests.corpus_programs.calls
 import tests.corpus_programs.closures
 import tests.corpus_programs.control

@@ -17,9 +17,9 @@ from tests.corpus_checks import MODES, SECOND, agree, check, check_stacks, deriv
 FULL = os.environ.get("FLATGRAD_TEST") == "full"
 
 COMPILED = (
-    "alias_written", "buffers_swapped_in_loop", "cholesky_logdet", "early_return_in_loop",
-    "heat_two_buffers", "mask_writes", "newton_schulz_inverse", "newton_until_converged",
-    "run_time_loop_with_state",
+    "alias_written", "attention_with_heads", "buffers_swapped_in_loop", "cholesky_logdet", "early_return_in_loop",
+    "heat_two_buffers", "mask_writes", "mixture_of_gaussians", "newton_schulz_inverse",
+    "newton_until_converged", "run_time_loop_with_state",
 )  # fmt: skip
 
 

@@ -41,14 +41,17 @@ from flatgrad.transform.cse import merge_common
 from flatgrad.transform.dce import eliminate_dead
 from flatgrad.transform.fuse import fuse
 from flatgrad.transform.join_loops import join_loops
+from flatgrad.transform.join_slices import join_slices
 from flatgrad.transform.layouts import in_one_order
 from flatgrad.transform.loop_ranges import loops_in_ranges
 from flatgrad.transform.outline import outline
+from flatgrad.transform.parts_inside import take_parts_inside
 from flatgrad.transform.places import into_places
 from flatgrad.transform.plain import without_marks
 from flatgrad.transform.products_after import products_after_loops
 from flatgrad.transform.products_before import products_before_loops
 from flatgrad.transform.results import separate_results
+from flatgrad.transform.second_arrays import with_second_arrays
 from flatgrad.transform.simplify import simplify
 from flatgrad.transform.split import split
 from flatgrad.transform.sums_of_products import sums_of_products
@@ -83,7 +86,14 @@ FOR_NUMBA: list[tuple[str, Pass]] = [
 BATCHES: list[tuple[str, Pass]] = [("batches", batch_loops)]
 """The pass after those, unless `fuse=False`, or `deterministic=True`: BLAS has its own order."""
 
-FUSING: list[tuple[str, Pass]] = [("fused", fuse), ("contiguous", copy_strided_parts)]
+FUSING: list[tuple[str, Pass]] = [
+    ("slices joined", join_slices),
+    ("fused", fuse),
+    ("contiguous", copy_strided_parts),
+    ("second arrays", with_second_arrays),
+    ("parts in nests", take_parts_inside),
+    ("fused final", eliminate_dead),
+]
 """The passes after those, unless `fuse=False`."""
 
 IN_RANGES: list[tuple[str, Pass]] = [("in ranges", loops_in_ranges)]

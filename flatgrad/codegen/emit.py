@@ -17,8 +17,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from flatgrad.codegen.blocks import BlockEmitter
-from flatgrad.codegen.buffers import Buffers, plan_buffers, written_operand
-from flatgrad.codegen.coalesce import Variable, Variables, yields_written_late
+from flatgrad.codegen.buffers import written_operand
+from flatgrad.codegen.coalesce import Variable
+from flatgrad.codegen.destinations import Destinations, Place, Placed
 from flatgrad.codegen.expressions import (
     call,
     constant,
@@ -34,11 +35,10 @@ from flatgrad.codegen.expressions import (
 from flatgrad.codegen.format import statement_text
 from flatgrad.codegen.growing import push_helper
 from flatgrad.codegen.lines import Line, sweep_heading
-from flatgrad.codegen.liveness import Liveness
 from flatgrad.codegen.names import Names
+from flatgrad.codegen.plan import Plan, plan_text
 from flatgrad.codegen.raising import on_axis, raising, requirement
 from flatgrad.codegen.row_ranges import require_in_place
-from flatgrad.codegen.schedule import schedule
 from flatgrad.errors import error
 from flatgrad.ir.ops import (
     Apply,
@@ -88,6 +88,8 @@ class Dialect:
         self.helpers: dict[str, str] = {}
         self.objects: dict[str, Any] = {}
         self.functions: dict[Any, str] = {}
+        self.plans: dict[Function, Plan] = {}
+        self.destinations = Destinations()
 
     @contextmanager
     def inside(self, *, nest: bool) -> Iterator[None]:
@@ -119,6 +121,12 @@ class Dialect:
     ) -> list[str] | None:
         """The lines of a loop that runs in several threads; None: it does not."""
         return None
+
+    def plan(self, fn: Function) -> Plan:
+        """The plan for the text of a function, made once."""
+        if fn not in self.plans:
+            self.plans[fn] = plan_text(fn)
+        return self.plans[fn]
 
     def enter(self, fn: Function) -> None:
         """Take note of a function that others call, before it is written."""
@@ -190,29 +198,13 @@ def emit(fn: Function, dialect: Dialect, taken: frozenset[str] = frozenset()) ->
     return emitter.run()
 
 
-def plan_text(fn: Function) -> tuple[set[Value], Buffers, Variables]:
-    """What is written inside expressions, what is written in place, and who shares a variable."""
-
-    def plan(inline: set[Value]) -> tuple[set[Value], Buffers, Variables]:
-        live = Liveness(fn, inline)
-        buffers = plan_buffers(fn, live)
-        return inline, buffers, Variables(fn, live, buffers)
-
-    first = plan(schedule(fn.body).inline)
-    late = yields_written_late(fn.body, first[0], first[2])
-    if not late:
-        return first
-    second = plan(first[0] | late)
-    return second if second[2].apart <= first[2].apart - len(late) else first
-
-
 class _Emitter(BlockEmitter):
     """Writes one function: calls and writes in place here, loops and branches in its base."""
 
     def __init__(self, fn: Function, dialect: Dialect, taken: frozenset[str]) -> None:
         self.fn = fn
         self.dialect = dialect
-        self.inline, self.buffers, self.variables = plan_text(fn)
+        self.inline, self.buffers, self.variables = dialect.plan(fn)
         self.names = Names(taken)
         self.identifiers: dict[Variable, str] = {}
         self.written: dict[Value, ast.expr] = {}
@@ -220,16 +212,32 @@ class _Emitter(BlockEmitter):
         self.visible: list[Value] = []
         self.lines: list[Line] = []
         self.depth = 1
-        self.params = [self.declare(param) for param in fn.params]
         if dialect.in_nest and fn.places:
             require_in_place(fn.body, self.buffers)
         self.sweep: str | None = None
         sweeps = {sweep_heading(op.origin.sweep) for op in fn.body.ops}
         self.headings = set() if dialect.in_nest else sweeps - {"forward", "return"}
+        self.params = [self.declared_param(param) for param in fn.params]
+
+    def declared_param(self, param: Value) -> str:
+        """The name of a parameter; of one that is a part of what is handed in, that of the whole.
+
+        `u_next`, and in the first line `u_sum = u_next[1:-1]`.
+        """
+        identifier = self.declare(param)
+        place = self.dialect.destinations.parts.get(self.fn, {}).get(param)
+        if place is None:
+            return identifier
+        whole = self.names.fresh(place.name or "value")
+        part = subscript(name(whole), place.index)
+        target = ast.Name(identifier, ast.Store())
+        self.line(ast.Assign([target], part, lineno=0), Origin())
+        return whole
 
     def run(self) -> Emitted:
         self.block(self.fn.body)
-        self.lines.append(Line(f"return {self.returned()}"))
+        if self.fn.results or not self.dialect.in_nest:
+            self.lines.append(Line(f"return {self.returned()}"))
         return Emitted(self.params, self.lines)
 
     def in_nest(self, nest: bool) -> AbstractContextManager[None]:
@@ -302,10 +310,17 @@ class _Emitter(BlockEmitter):
 
     def apply(self, op: Apply) -> None:
         """Write one call, as a statement or for use in an expression."""
+        if op in self.dialect.destinations.done:
+            self.declare(op.result)
+            return
         if op.primitive.in_place:
             self.write_in_place(op)
             return
         operands = [self.operand(operand) for operand in op.operands]
+        placed = self.dialect.destinations.calls.get(op)
+        if placed is not None:
+            self.call_with_places(op, placed, operands)
+            return
         if op.primitive.function is RAISE:
             self.line(raising(op, operands, formats=self.dialect.formats_messages), op.origin)
             return
@@ -333,6 +348,27 @@ class _Emitter(BlockEmitter):
             statement = self.assignment(op, node)
             if not _assigns_itself(statement):
                 self.line(statement, op.origin)
+
+    def call_with_places(self, op: Apply, placed: Placed, operands: list[ast.expr]) -> None:
+        """`L = L_loop(x, tape[t])`: a nest that writes some of its results where they go."""
+        pairs = zip(placed.writes, placed.places, strict=True)
+        operands += [self.part_to_fill(made, place) for made, place in pairs]
+        node = call(name(self.dialect.functions[placed.callee]), operands, {})
+        targets: list[ast.expr] = [
+            ast.Name(self.declare(result), ast.Store()) for result in placed.results
+        ]
+        if not targets:
+            self.line(ast.Expr(node), op.origin)
+            return
+        target = targets[0] if len(targets) == 1 else ast.Tuple(targets, ast.Store())
+        self.line(ast.Assign([target], node, lineno=0), op.origin)
+
+    def part_to_fill(self, op: Apply, place: Place) -> ast.expr:
+        """Where the write `op` would have put a result of a nest."""
+        base = self.operand(op.operands[op.arguments["x"].index])
+        index = substitute(op.arguments["index"], lambda k: self.operand(op.operands[k]))
+        whole = place.index is not None or index in (slice(None), Ellipsis)
+        return base if whole else subscript(base, index)
 
     def assignment(self, op: Apply, node: ast.expr) -> ast.stmt:
         """`y = node`, or `y += e` for a number that is replaced by a sum with it."""

@@ -89,7 +89,7 @@ def build_module(
 
 def _functions(fn: Function, dialect: Dialect, taken: frozenset[str]) -> list[_Text]:
     """The functions that are called, each after those that it calls itself; equal ones once."""
-    callees = dialect.in_ranges(list(called_functions(fn.body)))
+    callees = dialect.in_ranges(_callees(fn, dialect))
     for callee in callees:
         taken |= _called(callee.body.body)
     names = Names(taken)
@@ -109,6 +109,32 @@ def _functions(fn: Function, dialect: Dialect, taken: frozenset[str]) -> list[_T
         dialect.functions[callee] = known[key] = name
         texts.append(made)
     return texts
+
+
+def _callees(fn: Function, dialect: Dialect) -> list[Any]:
+    """The functions that are called, nests in the variants that write where their results go."""
+    called = called_functions(fn.body)
+    if not any(callee.nest for callee in called):
+        return list(called)
+    holders = [fn, *[callee.body for callee in called if not callee.nest]]
+    for holder in holders:
+        dialect.destinations.note(holder, dialect.plan(holder)[1])
+    found: dict[Any, None] = {}
+    for callee in called:
+        if not callee.nest:
+            found |= dict.fromkeys([*_nests(callee.body.body, dialect), callee])
+    return [*(found | dict.fromkeys(_nests(fn.body, dialect)))]
+
+
+def _nests(block: Block, dialect: Dialect) -> list[Any]:
+    """The nests that a block calls."""
+    found = []
+    for op in block.ops:
+        if isinstance(op, Apply) and op.primitive.body is not None and op.primitive.nest:
+            found.append(dialect.destinations.callee_of(op))
+        for inner in blocks_of(op):
+            found += _nests(inner, dialect)
+    return found
 
 
 def _written(

@@ -16,6 +16,7 @@ import numpy as np
 from flatgrad import activations_numba
 from flatgrad.codegen import numba_helpers as numba_text
 from flatgrad.codegen import numba_loop_ranges
+from flatgrad.codegen.destinations import part_type
 from flatgrad.codegen.emit import Dialect, Emitted
 from flatgrad.codegen.expressions import (
     call,
@@ -231,9 +232,11 @@ class NumbaDialect(Dialect):
         if plan is None:
             target = subscript(name(base), index)
             target.ctx = ast.Store()  # type: ignore[attr-defined]
+            helped = self.on_part(op, target, value, add=add)
+            if helped is not None:
+                return helped
             if add:
-                added = self.added(op, target, value)
-                return added or ast.AugAssign(target, ast.Add(), value)  # type: ignore[arg-type]
+                return ast.AugAssign(target, ast.Add(), value)  # type: ignore[arg-type]
             return ast.Assign([target], value, lineno=0)
         value_rank = substitute(op.arguments["value"], lambda k: op.operands[k].type).ndim
         make = numba_text.add_items if add else numba_text.set_items
@@ -243,8 +246,13 @@ class NumbaDialect(Dialect):
         args = [view, *[literal(entry) for entry in plan.entries], value]
         return ast.Expr(call(name(helper.name), args, {}))
 
-    def added(self, op: Apply, part: ast.expr, value: ast.expr) -> ast.stmt | None:
-        """`part += value` for slices, by a helper; None for an element and rare shapes."""
+    def on_part(
+        self, op: Apply, part: ast.expr, value: ast.expr, *, add: bool
+    ) -> ast.stmt | None:
+        """`part = value` or `part += value` for slices, by a helper.
+
+        None for an element and rare shapes, and where Numba's own statement is as fast.
+        """
         kinds = substitute(op.arguments["index"], lambda k: op.operands[k].type)
         entries = kinds if isinstance(kinds, tuple) else (kinds,)
         if any(entry is None or entry is Ellipsis for entry in entries):
@@ -253,9 +261,14 @@ class NumbaDialect(Dialect):
         kind = substitute(op.arguments["value"], lambda k: op.operands[k].type)
         if not 1 <= rank <= len(numba_text.INDICES) or kind.ndim not in (0, rank):
             return None
-        if 1 in kind.shape:
+        if 1 in kind.shape and kind.shape != part_type(op).shape:
             return None
-        helper = numba_text.add_region(rank, kind.ndim)
+        if add:
+            helper = numba_text.add_region(rank, kind.ndim)
+        elif kind.ndim and kind.dtype == op.result.type.dtype and _cuts(entries):
+            helper = numba_text.set_region(rank)
+        else:
+            return None
         self.need(helper)
         part.ctx = ast.Load()  # type: ignore[attr-defined]
         return ast.Expr(call(name(helper.name), [part, value], {}))
@@ -272,3 +285,8 @@ class NumbaDialect(Dialect):
         self.need(helper)
         given = [name(target.id), *value.args]
         return ast.Expr(call(name(helper.name), given, {}))
+
+
+def _cuts(entries: tuple[Any, ...]) -> bool:
+    """Whether an index takes a part of an axis."""
+    return any(isinstance(entry, slice) and entry != slice(None) for entry in entries)

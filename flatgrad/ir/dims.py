@@ -195,8 +195,11 @@ def without(size: Size, count: int) -> Size:
     """The length of an axis without `count` of its entries, at least 0."""
     if isinstance(size, int):
         return max(0, size - count)
-    if at_least(size) >= count:
+    least = at_least(size)
+    if least >= count:
         return size - count
+    if least:
+        return without(size - least, count - least)
     inner = _slice_atom(size)
     if inner is not None and inner.bounds[1:] == (None, None) and isinstance(inner.bounds[0], int):
         return without(inner.size, inner.bounds[0] + count)

@@ -445,6 +445,17 @@ def test_add_region():
         run(nh.add_region(1, 1))(array((4,)), array((3,)))
 
 
+def test_set_region():
+    for rank in (1, 2):
+        part, value = array((4, 3)[:rank]), array((4, 3)[:rank], seed=1)
+        out = part.copy()
+        run(nh.set_region(rank))(out[1:], value[1:])
+        assert_same(out[1:], value[1:])
+        assert_same(out[:1], part[:1])
+    with pytest.raises(ValueError, match="lengths differ"):
+        run(nh.set_region(1))(array((4,)), array((3,)))
+
+
 def test_add_outer():
     out, a, b = array((4, 3)), array((4,), seed=1), array((3,), seed=2)
     want = out + np.outer(a, b)

@@ -29,6 +29,7 @@ from flatgrad.codegen.numba_helpers.indexing import (
     pattern_rank,
     result_rank,
     set_items,
+    set_region,
 )
 from flatgrad.codegen.numba_helpers.linalg import (
     dot,
@@ -91,6 +92,7 @@ __all__ = [
     "reshape", "roll", "squeeze", "tile", "triangle",
     "PLUS", "SCALARS", "elementwise", "scalar", "stacked_scalars", "where",
     "add_items", "add_outer", "add_region", "gather", "pattern_rank", "result_rank", "set_items",
+    "set_region",
     "add_products", "stack_product", "stack_times",
     "TRIANGLES", "inverse_lower", "lower_triangle", "solve_lower",
 ]  # fmt: skip

@@ -291,6 +291,18 @@ def add_region(rank: int, value_rank: int) -> Helper:
     return define(name, "part, value", "part += value", body)
 
 
+def set_region(rank: int) -> Helper:
+    """`part = value` for a view of other memory; Numba's own `x[1:] = value` is slower."""
+    index = INDICES[:rank]
+    check = " or ".join(f"value.shape[{k}] != part.shape[{k}]" for k in range(rank))
+    body = [
+        f"if {check}:",
+        '    raise ValueError("lengths differ")',
+        *loops(index, "part", [f"{at('part', index)} = {at('value', index)}"]),
+    ]
+    return define(f"copy_to_{rank}d", "part, value", "part[:] = value", body)
+
+
 def add_outer() -> Helper:
     """`x += np.outer(a, b)` without the product in memory."""
     body = [

@@ -94,6 +94,9 @@ class Gathering:
         self.stop = integers.of(loop.stop)
         self.inside = {value for op in loop.body.ops for value in op.results}
         self.steps: list[Apply] = []
+        handed = zip(loop.inits, loop.body.params[1:], loop.body.yields, strict=True)
+        self.unchanged = {param: init for init, param, item in handed if item is param}
+        self.changing = {*loop.body.params} - self.unchanged.keys()
 
     def loops(self) -> Gathered | None:
         """The loop that fills rows, and a loop for each sum over them."""
@@ -181,7 +184,7 @@ class Gathering:
         def search(value: Operand) -> bool:
             op = made.get(value) if isinstance(value, Value) else None
             if op is None or op in steps:
-                return value is not self.index
+                return value not in self.changing
             if op.primitive.name not in AGAIN:
                 found.add(op.result)
                 return True
@@ -209,7 +212,7 @@ class Gathering:
 
     def term(self, value: Value, offset: int, index: Any, rows: dict[Value, Row]) -> Any:
         """What the trip `index - offset` adds: read from a row, or computed again."""
-        known: dict[Value, Operand] = {}
+        known: dict[Value, Operand] = {**self.unchanged}
         for source, row in rows.items():
             place = self.place(index, row, offset)
             item = self.make(operator.getitem, self.symbol(row.after), place)

@@ -117,3 +117,15 @@ def test_one_order_of_sums():
 def test_columns_in_fortran_order():
     S, B = covariance(6), RNG.normal(size=(6, 3))
     assert_same(compiled(many)(S, np.asfortranarray(B)), grad(many)(S, B))
+
+
+def test_a_matrix_that_turns_out_not_to_be_square():
+    def f(A, k):
+        m = 0
+        for _ in range(k):
+            m += 1
+        return np.sum(np.linalg.solve(np.tril(A[: m + 1, : m + 2]), A[0, : m + 1]))
+
+    for backend in ("numpy", "numba"):
+        with pytest.raises(np.linalg.LinAlgError, match="square"):
+            grad(f, "A", backend=backend)(covariance(7), 3)

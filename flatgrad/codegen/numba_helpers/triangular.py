@@ -52,8 +52,16 @@ def lower_triangle(kind: str, rank: int, dtype: str = "float64") -> Helper:
         f"{at('out', diagonal)} = {on.format(x=at('x', diagonal))}",
     ]
     made = f"np.zeros(x.shape, {NUMPY_DTYPES[dtype]})"
-    body = [f"out = {made}", *loops([*first, i], "x", inner), "return out"]
+    body = [*_square("x", rank), f"out = {made}", *loops([*first, i], "x", inner), "return out"]
     return define(f"{kind}_{rank}d{SUFFIXES[dtype]}", "x", summary, body)
+
+
+def _square(x: str, rank: int = 2) -> list[str]:
+    """Lines that refuse a matrix of another form, of which elements would be read that are not."""
+    return [
+        f"if {x}.shape[{rank - 2}] != {x}.shape[{rank - 1}]:",
+        '    raise np.linalg.LinAlgError("Last 2 dimensions of the array must be square")',
+    ]
 
 
 SINGULAR = [
@@ -71,6 +79,7 @@ def solve_lower(
         _transposed_vector(kind) if transposed else _vector(kind, in_order)
     )  # fmt: skip
     body = [
+        *_square("a"),
         "if a.shape[0] != b.shape[0]:",
         '    raise ValueError("a matrix and a right-hand side of other lengths")',
         *lines,
@@ -150,6 +159,7 @@ def _minus_rows(rows: str, last: str, four: str, one: str) -> list[str]:
 def inverse_lower(dtype: str = "float64") -> Helper:
     """The inverse of a lower triangle, which is one itself."""
     body = [
+        *_square("a"),
         "n = a.shape[0]",
         f"inverse = np.zeros((n, n), {NUMPY_DTYPES[dtype]})",
         "for i in range(n):",

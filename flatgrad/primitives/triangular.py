@@ -19,7 +19,7 @@ import numpy as np
 from flatgrad.ir.types import Array
 from flatgrad.primitives.linalg import require_arrays
 from flatgrad.primitives.linalg import transposed as flipped
-from flatgrad.primitives.registry import call, jvp, linear, primitive, vjp
+from flatgrad.primitives.registry import call, foreign, jvp, linear, primitive, vjp
 from flatgrad.primitives.samples import A
 from flatgrad.primitives.solve import Dominant, float_dtype, matrices, require_square
 from flatgrad.primitives.symbolic import operation
@@ -164,3 +164,26 @@ def _(dots, y, a):
     inverse = np.linalg.inv(y)
     symmetric = operation(mirror_lower)(dots[0])
     return y @ operation(half_lower)(inverse @ symmetric @ flipped(inverse))
+
+
+@foreign("scipy.linalg", "solve_triangular")
+def _(a, b, trans=0, lower=False, *, overwrite_b=False, check_finite=True):
+    if trans not in (0, 1, 2, "N", "T", "C"):
+        raise fail("unsupported-argument", f"trans={trans!r}: 0, 1, 2, 'N', 'T' or 'C'")
+    flip = trans not in (0, "N")
+    if lower:
+        return operation(solve_lower)(a, b, transposed=flip)
+    return operation(solve_lower)(flipped(a), b, transposed=not flip)
+
+
+@foreign("scipy.linalg", "cholesky")
+def _(a, lower=False, *, overwrite_a=False, check_finite=True):
+    return np.linalg.cholesky(a) if lower else flipped(np.linalg.cholesky(flipped(a)))
+
+
+@foreign("scipy.linalg", "cho_solve")
+def _(c_and_lower, b, *, overwrite_b=False, check_finite=True):
+    factor, lower = c_and_lower
+    factor = factor if lower else flipped(factor)
+    half = operation(solve_lower)(factor, b)
+    return operation(solve_lower)(factor, half, transposed=True)

@@ -4,10 +4,18 @@ from __future__ import annotations
 
 import pytest
 
+from flatgrad.backends.numba_compiler import FastCompiler
+
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     """`--update-golden` rewrites the expectations of the golden files."""
     parser.addoption("--update-golden", action="store_true", help="rewrite golden expectations")
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _no_second_compiler():
+    """What fails in flatgrad's own passes for Numba fails in the tests."""
+    FastCompiler.strict = True
 
 
 @pytest.fixture(autouse=True)

@@ -13,6 +13,14 @@ import numba
 
 from flatgrad.backends import python
 
+try:
+    from flatgrad.backends.numba_parts import tune
+except ImportError:  # another release of Numba: its own ways are slower
+
+    def tune(module: ModuleType, name: str) -> None:
+        """Change nothing."""
+
+
 # A transposed operand of `@` is slower than a contiguous one; the user can do nothing about it.
 warnings.filterwarnings("ignore", category=numba.NumbaPerformanceWarning, message=".*contiguous.*")
 
@@ -20,8 +28,10 @@ warnings.filterwarnings("ignore", category=numba.NumbaPerformanceWarning, messag
 def load(name: str, text: str) -> ModuleType:
     """Execute a module of jitted functions; where no cache can be had they compile in memory."""
     try:
-        return python.load(name, text)
+        module = python.load(name, text)
     except RuntimeError as caught:
         if "cannot cache" not in str(caught):
             raise
-        return python.load(name, text.replace("cache=True, ", ""))
+        module = python.load(name, text.replace("cache=True, ", ""))
+    tune(module, name)
+    return module

@@ -1,0 +1,225 @@
+"""The passes with which Numba compiles generated functions.
+
+    dispatcher._compiler.pipeline_class = FastCompiler
+
+They are Numba's own, with less repetition, and make the same machine code:
+
+- which overload of `*` two numbers have is looked up once in a function, not for every product;
+- `np.sin(x)` of a number calls the kernel of the ufunc; Numba puts a loop of one trip around it,
+  and LLVM's passes over loops are quadratic in the number of loops;
+- some functions have short implementations here (numba_lean.py), where Numba compiles dozens of
+  small functions;
+- what is linked into its callers is optimised and made machine code there, and only there.
+
+Where something of this fails, as it may with another release of Numba, Numba's own passes compile
+the function.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numba.core import ir, types
+from numba.core.codegen import JITCodeLibrary
+from numba.core.compiler import Compiler
+from numba.core.compiler_machinery import AnalysisPass, register_pass
+from numba.core.cpu import CPUContext
+from numba.core.environment import lookup_environment
+from numba.core.errors import TypingError
+from numba.core.lowering import Lower
+from numba.core.typed_passes import NativeLowering
+from numba.core.typing.context import Context
+from numba.np import npyimpl
+
+import flatgrad.backends.numba_products  # noqa: F401  (adds to LEAN)
+from flatgrad.backends.numba_lean import LEAN, Lean
+
+NUMBERS = types.Number, types.Boolean, types.Literal
+
+
+class FastTyping(Context):
+    """Numba's context for types, which remembers the calls of one function.
+
+    It is made for each function that is compiled, and shares the registries with Numba's.
+    """
+
+    __slots__ = ("calls",)
+
+    def __init__(self, context: Context) -> None:
+        self.__dict__ = context.__dict__
+        self.calls: dict[Any, Any] = {}
+
+    def resolve_function_type(self, func: Any, args: Any, kws: Any) -> Any:
+        """The signature of a call, of which the types of the arguments are known."""
+        lean = _lean(func)
+        if lean is not None:
+            signature = lean.sign(args, kws)
+            if signature is not None:
+                return signature
+        if kws or not all(isinstance(kind, NUMBERS) for kind in args):
+            return super().resolve_function_type(func, args, kws)
+        key = func, tuple(args)
+        signature = self.calls.get(key)
+        if signature is None:
+            signature = super().resolve_function_type(func, args, kws)
+            if not isinstance(func, types.Dispatcher):  # it may be calling itself
+                self.calls[key] = signature
+        return signature
+
+
+def _lean(function: Any) -> Lean | None:
+    """The short implementation of a function or an operator, if there is one."""
+    return LEAN.get(function.typing_key if isinstance(function, types.Function) else function)
+
+
+class FastContext(CPUContext):
+    """Numba's context for code, with other implementations of some functions."""
+
+    def get_function(self, fn: Any, sig: Any, _firstcall: bool = True) -> Any:
+        """What writes the instructions of a call."""
+        lean = _lean(fn)
+        if lean is not None and lean.sign(sig.args, {}) is not None:
+            return lambda builder, args, loc=None: lean.lower(self, builder, sig, args)
+        if isinstance(fn, types.Function) and _is_ufunc_of_numbers(fn.typing_key, sig):
+            return lambda builder, args, loc=None: _kernel(self, builder, fn.typing_key, sig, args)
+        return super().get_function(fn, sig, _firstcall)
+
+    def get_executable(self, library: Any, fndesc: Any, env: Any) -> Any:
+        """The function as Python calls it, or a mark for one that Python does not call.
+
+        The environments of its parts, the Python objects that their code refers to, are set where
+        the machine code is.
+        """
+        if isinstance(library, PartLibrary):
+            return object()
+        entry = super().get_executable(library, fndesc, env)
+        for name in [one.name for one in library._final_module.global_variables]:
+            found = lookup_environment(name) if "NumbaEnv" in name else None
+            if found is not None and library.codegen._engine.get_global_value_address(name):
+                library.codegen.set_env(name, found)
+        return entry
+
+
+def _is_ufunc_of_numbers(function: Any, sig: Any) -> bool:
+    """Whether a call is one of a NumPy function, with numbers alone."""
+    return (
+        isinstance(function, np.ufunc)
+        and function.nout == 1
+        and len(sig.args) == function.nin
+        and all(isinstance(kind, types.Integer | types.Float | types.Boolean) for kind in sig.args)
+    )
+
+
+def _kernel(context: Any, builder: Any, ufunc: Any, sig: Any, args: Any) -> Any:
+    """The instructions of a NumPy function of numbers, without a loop around them."""
+    kernel = npyimpl._ufunc_db_function(ufunc)(context, builder, sig)
+    return kernel.generate(*args)
+
+
+class PartLibrary(JITCodeLibrary):
+    """Code that is linked into that of its callers, and is optimised there."""
+
+    def finalize(self) -> None:
+        """Bring together what belongs to it."""
+        self._raise_if_finalized()
+        for library in dict.fromkeys(self._linking_libraries):
+            self._reload_init.update(library._reload_init)
+            self._final_module.link_in(library._get_module_for_linking(), preserve=True)
+        self._final_module.verify()
+        self._finalize_dynamic_globals()
+        self._finalized = True
+
+
+class FastLower(Lower):
+    """Writes instructions; what `*` of two types is, it looks up once."""
+
+    def init(self) -> None:
+        """Called by Numba before anything is written."""
+        super().init()
+        self.operators: dict[Any, Any] = {}
+
+    def lower_binop(self, resty: Any, expr: Any, op: Any) -> Any:
+        """An operator; those with an operand that is known, `x ** 2`, are left to Numba."""
+        if not (expr.static_lhs is ir.UNDEFINED and expr.static_rhs is ir.UNDEFINED):
+            return super().lower_binop(resty, expr, op)
+        sig = self.fndesc.calltypes[expr]
+        key = op, tuple(sig.args)
+        if key not in self.operators:
+            typing = self.context.typing_context
+            kind = typing.resolve_value_type(op)
+            found = typing.resolve_function_type(kind, sig.args, {})
+            self.operators[key] = self.context.get_function(kind, found)
+        values = []
+        for one, wanted in zip((expr.lhs, expr.rhs), sig.args, strict=True):
+            value = self.loadvar(one.name)
+            values.append(self.context.cast(self.builder, value, self.typeof(one.name), wanted))
+        result = self.operators[key](self.builder, values)
+        return self.context.cast(self.builder, result, sig.return_type, resty)
+
+
+@register_pass(mutates_CFG=False, analysis_only=True)
+class UseFastContexts(AnalysisPass):
+    """Puts the contexts of this module in the place of Numba's; each function has copies."""
+
+    _name = "flatgrad_use_fast_contexts"
+
+    def __init__(self) -> None:
+        AnalysisPass.__init__(self)
+
+    def run_pass(self, state: Any) -> bool:
+        """Nothing of the function is changed."""
+        state.typingctx = FastTyping(state.typingctx)
+        state.targetctx.__class__ = FastContext
+        state.targetctx.typing_context = state.typingctx
+        if state.flags.no_cpython_wrapper:
+            state.library = PartLibrary(state.targetctx.codegen(), state.func_id.func_qualname)
+            state.library.enable_object_caching()
+        return False
+
+
+@register_pass(mutates_CFG=True, analysis_only=False)
+class FastLowering(NativeLowering):
+    """Writes instructions with `FastLower`."""
+
+    _name = "flatgrad_native_lowering"
+
+    @property
+    def lowering_class(self) -> Any:
+        """The class that does it."""
+        return FastLower
+
+
+class FastCompiler(Compiler):
+    """The pipeline of one function."""
+
+    strict = False
+    """Whether what fails here is raised, as the tests want it."""
+
+    def __init__(self, *args: Any) -> None:
+        super().__init__(*args)
+        self.given = args
+
+    def define_pipelines(self) -> list[Any]:
+        """Numba's passes, with those of this module in their places."""
+        pipelines = super().define_pipelines()
+        for pipeline in pipelines:
+            pipeline.passes = [
+                (UseFastContexts, "contexts of generated code"),
+                *[
+                    (FastLowering, what) if one is NativeLowering else (one, what)
+                    for one, what in pipeline.passes
+                ],
+            ]
+        return pipelines
+
+    def compile_extra(self, func: Any) -> Any:
+        """Compile a Python function; by Numba's own passes if these fail."""
+        try:
+            return super().compile_extra(func)
+        except TypingError:
+            raise
+        except Exception:
+            if self.strict:
+                raise
+            return Compiler(*self.given).compile_extra(func)

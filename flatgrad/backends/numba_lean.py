@@ -1,0 +1,273 @@
+"""Short implementations of some functions, for generated code.
+
+    h = np.empty((n, 4))     the instructions of an allocation, written at once
+    s = X @ W                those of a call of BLAS
+
+Numba compiles these from several small functions in Python, each for every combination of types: a
+product of matrices takes it half a second. The instructions here do the same, with the same checks.
+A call that a rule does not sign, of other types or with other arguments, is Numba's own.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+from numba.core import cgutils, types
+from numba.core.imputils import impl_ret_borrowed
+from numba.core.typing import signature
+from numba.core.typing.npydecl import parse_dtype
+from numba.np import arrayobj
+
+
+class Lean(NamedTuple):
+    """How a call is typed, and written.
+
+    `sign` gets the types of the arguments and gives the signature, or None; `lower` gets the
+    context, the builder, the signature and the values.
+    """
+
+    sign: Callable[[Any, Any], Any]
+    lower: Callable[[Any, Any, Any, Any], Any]
+
+
+def empty(context: Any, builder: Any, kind: Any, shapes: Any) -> Any:
+    """An array with memory of its own, in the order of `kind`."""
+    intp = context.get_value_type(types.intp)
+    element = context.get_data_type(kind.dtype)
+    size = context.get_constant(types.intp, context.get_abi_sizeof(element))
+    count, too_big = size, cgutils.false_bit
+    strides = []
+    for length in reversed(shapes) if kind.layout == "C" else shapes:
+        strides.append(count)
+        product = builder.smul_with_overflow(count, length)
+        count = builder.extract_value(product, 0)
+        too_big = builder.or_(too_big, builder.extract_value(product, 1))
+    raise_if(context, builder, too_big, ValueError, TOO_BIG)
+    align = context.get_preferred_array_alignment(kind.dtype)
+    memory = context.nrt.meminfo_alloc_aligned(builder, count, align)
+    array = arrayobj.make_array(kind)(context, builder)
+    if kind.layout == "C":
+        strides.reverse()
+    arrayobj.populate_array(
+        array,
+        data=builder.bitcast(context.nrt.meminfo_data(builder, memory), element.as_pointer()),
+        shape=cgutils.pack_array(builder, shapes, ty=intp),
+        strides=cgutils.pack_array(builder, strides, ty=intp),
+        itemsize=size,
+        meminfo=memory,
+    )
+    return array
+
+
+TOO_BIG = (
+    "array is too big; `arr.size * arr.dtype.itemsize` is larger than the maximum possible size."
+)
+
+
+def _bound(names: str, args: Any, kws: Any) -> dict[str, Any] | None:
+    """The types of a call by parameter; None where there are others."""
+    parameters = names.split()
+    given = {**dict(zip(parameters, args, strict=False)), **kws}
+    if len(given) != len(args) + len(kws) or not given.keys() <= set(parameters):
+        return None
+    return {name: types.unliteral(given[name]) for name in parameters if name in given}
+
+
+def _signed(result: Any, given: dict[str, Any]) -> Any:
+    """The signature of a call with these arguments, by position or by name."""
+    kind = inspect.Parameter.POSITIONAL_OR_KEYWORD
+    parameters = inspect.Signature([inspect.Parameter(name, kind) for name in given])
+    return signature(result, *given.values()).replace(pysig=parameters)
+
+
+def _sign_shaped(args: Any, kws: Any) -> Any:
+    """`np.empty(shape, dtype)`."""
+    given = _bound("shape dtype", args, kws)
+    if given is None or [*given] not in (["shape"], ["shape", "dtype"]):
+        return None
+    shape = given["shape"]
+    dtype = parse_dtype(given["dtype"]) if "dtype" in given else types.float64
+    lengths = shape.dtype if isinstance(shape, types.UniTuple) and shape.count else shape
+    if not isinstance(lengths, types.Integer) or not _is_plain(dtype):
+        return None
+    rank = shape.count if isinstance(shape, types.UniTuple) else 1
+    return _signed(types.Array(dtype, rank, "C"), given)
+
+
+def _sign_like(args: Any, kws: Any) -> Any:
+    """`np.empty_like(a)`."""
+    if kws or len(args) != 1 or type(args[0]) is not types.Array:
+        return None
+    layout = args[0].layout if args[0].layout in "CF" else "C"
+    return signature(args[0].copy(layout=layout, readonly=False), *args)
+
+
+def _is_plain(dtype: Any) -> bool:
+    return isinstance(dtype, types.Integer | types.Float | types.Boolean)
+
+
+def _empty_of_shape(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+    shapes = arrayobj._parse_shape(context, builder, sig.args[0], args[0])
+    return empty(context, builder, sig.return_type, shapes)
+
+
+def _empty_like(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+    array = arrayobj.make_array(sig.args[0])(context, builder, args[0])
+    return empty(context, builder, sig.return_type, cgutils.unpack_tuple(builder, array.shape))
+
+
+def _value(make: Callable[..., Any]) -> Callable[..., Any]:
+    """The array that `make` makes, as a value."""
+    return lambda *where: make(*where)._getvalue()
+
+
+def _zeros(make: Callable[..., Any]) -> Callable[..., Any]:
+    """The array that `make` makes, filled with zeros."""
+
+    def lower(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        array = make(context, builder, sig, args)
+        clear(builder, array)
+        return array._getvalue()
+
+    return lower
+
+
+def clear(builder: Any, array: Any) -> None:
+    """Write zeros into an array without gaps."""
+    cgutils.memset(builder, array.data, builder.mul(array.itemsize, array.nitems), 0)
+
+
+def _sign_transpose(args: Any, kws: Any) -> Any:
+    """`np.transpose(a, axes)` with a tuple of axes."""
+    if kws or len(args) != 2 or type(args[0]) is not types.Array:
+        return None
+    array, axes = args
+    if not isinstance(axes, types.UniTuple) or axes.count != array.ndim or array.ndim < 2:
+        return None
+    return signature(array.copy(layout="A"), array, types.UniTuple(types.intp, axes.count))
+
+
+def _transpose(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+    """A view whose axes are those of the array in another order."""
+    old = arrayobj.make_array(sig.args[0])(context, builder, args[0])
+    new = arrayobj.make_array(sig.return_type)(context, builder)
+    rank = sig.args[0].ndim
+    axes = [_axis(context, builder, axis, rank) for axis in cgutils.unpack_tuple(builder, args[1])]
+    arrayobj.populate_array(
+        new,
+        data=old.data,
+        shape=[_item(builder, old.shape, axis) for axis in axes],
+        strides=[_item(builder, old.strides, axis) for axis in axes],
+        itemsize=old.itemsize,
+        meminfo=old.meminfo,
+        parent=old.parent,
+    )
+    return impl_ret_borrowed(context, builder, sig.return_type, new._getvalue())
+
+
+def _axis(context: Any, builder: Any, axis: Any, rank: int) -> Any:
+    """The number of an axis that may be counted from the end."""
+    lengths = axis.type(rank)
+    below = builder.icmp_signed("<", axis, axis.type(0))
+    axis = builder.select(below, builder.add(axis, lengths), axis)
+    beyond = builder.icmp_unsigned(">=", axis, lengths)
+    raise_if(context, builder, beyond, ValueError, "axes don't match array")
+    return axis
+
+
+def _item(builder: Any, values: Any, index: Any) -> Any:
+    """One of the values of a tuple."""
+    first, *others = cgutils.unpack_tuple(builder, values)
+    for k, other in enumerate(others, 1):
+        first = builder.select(builder.icmp_signed("==", index, index.type(k)), other, first)
+    return first
+
+
+def _sign_broadcast(args: Any, kws: Any) -> Any:
+    """`np.broadcast_to(value, shape)` of a number or an array."""
+    if kws or len(args) != 2:
+        return None
+    value, shape = args[0] if type(args[0]) is types.Array else types.unliteral(args[0]), args[1]
+    if not isinstance(shape, types.UniTuple) or not isinstance(shape.dtype, types.Integer):
+        return None
+    if type(value) is not types.Array:
+        if not _is_plain(value):
+            return None
+        result = types.Array(value, shape.count, "A", readonly=True)
+    elif 0 < value.ndim <= shape.count:
+        result = value.copy(ndim=shape.count, layout="A", readonly=True)
+    else:
+        return None
+    return signature(result, value, types.UniTuple(types.intp, shape.count))
+
+
+def _broadcast(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+    """A view in which axes of one element, and new ones, have no stride."""
+    value, kind = args[0], sig.args[0]
+    shape = cgutils.unpack_tuple(builder, args[1])
+    zero = shape[0].type(0)
+    for length in shape:
+        negative = builder.icmp_signed("<", length, zero)
+        message = "all elements of broadcast shape must be non-negative"
+        raise_if(context, builder, negative, ValueError, message)
+    if isinstance(kind, types.Array):
+        old = arrayobj.make_array(kind)(context, builder, value)
+        context.nrt.incref(builder, kind, value)
+    else:
+        old = empty(context, builder, types.Array(kind, 1, "C"), [zero.type(1)])
+        arrayobj.store_item(context, builder, types.Array(kind, 1, "C"), value, old.data)
+    strides = [zero] * len(shape)
+    lengths = cgutils.unpack_tuple(builder, old.shape)
+    for k, stride in enumerate(cgutils.unpack_tuple(builder, old.strides), -len(lengths)):
+        one = builder.icmp_signed("==", lengths[k], zero.type(1))
+        other = builder.icmp_signed("!=", lengths[k], shape[k])
+        wrong = builder.and_(builder.not_(one), other)
+        raise_if(context, builder, wrong, ValueError, MISFIT)
+        strides[k] = builder.select(one, zero, stride)
+    new = arrayobj.make_array(sig.return_type)(context, builder)
+    arrayobj.populate_array(
+        new, data=old.data, shape=shape, strides=strides, itemsize=old.itemsize,
+        meminfo=old.meminfo,
+    )  # fmt: skip
+    return new._getvalue()
+
+
+MISFIT = "operands could not be broadcast together with remapped shapes"
+
+
+def _sign_arange(args: Any, kws: Any) -> Any:
+    """`np.arange(n)` of an int."""
+    if kws or len(args) != 1 or types.unliteral(args[0]) != types.intp:
+        return None
+    return signature(types.Array(types.intp, 1, "C"), types.intp)
+
+
+def _arange(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+    """The ints below a bound."""
+    zero = args[0].type(0)
+    length = builder.select(builder.icmp_signed("<", args[0], zero), zero, args[0])
+    array = empty(context, builder, sig.return_type, [length])
+    with cgutils.for_range(builder, length) as loop:
+        builder.store(loop.index, builder.gep(array.data, [loop.index]))
+    return array._getvalue()
+
+
+def raise_if(context: Any, builder: Any, condition: Any, kind: type, message: str) -> None:
+    """Raise where a condition holds."""
+    with builder.if_then(condition, likely=False):
+        context.call_conv.return_user_exc(builder, kind, (message,))
+
+
+LEAN: dict[Any, Lean] = {
+    np.empty: Lean(_sign_shaped, _value(_empty_of_shape)),
+    np.zeros: Lean(_sign_shaped, _zeros(_empty_of_shape)),
+    np.empty_like: Lean(_sign_like, _value(_empty_like)),
+    np.zeros_like: Lean(_sign_like, _zeros(_empty_like)),
+    np.broadcast_to: Lean(_sign_broadcast, _broadcast),
+    np.arange: Lean(_sign_arange, _arange),
+    np.transpose: Lean(_sign_transpose, _transpose),
+}
+"""What generated code calls most."""

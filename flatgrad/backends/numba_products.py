@@ -1,0 +1,112 @@
+"""Products of vectors and matrices: the instructions of a call of BLAS.
+
+    a @ b       b @ v       np.dot(u, v)
+
+The order of checks and calls is Numba's: a product with a matrix of one row or one column is one
+of a matrix and a vector.
+"""
+
+from __future__ import annotations
+
+import operator
+from typing import Any
+
+import numpy as np
+from numba.core import cgutils, types
+from numba.core.typing import signature
+from numba.np import linalg
+from numba.np.arrayobj import make_array
+
+from flatgrad.backends.numba_lean import LEAN, Lean, clear, empty, raise_if
+
+RANKS = {(2, 2): 2, (2, 1): 1, (1, 2): 1, (1, 1): 0}
+NAMES = {1: "vector", 2: "matrix"}
+LARGEST = 2**31 - 1
+
+
+def _sign(args: Any, kws: Any) -> Any:
+    """The signature of a product of two arrays of floats of one type."""
+    if kws or len(args) != 2 or not all(type(one) is types.Array for one in args):
+        return None
+    a, b = args
+    fitting = a.dtype == b.dtype and a.dtype in (types.float64, types.float32)
+    if not fitting or (a.ndim, b.ndim) not in RANKS:
+        return None
+    rank = RANKS[a.ndim, b.ndim]
+    return signature(types.Array(a.dtype, rank, "C") if rank else a.dtype, a, b)
+
+
+def _product(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+    """Copy what has gaps, and multiply."""
+    linalg.ensure_blas()
+    with linalg.make_contiguous(context, builder, sig, args) as (sig, args):
+        return _contiguous_product(context, builder, sig, args)
+
+
+def _contiguous_product(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+    a_type, b_type = sig.args
+    a, b = (
+        make_array(kind)(context, builder, one) for kind, one in zip(sig.args, args, strict=True)
+    )
+    a_shape, b_shape = (cgutils.unpack_tuple(builder, one.shape) for one in (a, b))
+    differ = builder.icmp_signed("!=", a_shape[-1], b_shape[0])
+    kinds = f"{NAMES[a_type.ndim]} * {NAMES[b_type.ndim]}"
+    message = f"incompatible array sizes for np.dot(a, b) ({kinds})"
+    raise_if(context, builder, differ, ValueError, message)
+    lengths = [*a_shape, *b_shape[1:]]
+    for length in lengths:
+        large = builder.icmp_signed(">", length, length.type(LARGEST))
+        raise_if(context, builder, large, OverflowError, "array size too large to fit in C int")
+    if not RANKS[a_type.ndim, b_type.ndim]:
+        out = cgutils.alloca_once(builder, context.get_value_type(a_type.dtype))
+        linalg.call_xxdot(context, builder, False, a_type.dtype, a_shape[0], a.data, b.data, out)
+        return builder.load(out)
+    shape = [*a_shape[:-1], *b_shape[1:]]
+    result = empty(context, builder, sig.return_type, shape)
+    nothing = cgutils.false_bit
+    for length in lengths:
+        none = builder.icmp_signed("==", length, length.type(0))
+        nothing = builder.or_(nothing, none)
+    with builder.if_else(nothing, likely=False) as (without, otherwise):
+        with without:
+            clear(builder, result)
+        with otherwise:
+            one = (a_type, a_shape, a.data), (b_type, b_shape, b.data)
+            _call(context, builder, *one, (sig.return_type, shape, result.data))
+    return result._getvalue()
+
+
+def _call(context: Any, builder: Any, a: Any, b: Any, out: Any) -> None:
+    """Call the function of BLAS for the ranks, or for the lengths if they are of rank 2."""
+    if a[0].ndim == 1:
+        _times_vector(context, builder, b, a, out, transposed=b[0].layout == "F")
+        return
+    if b[0].ndim == 1:
+        _times_vector(context, builder, a, b, out, transposed=a[0].layout == "C")
+        return
+    one_row, one_column = (
+        builder.icmp_signed("==", length, length.type(1)) for length in (a[1][0], b[1][1])
+    )
+    with builder.if_else(one_column) as (vector, matrix):
+        with vector, builder.if_else(one_row) as (vectors, mixed):
+            with vectors:
+                linalg.call_xxdot(
+                    context, builder, False, a[0].dtype, a[1][1], a[2], b[2], out[2]
+                )
+            with mixed:
+                _times_vector(context, builder, a, b, out, transposed=a[0].layout == "C")
+        with matrix, builder.if_else(one_row) as (mixed, matrices):
+            with mixed:
+                _times_vector(context, builder, b, a, out, transposed=b[0].layout == "F")
+            with matrices:
+                linalg.call_xxgemm(context, builder, *a, *b, *out)
+
+
+def _times_vector(
+    context: Any, builder: Any, matrix: Any, vector: Any, out: Any, *, transposed: bool
+) -> None:
+    kind, shape, data = matrix
+    linalg.call_xxgemv(context, builder, transposed, kind, shape, data, vector[2], out[2])
+
+
+LEAN[operator.matmul] = LEAN[np.dot] = Lean(_sign, _product)

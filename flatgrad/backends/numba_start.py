@@ -1,0 +1,140 @@
+"""A short way from the files in Numba's cache to machine code that runs.
+
+    quicken(dispatcher)         # of the function that Python calls
+
+Before it reads a file, Numba loads all that it needs to compile: the types and implementations of
+every function it knows, and `scipy.linalg`, of which it uses the bindings of BLAS alone. Code that
+is compiled needs none of it but the runtime for arrays, and these bindings if it multiplies
+matrices. What is not loaded here is loaded when something is compiled.
+
+Code may refer to something that is there only after all is loaded: then all is loaded first.
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+import threading
+from importlib.abc import Loader, MetaPathFinder
+from importlib.machinery import ModuleSpec, PathFinder
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import llvmlite.binding as llvm
+from numba.core.caching import CompileResultCacheImpl, FunctionCache
+from numba.core.runtime import _nrt_python, rtsys  # type: ignore[attr-defined]
+
+PARENT, BINDINGS = "scipy.linalg", "scipy.linalg.cython_blas"
+
+
+def quicken(dispatcher: Any) -> None:
+    """Let a dispatcher read its files in the cache, if it has one, the short way."""
+    if type(dispatcher._cache) is FunctionCache:
+        dispatcher._cache.__class__ = QuickCache
+        dispatcher._cache._impl.__class__ = QuickImplementation
+
+
+class QuickCache(FunctionCache):
+    """Numba's cache of a function."""
+
+    def load_overload(self, sig: Any, target_context: Any) -> Any:
+        """The compiled function for a signature, or None."""
+        with self._guard_against_spurious_io_errors():
+            return self._load_overload(sig, target_context)
+        return None
+
+
+class QuickImplementation(CompileResultCacheImpl):
+    """What lies in the files: what Numba puts there, and the names that the code refers to."""
+
+    def reduce(self, cres: Any) -> Any:
+        """A compiled function as data."""
+        return *super().reduce(cres), _names_needed(cres.library._final_module)
+
+    def rebuild(self, target_context: Any, data: Any) -> Any:
+        """The compiled function, with what its code needs."""
+        *data, names = data
+        _provide(names, target_context)
+        return super().rebuild(target_context, tuple(data))
+
+
+def _names_needed(module: Any) -> list[str]:
+    """The functions and variables that are not in the code itself."""
+    return [
+        one.name
+        for one in [*module.functions, *module.global_variables]
+        if one.is_declaration and not one.name.startswith("llvm.")
+    ]
+
+
+def _provide(names: list[str], target_context: Any) -> None:
+    """Make known what code refers to: little as a rule, all of Numba if that is not enough."""
+    if any(name.startswith("numba_xx") for name in names):
+        import_bindings()
+    if not rtsys._init:
+        for name, address in _nrt_python.c_helpers.items():
+            llvm.add_symbol(name if name.startswith("_") else f"NRT_{name}", address)
+    if any(llvm.address_of_symbol(name) is None for name in names):
+        target_context.refresh()
+
+
+def import_bindings() -> None:
+    """Import SciPy's bindings of BLAS without the rest of `scipy.linalg`."""
+    with _lock:
+        if PARENT in sys.modules or BINDINGS in sys.modules:
+            return
+        try:
+            package = importlib.import_module("scipy").__path__
+        except ImportError:
+            return  # then Numba says what is missing, where it is needed
+        late = _LateParent(PARENT)
+        late.__path__ = [str(Path(folder) / "linalg") for folder in package]
+        sys.modules[PARENT] = late
+        try:
+            importlib.import_module(BINDINGS)
+        except ImportError:
+            pass
+        finally:
+            del sys.modules[PARENT]
+        sys.meta_path.insert(0, _Attaching())
+
+
+_lock = threading.RLock()
+
+
+class _LateParent(ModuleType):
+    """Stands for `scipy.linalg` while the bindings are imported.
+
+    Another thread that imports it in this moment waits, and gets from it what is in the real one.
+    """
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        with _lock:
+            return getattr(importlib.import_module(PARENT), name)
+
+
+class _Attaching(MetaPathFinder, Loader):
+    """Makes the bindings an attribute of `scipy.linalg` when that is imported."""
+
+    def find_spec(self, name: str, path: Any = None, target: Any = None) -> ModuleSpec | None:
+        if name != PARENT:
+            return None
+        sys.meta_path.remove(self)
+        spec = PathFinder.find_spec(name, path, target)
+        if spec is not None and spec.loader is not None:
+            self.loader, spec.loader = spec.loader, self
+        return spec
+
+    def create_module(self, spec: ModuleSpec) -> ModuleType | None:
+        return self.loader.create_module(spec)
+
+    def exec_module(self, module: ModuleType) -> None:
+        module.__loader__ = self.loader
+        if module.__spec__ is not None:
+            module.__spec__.loader = self.loader
+        self.loader.exec_module(module)
+        if BINDINGS in sys.modules:
+            module.cython_blas = sys.modules[BINDINGS]  # type: ignore[attr-defined]

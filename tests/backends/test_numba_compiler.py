@@ -1,0 +1,310 @@
+"""flatgrad's passes for Numba: the same values and errors as Numba's own, with less work."""
+
+from __future__ import annotations
+
+import inspect
+import itertools
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numba
+import numpy as np
+import pytest
+from numba.core import compiler
+from numba.core.codegen import JITCodeLibrary
+from numba.core.runtime import _nrt_python, rtsys
+from numba.core.typing.context import Context
+
+from flatgrad import value_and_grad
+from flatgrad.backends import numba_cpu
+from flatgrad.backends.numba_compiler import FastCompiler
+
+ROOT = Path(__file__).parents[2]
+
+
+def fast(function):
+    """The function, compiled by the passes for generated code."""
+    dispatcher = numba.njit(error_model="numpy")(function)
+    dispatcher._compiler.pipeline_class = FastCompiler
+    return dispatcher
+
+
+# --- allocation
+
+
+def empties(n, m):
+    return np.empty((n, m)), np.empty(n, np.float32), np.empty((m, n, 2), dtype=np.bool_)
+
+
+def zeros(n, m):
+    return np.zeros((n, m)), np.zeros(n, np.int64), np.zeros(shape=(m, n), dtype=np.float32)
+
+
+def ones_in(n, m):
+    a = np.zeros((n, m), dtype=np.bool_)
+    a[:, 0] = True
+    return a, np.zeros_like(a.T), np.zeros_like(a[::2])
+
+
+@pytest.mark.parametrize("function", [empties, zeros, ones_in])
+def test_arrays_are_allocated(function):
+    for got, expected in zip(fast(function)(3, 2), function(3, 2), strict=True):
+        assert (got.shape, got.dtype) == (expected.shape, expected.dtype)
+        assert got.flags.c_contiguous == expected.flags.c_contiguous
+        assert got.flags.owndata or got.base is not None
+        if function is not empties:
+            np.testing.assert_array_equal(got, expected)
+
+
+def test_memory_is_given_back():
+    def f(n):
+        total = 0.0
+        for _ in range(100):
+            a = np.zeros((n, 3))
+            total += np.broadcast_to(2.5, (n,)).sum() + (a @ np.zeros((3, n))).sum()
+            total += np.transpose(a.reshape(n, 3, 1), (2, 0, 1)).sum() + np.arange(n).sum()
+        return total
+
+    compiled = fast(f)
+    compiled(4)
+    _nrt_python.memsys_enable_stats()
+    try:
+        before = rtsys.get_allocation_stats()
+        assert compiled(4) == 100 * (10.0 + 6)
+        after = rtsys.get_allocation_stats()
+    finally:
+        _nrt_python.memsys_disable_stats()
+    assert after.alloc - before.alloc == after.free - before.free > 0
+
+
+@pytest.mark.parametrize(
+    ("function", "message"),
+    [
+        (lambda n: np.empty((2, n - 9)), "negative dimensions"),
+        (lambda n: np.empty((n << 40, n << 40)), "too big"),
+        (lambda n: np.broadcast_to(1.0, (n, -n)), "non-negative"),
+        (lambda n: np.broadcast_to(np.zeros(n), (2, n + 1)), "could not be broadcast"),
+        (lambda n: np.transpose(np.zeros((n, n)), (0, n)), "axes don't match"),
+        (lambda n: np.zeros((n, 2)) @ np.zeros((3, n)), "incompatible array sizes"),
+        (lambda n: np.zeros(n) @ np.zeros((3, n)), "vector . matrix"),
+        (lambda n: np.dot(np.zeros(n), np.zeros(n + 1)), "vector . vector"),
+    ],
+)
+def test_errors_are_numbas(function, message):
+    with pytest.raises(ValueError, match=message):
+        fast(function)(4)
+
+
+# --- views
+
+
+def test_broadcasts():
+    def f(x, row, column):
+        return np.broadcast_to(x, (2, 3)), np.broadcast_to(row, (2, 3)), np.broadcast_to(
+            column, (4, 2, 3)
+        ), np.broadcast_to(True, (2,))  # fmt: skip
+
+    args = np.float32(1.5), np.arange(3.0), np.arange(2).reshape(2, 1)
+    for got, expected in zip(fast(f)(*args), f(*args), strict=True):
+        np.testing.assert_array_equal(got, expected)
+        assert got.dtype == expected.dtype
+        assert not got.flags.writeable
+
+
+@pytest.mark.parametrize("n", [-2, 0, 5])
+def test_ranges(n):
+    np.testing.assert_array_equal(fast(lambda n: np.arange(n))(n), np.arange(n))
+
+
+@pytest.mark.parametrize("axes", [*itertools.permutations(range(3))])
+def test_transposes(axes):
+    x = np.arange(24.0).reshape(2, 3, 4)
+    last = axes[2] - 3
+
+    def f(x):
+        return np.transpose(x, axes), np.transpose(x[:, ::2], (axes[0], axes[1], last))
+
+    for got, expected in zip(fast(f)(x), f(x), strict=True):
+        np.testing.assert_array_equal(got, expected)
+        assert got.strides == expected.strides
+
+
+# --- products
+
+LENGTHS = (0, 1, 3)
+LAYOUTS = {
+    "C": np.ascontiguousarray,
+    "F": np.asfortranarray,
+    "gaps": lambda a: np.repeat(a, 2, axis=-1)[..., ::2],
+}
+
+
+def check_products(function, layouts, dtype):
+    rng = np.random.default_rng(0)
+    compiled = fast(function)
+    for n, k, m in itertools.product(LENGTHS, repeat=3):
+        for left, right in (((n, k), (k, m)), ((n, k), (k,)), ((k,), (k, m)), ((k,), (k,))):
+            a, b = (
+                LAYOUTS[layout](rng.normal(size=shape).astype(dtype))
+                for layout, shape in zip(layouts, (left, right), strict=True)
+            )
+            got = compiled(a, b)
+            np.testing.assert_allclose(got, a @ b, rtol=1e-5, atol=1e-6)
+            assert np.shape(got) == np.shape(a @ b)
+            assert not np.shape(got) or got.dtype == dtype
+
+
+@pytest.mark.parametrize(
+    "layouts", [("C", "C"), ("C", "F"), ("F", "C"), ("F", "F"), ("gaps", "F"), ("C", "gaps")]
+)
+def test_products(layouts):
+    check_products(lambda a, b: a @ b, layouts, "float64")
+
+
+def test_products_of_singles():
+    check_products(lambda a, b: np.dot(a, b), ("F", "C"), "float32")
+
+
+# --- less work
+
+
+def straight(statements):
+    """A function of so many statements."""
+    lines = ["def f(x, w):", "    v0 = x * w"]
+    forms = "np.sin(v{0}) + w", "v{0} * w", "np.tanh(v{0})", "v{0} - 0.5 * x", "np.exp(-v{0})"
+    lines += [f"    v{k} = {forms[k % 5].format(k - 1)}" for k in range(1, statements)]
+    space = {"np": np}
+    exec("\n".join([*lines, f"    return v{statements - 1}"]), space)
+    return space["f"]
+
+
+def test_functions_of_numbers_are_no_loops(monkeypatch):
+    texts = []
+    add = JITCodeLibrary.add_ir_module
+
+    def keep(self, module):
+        texts.append(str(module))
+        add(self, module)
+
+    monkeypatch.setattr(JITCodeLibrary, "add_ir_module", keep)
+    fast(straight(12))(0.3, 0.2)
+    assert '@"tanh"' in "".join(texts)
+    assert "for.cond" not in "".join(texts)
+
+
+def test_types_of_operators_are_looked_up_once(monkeypatch):
+    calls = []
+    resolve = Context.resolve_function_type
+
+    def count(self, func, args, kws):
+        calls.append(func)
+        return resolve(self, func, args, kws)
+
+    monkeypatch.setattr(Context, "resolve_function_type", count)
+    counts = []
+    for statements in (20, 40):
+        calls.clear()
+        fast(straight(statements))(0.3, 0.2)
+        counts.append(len(calls))
+    assert counts[0] == counts[1] < 20
+
+
+def net(W1, b1, W2, b2, X, y):
+    h = np.maximum(0, X @ W1 + b1)
+    s = h @ W2 + b2
+    logp = s - np.max(s, axis=1, keepdims=True)
+    logp = logp - np.log(np.sum(np.exp(logp), axis=1, keepdims=True))
+    return -np.mean(logp[np.arange(len(y)), y])
+
+
+def net_arguments():
+    rng = np.random.default_rng(0)
+    shapes = (4, 5), (5,), (5, 3), (3,), (6, 4)
+    return *(rng.normal(size=shape) for shape in shapes), rng.integers(0, 3, 6)
+
+
+def test_few_functions_are_compiled(monkeypatch):
+    names = []
+    compile_core = compiler.CompilerBase._compile_core
+
+    def keep(self):
+        names.append(self.state.func_id.func_qualname)
+        return compile_core(self)
+
+    monkeypatch.setattr(compiler.CompilerBase, "_compile_core", keep)
+    args = net_arguments()
+    compiled = value_and_grad(net, argnums=("W1", "b1", "W2", "b2"), backend="numba")(*args)
+    expected = value_and_grad(net, argnums=("W1", "b1", "W2", "b2"))(*args)
+    np.testing.assert_allclose(compiled[0], expected[0])
+    for got, wanted in zip(compiled[1], expected[1], strict=True):
+        np.testing.assert_allclose(got, wanted)
+    assert not [name for name in names if "dot_2" in name or "np_empty" in name]
+    assert len(names) < 35  # Numba's own passes: 64
+
+
+# --- parts of a module
+
+
+def test_parts_have_no_files_and_can_be_called():
+    text = (
+        "import numba\n\n\n@numba.njit(cache=True)\ndef half(x):\n    return 0.5 * x\n\n\n"
+        "@numba.njit(cache=True)\ndef both(x):\n    return half(x) + 1.0\n"
+    )
+    module = numba_cpu.load("both", text)
+    assert module.both(3.0) == 2.5
+    assert module.half(3.0) == 1.5
+    assert module.both.stats.cache_path
+    assert not module.half.stats.cache_path
+
+
+def test_other_passes_where_these_fail(monkeypatch):
+    def broken(self):
+        raise AttributeError("another release")
+
+    monkeypatch.setattr(FastCompiler, "define_pipelines", broken)
+    monkeypatch.setattr(FastCompiler, "strict", False)
+    assert fast(lambda x: np.zeros(3) + x)(2.0).tolist() == [2.0, 2.0, 2.0]
+
+
+# --- from the disk
+
+PROGRAM = """
+import sys
+import numpy as np
+from flatgrad import grad
+
+{net}
+
+{net_arguments}
+
+if __name__ == "__main__":
+    args = net_arguments()
+    first = grad(net, argnums="W1", backend="numba")
+    value = first(*args)
+    hits = first.__flatgrad__.last.compiled.function.stats.cache_hits.total()
+    print(hits, *[name for name in ("scipy.linalg", "numba.np.linalg") if name in sys.modules])
+    import scipy.linalg.cython_blas
+    print(scipy.linalg.cython_blas.__name__, scipy.linalg.solve(np.eye(2), np.ones(2)))
+    second = grad(lambda a: np.sum(np.linalg.inv(a) @ a), backend="numba")
+    print(np.allclose(second(np.eye(2) * 2.0), 0.0), np.array_equal(value, first(*args)))
+"""
+
+
+def test_little_is_loaded_for_code_from_the_disk(tmp_path):
+    path = tmp_path / "program.py"
+    path.write_text(PROGRAM.format(
+        net=inspect.getsource(net), net_arguments=inspect.getsource(net_arguments)
+    ))  # fmt: skip
+    printed = []
+    for _ in range(2):
+        done = subprocess.run(
+            [sys.executable, path], cwd=ROOT, capture_output=True, text=True, check=False,
+            env={**os.environ, "PYTHONPATH": str(ROOT), "FLATGRAD_CACHE_DIR": str(tmp_path / "c")},
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+        printed.append(done.stdout.splitlines())
+    bindings = "scipy.linalg.cython_blas [1. 1.]"
+    assert printed[0] == ["0 numba.np.linalg", bindings, "True True"]
+    assert printed[1] == ["1", bindings, "True True"]

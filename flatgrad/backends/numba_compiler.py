@@ -29,8 +29,9 @@ from numba.core.environment import lookup_environment
 from numba.core.errors import TypingError
 from numba.core.lowering import Lower
 from numba.core.typed_passes import NativeLowering
+from numba.core.typing import signature
 from numba.core.typing.context import Context
-from numba.np import npyimpl
+from numba.np import arrayobj, npyimpl
 
 import flatgrad.backends.numba_products  # noqa: F401  (adds to LEAN)
 from flatgrad.backends.numba_lean import LEAN, Lean
@@ -50,22 +51,57 @@ class FastTyping(Context):
         self.__dict__ = context.__dict__
         self.calls: dict[Any, Any] = {}
 
+    def resolve_value_type(self, val: Any) -> Any:
+        """The type of a global."""
+        if val is NUMBAS_MISFIT and val is not None:
+            return MISFIT
+        return super().resolve_value_type(val)
+
     def resolve_function_type(self, func: Any, args: Any, kws: Any) -> Any:
         """The signature of a call, of which the types of the arguments are known."""
         lean = _lean(func)
         if lean is not None:
-            signature = lean.sign(args, kws)
-            if signature is not None:
-                return signature
+            found = lean.sign(args, kws)
+            if found is not None:
+                return found
         if kws or not all(isinstance(kind, NUMBERS) for kind in args):
             return super().resolve_function_type(func, args, kws)
         key = func, tuple(args)
-        signature = self.calls.get(key)
-        if signature is None:
-            signature = super().resolve_function_type(func, args, kws)
+        found = self.calls.get(key)
+        if found is None:
+            found = super().resolve_function_type(func, args, kws)
             if not isinstance(func, types.Dispatcher):  # it may be calling itself
-                self.calls[key] = signature
-        return signature
+                self.calls[key] = found
+        return found
+
+
+class MisfitType(types.Callable, types.Opaque):
+    """The type of what raises the error of `a[:, i] = b` if the shapes differ.
+
+    Numba's compiles what writes numbers into the text of a message, which takes seconds.
+    """
+
+    def get_call_type(self, context: Any, args: Any, kws: Any) -> Any:
+        """It takes the lengths of both."""
+        return signature(types.none, *args)
+
+    def get_call_signatures(self) -> tuple[tuple[Any, ...], bool]:
+        """Any number of lengths."""
+        return (), True
+
+    def get_impl_key(self, sig: Any) -> Any:
+        """There is one implementation."""
+        return self
+
+    @staticmethod
+    def lower(context: Any, builder: Any) -> None:
+        """Write what raises it."""
+        message = "cannot assign slice from input of different size"
+        context.call_conv.return_user_exc(builder, ValueError, (message,))
+
+
+MISFIT = MisfitType("flatgrad.misfit")
+NUMBAS_MISFIT = getattr(arrayobj, "raise_with_shape_context", None)
 
 
 def _lean(function: Any) -> Lean | None:
@@ -78,6 +114,8 @@ class FastContext(CPUContext):
 
     def get_function(self, fn: Any, sig: Any, _firstcall: bool = True) -> Any:
         """What writes the instructions of a call."""
+        if fn is MISFIT:
+            return lambda builder, args, loc=None: MISFIT.lower(self, builder)
         lean = _lean(fn)
         if lean is not None and lean.sign(sig.args, {}) is not None:
             return lambda builder, args, loc=None: lean.lower(self, builder, sig, args)

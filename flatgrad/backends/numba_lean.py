@@ -88,13 +88,22 @@ def _sign_shaped(args: Any, kws: Any) -> Any:
     given = _bound("shape dtype", args, kws)
     if given is None or [*given] not in (["shape"], ["shape", "dtype"]):
         return None
-    shape = given["shape"]
     dtype = parse_dtype(given["dtype"]) if "dtype" in given else types.float64
-    lengths = shape.dtype if isinstance(shape, types.UniTuple) and shape.count else shape
-    if not isinstance(lengths, types.Integer) or not _is_plain(dtype):
+    shape = given["shape"]
+    given["shape"] = types.intp if isinstance(shape, types.Integer) else _ints(shape)
+    if given["shape"] is None or not _is_plain(dtype):
         return None
-    rank = shape.count if isinstance(shape, types.UniTuple) else 1
+    rank = 1 if isinstance(shape, types.Integer) else shape.count
     return _signed(types.Array(dtype, rank, "C"), given)
+
+
+def _ints(kind: Any) -> Any:
+    """The type as which a tuple of ints is passed on; None for other types."""
+    if not isinstance(kind, types.UniTuple | types.Tuple) or not kind.count:
+        return None
+    if not all(isinstance(one, types.Integer) for one in kind.types):
+        return None
+    return types.UniTuple(types.intp, kind.count)
 
 
 def _sign_like(args: Any, kws: Any) -> Any:
@@ -144,10 +153,10 @@ def _sign_transpose(args: Any, kws: Any) -> Any:
     """`np.transpose(a, axes)` with a tuple of axes."""
     if kws or len(args) != 2 or type(args[0]) is not types.Array:
         return None
-    array, axes = args
-    if not isinstance(axes, types.UniTuple) or axes.count != array.ndim or array.ndim < 2:
+    array, axes = args[0], _ints(args[1])
+    if axes is None or axes.count != array.ndim or array.ndim < 2:
         return None
-    return signature(array.copy(layout="A"), array, types.UniTuple(types.intp, axes.count))
+    return signature(array.copy(layout="A"), array, axes)
 
 
 def _transpose(context: Any, builder: Any, sig: Any, args: Any) -> Any:
@@ -178,6 +187,69 @@ def _axis(context: Any, builder: Any, axis: Any, rank: int) -> Any:
     return axis
 
 
+def _sign_moveaxis(args: Any, kws: Any) -> Any:
+    """`np.moveaxis(a, 0, -1)` with axes that are literals."""
+    if kws or len(args) != 3 or type(args[0]) is not types.Array:
+        return None
+    array, *axes = args
+    if not all(isinstance(axis, types.IntegerLiteral) for axis in axes):
+        return None
+    if not all(-array.ndim <= axis.literal_value < array.ndim for axis in axes):
+        return None
+    return signature(array.copy(layout="A"), *args)
+
+
+def _moveaxis(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+    """A view with one axis in another place."""
+    array, source, target = sig.args
+    axes = [*range(array.ndim)]
+    moved = axes.pop(source.literal_value)
+    axes.insert(target.literal_value % array.ndim, moved)
+    intp = context.get_value_type(types.intp)
+    kinds = signature(sig.return_type, array, types.UniTuple(types.intp, array.ndim))
+    order = cgutils.pack_array(builder, [intp(axis) for axis in axes], ty=intp)
+    return _transpose(context, builder, kinds, (args[0], order))
+
+
+def _sign_contiguous(args: Any, kws: Any) -> Any:
+    """`np.ascontiguousarray(a)`."""
+    if kws or len(args) != 1 or type(args[0]) is not types.Array or not args[0].ndim:
+        return None
+    return signature(args[0].copy(layout="C", readonly=False), *args)
+
+
+def _contiguous(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+    """The array itself if it is without gaps, or a copy."""
+    return arrayobj._as_layout_array(context, builder, sig, args, output_layout="C")
+
+
+def _sign_eye(args: Any, kws: Any) -> Any:
+    """`np.eye(n, m, 0, dtype)`."""
+    if kws or len(args) != 4 or getattr(args[2], "literal_value", None) != 0:
+        return None
+    dtype = parse_dtype(args[3])
+    if types.unliteral(args[0]) != types.intp or types.unliteral(args[1]) != types.intp:
+        return None
+    if not isinstance(dtype, types.Float):
+        return None
+    return signature(types.Array(dtype, 2, "C"), types.intp, types.intp, *args[2:])
+
+
+def _eye(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+    """Ones on the diagonal."""
+    pair = types.UniTuple(types.intp, 2)
+    shape = context.make_tuple(builder, pair, args[:2])
+    rows, columns = arrayobj._parse_shape(context, builder, pair, shape)
+    array = empty(context, builder, sig.return_type, [rows, columns])
+    clear(builder, array)
+    count = builder.select(builder.icmp_signed("<", rows, columns), rows, columns)
+    one = context.get_constant(sig.return_type.dtype, 1.0)
+    with cgutils.for_range(builder, count) as loop:
+        place = builder.mul(loop.index, builder.add(columns, columns.type(1)))
+        builder.store(one, builder.gep(array.data, [place]))
+    return array._getvalue()
+
+
 def _item(builder: Any, values: Any, index: Any) -> Any:
     """One of the values of a tuple."""
     first, *others = cgutils.unpack_tuple(builder, values)
@@ -190,8 +262,9 @@ def _sign_broadcast(args: Any, kws: Any) -> Any:
     """`np.broadcast_to(value, shape)` of a number or an array."""
     if kws or len(args) != 2:
         return None
-    value, shape = args[0] if type(args[0]) is types.Array else types.unliteral(args[0]), args[1]
-    if not isinstance(shape, types.UniTuple) or not isinstance(shape.dtype, types.Integer):
+    value = args[0] if type(args[0]) is types.Array else types.unliteral(args[0])
+    shape = _ints(args[1])
+    if shape is None:
         return None
     if type(value) is not types.Array:
         if not _is_plain(value):
@@ -201,7 +274,7 @@ def _sign_broadcast(args: Any, kws: Any) -> Any:
         result = value.copy(ndim=shape.count, layout="A", readonly=True)
     else:
         return None
-    return signature(result, value, types.UniTuple(types.intp, shape.count))
+    return signature(result, value, shape)
 
 
 def _broadcast(context: Any, builder: Any, sig: Any, args: Any) -> Any:
@@ -268,6 +341,9 @@ LEAN: dict[Any, Lean] = {
     np.zeros_like: Lean(_sign_like, _zeros(_empty_like)),
     np.broadcast_to: Lean(_sign_broadcast, _broadcast),
     np.arange: Lean(_sign_arange, _arange),
+    np.eye: Lean(_sign_eye, _eye),
     np.transpose: Lean(_sign_transpose, _transpose),
+    np.moveaxis: Lean(_sign_moveaxis, _moveaxis),
+    np.ascontiguousarray: Lean(_sign_contiguous, _contiguous),
 }
 """What generated code calls most."""

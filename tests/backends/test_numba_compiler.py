@@ -121,14 +121,49 @@ def test_ranges(n):
 @pytest.mark.parametrize("axes", [*itertools.permutations(range(3))])
 def test_transposes(axes):
     x = np.arange(24.0).reshape(2, 3, 4)
-    last = axes[2] - 3
+    last, first, second = axes[2] - 3, axes[0], axes[1] - 3
+    space = {"np": np}
+    text = f"lambda x: (np.moveaxis(x, {first}, {second}), np.transpose(x, {axes}))"
+    with_literals = fast(eval(text, space))
 
     def f(x):
         return np.transpose(x, axes), np.transpose(x[:, ::2], (axes[0], axes[1], last))
 
+    expected = *f(x), *with_literals.py_func(x)
+    for got, wanted in zip((*fast(f)(x), *with_literals(x)), expected, strict=True):
+        np.testing.assert_array_equal(got, wanted)
+        assert got.strides == wanted.strides
+
+
+def test_arrays_without_gaps():
+    def f(x):
+        return np.ascontiguousarray(x), np.ascontiguousarray(x[:, ::2]), np.ascontiguousarray(x.T)
+
+    x = np.arange(12.0).reshape(3, 4)
     for got, expected in zip(fast(f)(x), f(x), strict=True):
         np.testing.assert_array_equal(got, expected)
-        assert got.strides == expected.strides
+        assert got.flags.c_contiguous
+
+
+def test_identities():
+    def f(n, m):
+        return np.eye(n, m, 0, np.float64), np.eye(m, n, 0, np.float32)
+
+    for n, m in itertools.product((0, 2, 3), repeat=2):
+        for got, expected in zip(fast(f)(n, m), f(n, m), strict=True):
+            np.testing.assert_array_equal(got, expected)
+            assert got.dtype == expected.dtype
+
+
+def test_a_slice_of_another_length_is_refused():
+    def f(a, b):
+        a[:, 1] = b
+        return a
+
+    compiled = fast(f)
+    np.testing.assert_array_equal(compiled(np.zeros((2, 2)), np.ones(2)), [[0, 1], [0, 1]])
+    with pytest.raises(ValueError, match="cannot assign slice"):
+        compiled(np.zeros((3, 2)), np.ones(2))
 
 
 # --- products

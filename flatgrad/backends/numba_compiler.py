@@ -9,6 +9,7 @@ They are Numba's own, with less repetition, and make the same machine code:
   and LLVM's passes over loops are quadratic in the number of loops;
 - some functions have short implementations here (numba_lean.py), where Numba compiles dozens of
   small functions;
+- passes that would change nothing are left out, as each lists the variables of all statements;
 - what is linked into its callers is optimised and made machine code there, and only there.
 
 Where something of this fails, as it may with another release of Numba, Numba's own passes compile
@@ -17,6 +18,9 @@ the function.
 
 from __future__ import annotations
 
+import dis
+from collections.abc import Callable
+from types import CodeType
 from typing import Any
 
 import numpy as np
@@ -28,12 +32,14 @@ from numba.core.cpu import CPUContext
 from numba.core.environment import lookup_environment
 from numba.core.errors import TypingError
 from numba.core.lowering import Lower
-from numba.core.typed_passes import NativeLowering
+from numba.core.typed_passes import NativeLowering, NopythonRewrites, PreLowerStripPhis
 from numba.core.typing import signature
 from numba.core.typing.context import Context
+from numba.core.untyped_passes import InlineClosureLikes, ReconstructSSA
 from numba.np import arrayobj, npyimpl
 
-import flatgrad.backends.numba_products  # noqa: F401  (adds to LEAN)
+import flatgrad.backends.numba_numbers
+import flatgrad.backends.numba_products  # noqa: F401  (both add to LEAN)
 from flatgrad.backends.numba_lean import LEAN, Lean
 
 NUMBERS = types.Number, types.Boolean, types.Literal
@@ -61,7 +67,11 @@ class FastTyping(Context):
         """The signature of a call, of which the types of the arguments are known."""
         lean = _lean(func)
         if lean is not None:
-            found = lean.sign(args, kws)
+            bound = isinstance(func, types.BoundFunction)
+            found = lean.sign((func.this, *args) if bound else args, kws)
+            if found is not None and bound:
+                this, *others = found.args
+                return signature(found.return_type, *others, recvr=this)
             if found is not None:
                 return found
         if kws or not all(isinstance(kind, NUMBERS) for kind in args):
@@ -105,8 +115,9 @@ NUMBAS_MISFIT = getattr(arrayobj, "raise_with_shape_context", None)
 
 
 def _lean(function: Any) -> Lean | None:
-    """The short implementation of a function or an operator, if there is one."""
-    return LEAN.get(function.typing_key if isinstance(function, types.Function) else function)
+    """The short implementation of a function, a method or an operator, if there is one."""
+    named = isinstance(function, types.Function | types.BoundFunction)
+    return LEAN.get(function.typing_key if named else function)
 
 
 class FastContext(CPUContext):
@@ -117,7 +128,7 @@ class FastContext(CPUContext):
         if fn is MISFIT:
             return lambda builder, args, loc=None: MISFIT.lower(self, builder)
         lean = _lean(fn)
-        if lean is not None and lean.sign(sig.args, {}) is not None:
+        if lean is not None and lean.sign(sig.as_function().args, {}) is not None:
             return lambda builder, args, loc=None: lean.lower(self, builder, sig, args)
         if isinstance(fn, types.Function) and _is_ufunc_of_numbers(fn.typing_key, sig):
             return lambda builder, args, loc=None: _kernel(self, builder, fn.typing_key, sig, args)
@@ -228,6 +239,74 @@ class FastLowering(NativeLowering):
         return FastLower
 
 
+class Where:
+    """A pass of Numba's that is left out where it would change nothing."""
+
+    is_needed: Callable[[Any], bool]
+
+    def run_pass(self, state: Any) -> bool:
+        """Run it where it is needed."""
+        if not self.is_needed(state):
+            return False
+        return bool(super().run_pass(state))  # type: ignore[misc]
+
+
+@register_pass(mutates_CFG=True, analysis_only=False)
+class Closures(Where, InlineClosureLikes):
+    """Functions and comprehensions inside the function."""
+
+    _name = "flatgrad_inline_closure_likes"
+
+    @staticmethod
+    def is_needed(state: Any) -> bool:
+        code = state.func_id.func.__code__
+        inside = any(isinstance(one, CodeType) for one in code.co_consts)
+        return inside or dis.opmap["LIST_APPEND"] in code.co_code[::2]
+
+
+@register_pass(mutates_CFG=True, analysis_only=False)
+class Versions(Where, ReconstructSSA):
+    """A name for each assignment: straight code in which each name is assigned once has that."""
+
+    _name = "flatgrad_reconstruct_ssa"
+
+    @staticmethod
+    def is_needed(state: Any) -> bool:
+        found = state.func_ir._definitions.values()
+        return len(state.func_ir.blocks) > 1 or any(len(several) > 1 for several in found)
+
+
+@register_pass(mutates_CFG=True, analysis_only=False)
+class Choices(Where, PreLowerStripPhis):
+    """Choices between assignments, which straight code has not."""
+
+    _name = "flatgrad_strip_phis"
+
+    @staticmethod
+    def is_needed(state: Any) -> bool:
+        return len(state.func_ir.blocks) > 1 or state.func_ir.generator_info is not None
+
+
+@register_pass(mutates_CFG=True, analysis_only=False)
+class ArrayExpressions(Where, NopythonRewrites):
+    """One loop for an expression of arrays."""
+
+    _name = "flatgrad_nopython_rewrites"
+
+    @staticmethod
+    def is_needed(state: Any) -> bool:
+        return any(isinstance(kind, types.ArrayCompatible) for kind in state.typemap.values())
+
+
+IN_PLACE_OF: dict[Any, Any] = {
+    NativeLowering: FastLowering,
+    InlineClosureLikes: Closures,
+    ReconstructSSA: Versions,
+    PreLowerStripPhis: Choices,
+    NopythonRewrites: ArrayExpressions,
+}
+
+
 class FastCompiler(Compiler):
     """The pipeline of one function."""
 
@@ -244,10 +323,7 @@ class FastCompiler(Compiler):
         for pipeline in pipelines:
             pipeline.passes = [
                 (UseFastContexts, "contexts of generated code"),
-                *[
-                    (FastLowering, what) if one is NativeLowering else (one, what)
-                    for one, what in pipeline.passes
-                ],
+                *[(IN_PLACE_OF.get(one, one), what) for one, what in pipeline.passes],
             ]
         return pipelines
 

@@ -49,8 +49,9 @@ class QuickImplementation(CompileResultCacheImpl):
     """What lies in the files: what Numba puts there, and the names that the code refers to."""
 
     def reduce(self, cres: Any) -> Any:
-        """A compiled function as data."""
-        return *super().reduce(cres), _names_needed(cres.library._final_module)
+        """A compiled function as data, without the text that shows types beside statements."""
+        data = super().reduce(cres._replace(type_annotation=""))
+        return *data, _names_needed(cres.library._final_module)
 
     def rebuild(self, target_context: Any, data: Any) -> Any:
         """The compiled function, with what its code needs."""

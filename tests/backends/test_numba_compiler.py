@@ -7,6 +7,7 @@ import itertools
 import os
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 
 import numba
@@ -95,6 +96,26 @@ def test_memory_is_given_back():
 def test_errors_are_numbas(function, message):
     with pytest.raises(ValueError, match=message):
         fast(function)(4)
+
+
+# --- numbers
+
+
+def test_numbers():
+    def f(x, n, m, a):
+        bits = np.float64(x).view(np.int64)
+        single = np.float32(x).view(np.int32)
+        return (
+            min(n, m), max(n, m, 3), bits, np.int64(bits + 1).view(np.float64),
+            single, np.sum(a), np.mean(a), np.sum(a.T), np.mean(a[:0]), np.mean(a[:, ::2]),
+        )  # fmt: skip
+
+    a = np.arange(12.0).reshape(3, 4) ** 2
+    for args in ((0.3, -4, 7, a), (-1e300, 9, 2, -a)):
+        with np.errstate(all="ignore"), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            expected = f(*args)
+        np.testing.assert_allclose(fast(f)(*args), expected, rtol=1e-15)
 
 
 # --- views

@@ -12,6 +12,7 @@ Code may refer to something that is there only after all is loaded: then all is 
 
 from __future__ import annotations
 
+import functools
 import importlib
 import sys
 import threading
@@ -23,6 +24,7 @@ from typing import Any
 
 import llvmlite.binding as llvm
 from numba.core.caching import CompileResultCacheImpl, FunctionCache
+from numba.core.registry import cpu_target
 from numba.core.runtime import _nrt_python, rtsys  # type: ignore[attr-defined]
 
 PARENT, BINDINGS = "scipy.linalg", "scipy.linalg.cython_blas"
@@ -46,18 +48,23 @@ class QuickCache(FunctionCache):
 
 
 class QuickImplementation(CompileResultCacheImpl):
-    """What lies in the files: what Numba puts there, and the names that the code refers to."""
+    """What lies in the files: what Numba puts there.
+
+    Among it are calls that are made before the code is loaded. One more provides what it refers to.
+    """
 
     def reduce(self, cres: Any) -> Any:
         """A compiled function as data, without the text that shows types beside statements."""
-        data = super().reduce(cres._replace(type_annotation=""))
-        return *data, _names_needed(cres.library._final_module)
+        needs = functools.partial(provide, _names_needed(cres.library._final_module))
+        calls = [needs, *cres.reload_init]
+        return super().reduce(cres._replace(type_annotation="", reload_init=calls))
 
-    def rebuild(self, target_context: Any, data: Any) -> Any:
-        """The compiled function, with what its code needs."""
-        *data, names = data
-        _provide(names, target_context)
-        return super().rebuild(target_context, tuple(data))
+    def rebuild(self, target_context: Any, payload: Any) -> Any:
+        """The compiled function; all is loaded first for one that does not say what it needs."""
+        calls = [one for part in payload if isinstance(part, list) for one in part]
+        if not any(getattr(call, "func", None) is provide for call in calls):
+            target_context.refresh()
+        return super().rebuild(target_context, payload)
 
 
 def _names_needed(module: Any) -> list[str]:
@@ -69,7 +76,7 @@ def _names_needed(module: Any) -> list[str]:
     ]
 
 
-def _provide(names: list[str], target_context: Any) -> None:
+def provide(names: list[str]) -> None:
     """Make known what code refers to: little as a rule, all of Numba if that is not enough."""
     if any(name.startswith("numba_xx") for name in names):
         import_bindings()
@@ -77,7 +84,7 @@ def _provide(names: list[str], target_context: Any) -> None:
         for name, address in _nrt_python.c_helpers.items():
             llvm.add_symbol(name if name.startswith("_") else f"NRT_{name}", address)
     if any(llvm.address_of_symbol(name) is None for name in names):
-        target_context.refresh()
+        cpu_target.target_context.refresh()
 
 
 def import_bindings() -> None:

@@ -417,11 +417,15 @@ class _Emitter(BlockEmitter):
         adds = op.primitive.function is ADD_PRODUCTS
         value = arguments["b" if adds else "value"]
         identifier = self.declare(op.result)
-        if op not in self.buffers.in_place:
-            copied = call(ast.Attribute(self.written[base], "copy", ast.Load()), [], {})
+        same = op in self.buffers.in_place
+        if not same:
+            before = self.written[base]
+            copied = call(ast.Attribute(before, "copy", ast.Load()), [], {})
             target = ast.Name(identifier, ast.Store())
             self.line(ast.Assign([target], copied, lineno=0), op.origin)
-        elif self.overlaps(op, base):
+            # A view that is written within the statement is one of the copy by now.
+            same = isinstance(before, ast.Name) and before.id == identifier
+        if same and self.overlaps(op, base):
             value = call(ast.Attribute(value, "copy", ast.Load()), [], {})
         if adds:
             a, w = arguments["a"], arguments["w"]

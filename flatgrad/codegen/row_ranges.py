@@ -88,7 +88,7 @@ def _ranges(fn: Function, loop: For) -> RowRanges | None:
     ):
         versions = _Versions(loop, param)
         maker = makers.get(init) if isinstance(init, Value) else None
-        kind = versions.kind(init, maker, item, read=result in later)
+        kind = versions.kind(init, maker, item, read=result in later, given=init in fn.places)
         if kind is None or init in later:
             return None
         kinds.append(kind)
@@ -154,18 +154,26 @@ class _Versions:
         self.known |= {op.results[k] for k in places}
         return True
 
-    def kind(self, init: Operand, maker: Op | None, item: Operand, *, read: bool) -> str | None:
-        """What the variable is to the trips; None if they depend on each other by it."""
+    def kind(
+        self, init: Operand, maker: Op | None, item: Operand, *, read: bool, given: bool
+    ) -> str | None:
+        """What the variable is to the trips; None if they depend on each other by it.
+
+        `given`: a place that the nest is handed to fill.
+        """
         if not self.plain or item not in self.known:
             return None
         functions = {op.primitive.function for op in self.writes}
         if not item.type.ndim:
             starts = isinstance(init, Const) and init.value == 0
             return NUMBER if starts and functions <= {PLUS} else None
-        if not isinstance(maker, Apply) or maker.primitive.function not in CREATED:
+        created = isinstance(maker, Apply) and maker.primitive.function in CREATED
+        if not created and not given:
             return None
         if all(self.is_of_trip(op) for op in (*self.writes, *self.reads)):
             return FILLED
+        if given or not isinstance(maker, Apply):
+            return None
         made = maker.primitive.function
         if made is np.zeros and functions == {ADD_ITEM} and not self.reads:
             return ADDED

@@ -200,3 +200,12 @@ def test_places(f, same):
 def test_a_row_of_a_tape_is_filled_by_the_nest():
     *_, emitted = texts(heat, (9,))
     assert "u_sum_loop(u, a, u_sum_tape[_], u_next)" in emitted
+
+
+def test_places_are_filled_in_ranges():
+    """With `parallel=True` a nest with places is made in ranges, too."""
+    derived = value_and_grad(heat, ("u0", "a"), backend="numba", parallel=True)
+    emitted = derived.source(np.ones(9), 0.3, 4)
+    rows = emitted.partition("def u_sum_rows(")[2].partition("def ")[0]
+    assert "u_sum[i] = " in rows
+    assert "np.empty" not in rows

@@ -320,6 +320,8 @@ class Derived:
             return found
         asked = self.argnums if isinstance(self.argnums, tuple | list) else (self.argnums,)
         found = tuple(parameter_name(one, names, self.primal) for one in asked)
+        if not found:
+            raise error("bad-argnums", "argnums is empty", help="name a parameter, or leave it out")
         for name in found:
             check_differentiable(given, name, "leave it out of argnums")
         if self.kind in (*SPLIT, *columns.KINDS) and len(set(found)) < len(found):

@@ -708,6 +708,7 @@ REFUSED = [
      "shape-mismatch"),
     (lambda: jacobian(neuron, ("w", 0))(1.0, 2.0), ArgumentError, "bad-argnums"),
     (lambda: jacobian(neuron, "z"), ArgumentError, "bad-argnums"),
+    (lambda: jacobian(neuron, ())(1.0, 2.0), ArgumentError, "bad-argnums"),
     (lambda: hessian(dense)(X, W, B), ArgumentError, "non-scalar-output"),
     (lambda: hvp(dense_loss, (X, W, B), (X, W, X)), ShapeError, "shape-mismatch"),
 ]

@@ -28,6 +28,9 @@ from flatgrad.primitives.symbolic import Symbol, apply_function, is_number, is_s
 
 Handler = Callable[..., Any]
 
+OTHER = object()
+"""Says that a callee is none of those that a method deals with."""
+
 _PURE = (
     abs, bool, dict, divmod, float, int, len, list, max, min, pow, range, reversed, round, slice,
     sorted, str, sum, tuple, zip, type, operator.itemgetter,
@@ -148,6 +151,23 @@ def _slice(low: Any, node: ast.Call, args: tuple[Any, ...], kwargs: dict[str, An
     return slice(*[read(part) for part in args])
 
 
+def _where(low: Any, node: ast.Call, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    if len(args) == 1 and not kwargs:
+        return _nonzero(low, node, args, kwargs)
+    return OTHER
+
+
+def _nonzero(low: Any, node: ast.Call, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    (found,) = _counted(low, node, args, kwargs, 1)
+    found = read(found)
+    if isinstance(found, Symbol) and found.ndim != 1:
+        raise low.refuse(
+            node, "unsupported-call", "the positions in an array that is no vector",
+            "index with the mask itself: `x[mask]`",
+        )  # fmt: skip
+    return (low.apply(node, np.flatnonzero, (found,), {}),)
+
+
 def _container(kind: Any) -> Handler:
     def call(low: Any, node: ast.Call, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         if not args and not kwargs:
@@ -246,6 +266,8 @@ BUILTINS: dict[Any, Handler] = {
     builtins.tuple: _container(tuple),
     builtins.range: _range,
     builtins.slice: _slice,
+    np.where: _where,
+    np.nonzero: _nonzero,
     **WRITING_CALLS,
     **FUNCTIONAL,
     math.isclose: lambda low, node, args, kwargs: low.static(node, math.isclose, *args, **kwargs),

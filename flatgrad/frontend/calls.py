@@ -14,7 +14,7 @@ import types
 from typing import Any
 
 from flatgrad.checkpointing import checkpoint, inside_checkpoint, run_again
-from flatgrad.frontend.builtin_calls import BUILTINS, is_pure
+from flatgrad.frontend.builtin_calls import BUILTINS, OTHER, is_pure
 from flatgrad.frontend.construct import ConstructLowerer
 from flatgrad.frontend.custom_calls import call_custom
 from flatgrad.frontend.derived_calls import (
@@ -53,9 +53,6 @@ WRITERS: dict[Any, tuple[str, ...]] = {
 }  # fmt: skip
 """Methods of Python containers that are handled."""
 
-
-OTHER = object()
-"""Says that a callee is none of those that a method deals with."""
 
 
 class CallLowerer(ConstructLowerer):

@@ -12,8 +12,8 @@ import numpy as np
 from flatgrad.ir.types import Array
 from flatgrad.primitives.rearrange import mesh, positions
 from flatgrad.primitives.registry import call, jvp, method, primitive, vjp
-from flatgrad.primitives.samples import A
-from flatgrad.primitives.typerules import fail, normalize_axis
+from flatgrad.primitives.samples import A, I
+from flatgrad.primitives.typerules import argument, fail, fresh_size, normalize_axis
 
 
 @primitive(
@@ -23,6 +23,17 @@ from flatgrad.primitives.typerules import fail, normalize_axis
 )
 def _(a, /, axis=-1, kind=None):
     return Array("int64", _sorted(a, axis).shape)
+
+
+@primitive(
+    np.flatnonzero,
+    derivative=False,
+    samples=lambda: [call(I([True, False, True, True])), call(I([[0, 3], [2, 0]]))],
+)
+def _(a, /):
+    mask = argument("a")
+    is_mask = a.ndim == 1 and a.dtype == "bool" and mask is not None
+    return Array("int64", (fresh_size(("mask", mask) if is_mask else None),))
 
 
 @primitive(

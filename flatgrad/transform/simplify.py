@@ -19,11 +19,10 @@ from typing import Any
 import numpy as np
 
 from flatgrad.ir.builder import Builder
-from flatgrad.ir.ops import Apply, Block, Const, Function, Operand, Slot, Value, substitute
+from flatgrad.ir.ops import Apply, Block, Const, Function, Operand, Slot, Value
 from flatgrad.primitives.core import ASTYPE, IDENTITY
 from flatgrad.primitives.registry import PRIMITIVES
 from flatgrad.primitives.symbolic import DIM, SIZE, Symbol, apply_function, symbol_of
-from flatgrad.primitives.typerules import normalize_axes
 from flatgrad.transform.branches import where_once
 from flatgrad.transform.clone import (
     all_reads,
@@ -37,6 +36,7 @@ from flatgrad.transform.simplify_arrays import (
     double_transpose,
     op_rest,
     same_dtype,
+    spread_shape,
     squeezed_sum,
     transposed_product,
     unneeded_broadcast,
@@ -358,19 +358,9 @@ def spread_last(s: _Simplifier, op: Apply) -> Any:
     if shape is None:
         return None
     inner = scalars[0] if function is np.expand_dims else s.call(function, *scalars)
+    if not isinstance(inner, Symbol) and all(isinstance(size, int) for size in shape):
+        return None  # it would be evaluated, to an array
     return apply_function(np.broadcast_to, (inner, shape), {}, s.builder)
-
-
-def spread_shape(s: _Simplifier, spread: Apply, op: Apply) -> tuple[Any, ...] | None:
-    """The lengths of the result of `op`, if those of the broadcast that it reads tell them."""
-    symbols = s.symbols(spread)
-    given = substitute(spread.arguments["shape"], symbols.__getitem__)
-    shape = tuple(given) if isinstance(given, tuple | list) else (given,)
-    if op.primitive.function is np.expand_dims:
-        for axis in sorted(normalize_axes(op.arguments["axis"], op.result.type.ndim)):
-            shape = (*shape[:axis], 1, *shape[axis:])
-        return shape
-    return shape if spread.result.type.shape == op.result.type.shape else None
 
 
 def flat_sum(s: _Simplifier, op: Apply) -> Any:

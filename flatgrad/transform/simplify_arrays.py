@@ -85,3 +85,15 @@ def broadcast_once(s: _Simplifier, op: Apply) -> Any:
         return None
     shape = substitute(op.arguments["shape"], lambda k: symbol_of(op.operands[k], s.builder))
     return s.call(np.broadcast_to, symbol_of(inner.operands[0], s.builder), shape)
+
+
+def spread_shape(s: _Simplifier, spread: Apply, op: Apply) -> tuple[Any, ...] | None:
+    """The lengths of the result of `op`, if those of the broadcast that it reads tell them."""
+    symbols = s.symbols(spread)
+    given = substitute(spread.arguments["shape"], symbols.__getitem__)
+    shape = tuple(given) if isinstance(given, tuple | list) else (given,)
+    if op.primitive.function is np.expand_dims:
+        for axis in sorted(normalize_axes(op.arguments["axis"], op.result.type.ndim)):
+            shape = (*shape[:axis], 1, *shape[axis:])
+        return shape
+    return shape if spread.result.type.shape == op.result.type.shape else None

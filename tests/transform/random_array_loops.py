@@ -1,6 +1,8 @@
 """Random programs of loops over time with array statements in them, for nests and products.
 
     python -m tests.transform.random_array_loops 0 500      # the programs of these seeds
+    python -m tests.transform.random_array_loops 0 50 compiled
+    python -m tests.transform.random_array_loops 0 100 second
 
 Lengths of 1, no trips, views, writes in place, matrices that change on the way, hooks and
 checkpoints: the text for Numba must give what the NumPy backend gives, that must agree with
@@ -19,7 +21,7 @@ from typing import Any
 
 import numpy as np
 
-from flatgrad import value_and_grad
+from flatgrad import grad, hvp, value_and_grad
 from flatgrad.errors import FlatgradError
 
 HEAD = "import numpy as np\nimport flatgrad as fg\n\n\ndef f(W, xs, b, C, col, a):\n"
@@ -297,13 +299,47 @@ def differs(function: Any, reference: Any, args: list[Any]) -> str | None:
     return None
 
 
+def second_outcome(seed: int, folder: Path) -> str:
+    """The same of products with the Hessian: "ok", "refused", "raises" or what differs."""
+    text = program(seed)
+    f = loaded(text, folder / f"arrays_{seed}.py")
+    steps, n, k, _ = SIZES[seed % len(SIZES)]
+    rng = np.random.default_rng(seed)
+    args = arguments(rng, steps, n, k, "float64")
+    along = [rng.normal(size=np.shape(arg)) for arg in args[:-1]] + [0.7]
+    try:
+        if not np.abs(f(*args)) < LARGEST:
+            return "raises"
+        expected = hvp(f, args, along)
+        function = hvp(f, backend="numba")
+        found = plain(function, [*args, *along])[0](*args, *along)
+    except (FlatgradError, IndexError, ValueError) as caught:
+        return f"refused {getattr(caught, 'code', '')}"
+    scale = max([1.0, *[float(np.max(np.abs(one), initial=0.0)) for one in expected]])
+    if not scale < LARGEST:
+        return "raises"
+    for one, other in zip(found, expected, strict=True):
+        if not np.allclose(one, other, rtol=1e-7, atol=1e-9 * scale):
+            return f"seed {seed}: Hessian {one} is not {other}\n{text}"
+    gradient = grad(f)
+
+    def sloped(*moved: Any) -> float:
+        return float(sum(np.sum(g * d) for g, d in zip(gradient(*moved), along, strict=True)))
+
+    wrong = disagreement(sloped, args, (None, expected), seed)
+    return "ok" if wrong is None else f"seed {seed}: Hessian {wrong}\n{text}"
+
+
 def main() -> None:
     first, last = map(int, sys.argv[1:3])
     counts: dict[str, int] = {}
     with tempfile.TemporaryDirectory() as folder, np.errstate(all="ignore"):
         for seed in range(first, last):
             try:
-                found = outcome(seed, Path(folder), compiled="compiled" in sys.argv)
+                if "second" in sys.argv:
+                    found = second_outcome(seed, Path(folder))
+                else:
+                    found = outcome(seed, Path(folder), compiled="compiled" in sys.argv)
             except Exception as caught:
                 found = f"seed {seed}: error {caught!r}"
             kind = "failed" if found.startswith("seed") else found

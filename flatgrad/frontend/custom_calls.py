@@ -90,10 +90,12 @@ class _CustomCall:
         y, kept = read(found[0]), read(found[1])
         if not isinstance(y, Symbol):
             raise self.refuse(
-                f"`{self.name}` returns {kind_of(found[0])}", "return one number or array"
+                f"the forward function of `{self.name}` returns {kind_of(found[0])} as the value",
+                "let the value be one number or array",
             )
         if isinstance(found[0], Ref) and found[0].buffer in buffers:
-            raise self.refuse(f"`{self.name}` returns its argument", "return a copy of it")
+            what = f"the forward function of `{self.name}` returns its argument"
+            raise self.refuse(what, "return a copy of it")
         lines, outside, chosen = self.backward(given, trees, static, y, kept, len(leaves))
         if any(buffer.writes for buffer in buffers):
             raise self.refuse(f"`{self.name}` writes to its argument", "let it make a copy first")

@@ -154,7 +154,8 @@ def named_signature(plain: types.FunctionType) -> inspect.Signature:
             raise error(
                 "unsupported-argument",
                 f"`{plain.__name__}` takes `{param}`: its parameters are not known",
-                help="name every parameter",
+                help="name every parameter, or those of a call: "
+                f"`lambda a, b: {plain.__name__}(a, b)`",
             )
     return signature
 

@@ -267,7 +267,7 @@ def outcome(seed: int, folder: Path, compiled: bool = False) -> str:
         derived = value_and_grad(f, backend="numba")
         run, emitted = plain(derived, args)
     except (FlatgradError, ValueError) as caught:
-        return f"refused {getattr(caught, 'code', '')}"
+        return refused(seed, caught)
     found = [
         differs(function, reference, given)
         for given in (args, others)
@@ -283,6 +283,12 @@ def outcome(seed: int, folder: Path, compiled: bool = False) -> str:
     if wrong:
         return f"seed {seed}: {wrong}\n{text}"
     return "rows" if "_rows = np.empty" in emitted else "nest" if "_loop(" in emitted else "ok"
+
+
+def refused(seed: int, caught: Exception) -> str:
+    """Why a program is left out; a broken IR is no reason."""
+    code = getattr(caught, "code", "")
+    return f"seed {seed}: {caught}" if code == "internal" else f"refused {code}"
 
 
 def differs(function: Any, reference: Any, args: list[Any]) -> str | None:
@@ -314,7 +320,7 @@ def second_outcome(seed: int, folder: Path) -> str:
         function = hvp(f, backend="numba")
         found = plain(function, [*args, *along])[0](*args, *along)
     except (FlatgradError, IndexError, ValueError) as caught:
-        return f"refused {getattr(caught, 'code', '')}"
+        return refused(seed, caught)
     scale = max([1.0, *[float(np.max(np.abs(one), initial=0.0)) for one in expected]])
     if not scale < LARGEST:
         return "raises"

@@ -111,7 +111,9 @@ def outcome(seed: int, folder: Path) -> str:
         expected = value_and_grad(module.f)(*args)
         derived = value_and_grad(module.f, backend="numba")
         derived.source(*args)
-    except FlatgradError:
+    except FlatgradError as caught:
+        if caught.code == "internal":
+            return f"seed {seed}: {caught}\n{program(seed)}"
         return "refused"
     with small_parts():
         in_parts = value_and_grad(module.f, backend="numba", parallel=True)

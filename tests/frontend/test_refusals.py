@@ -187,7 +187,7 @@ REFUSED_MORE = [
     "y = x * 1.0\ny[0] = None  # E: [operand-type] y[0]\nreturn y[0]",
     "y = np.zeros(3, dtype=int)\ny[0] = x[0]  # E: [operand-type] y[0]\nreturn x[0]",
     "a, b = x[0], x[1], x[2]  # E: [static-evaluation] a, b\nreturn a",
-    "a, b, c = x  # E: [data-dependent-static] a, b, c\nreturn a",
+    "a, *b = x  # E: [data-dependent-static] a, *b\nreturn a",
     (
         "y = x * 1.0\ny += np.ones((2, 3))  # E: [shape-mismatch] y += np.ones((2, 3))\n"
         "return np.sum(y)"

@@ -1,6 +1,6 @@
 """Products of vectors and matrices: the instructions of a call of BLAS.
 
-    a @ b       b @ v       np.dot(u, v)
+    a @ b       b @ v       np.dot(u, v)       np.outer(u, v)
 
 The order of checks and calls is Numba's: a product with a matrix of one row or one column is one
 of a matrix and a vector.
@@ -15,7 +15,7 @@ import numpy as np
 from numba.core import cgutils, types
 from numba.core.typing import signature
 from numba.np import linalg
-from numba.np.arrayobj import make_array
+from numba.np.arrayobj import load_item, make_array
 
 from flatgrad.backends.numba_lean import LEAN, Lean, clear, empty, raise_if
 
@@ -110,3 +110,38 @@ def _times_vector(
 
 
 LEAN[operator.matmul] = LEAN[np.dot] = Lean(_sign, _product)
+
+
+def _sign_outer(args: Any, kws: Any) -> Any:
+    """`np.outer(a, b)` of two vectors of floats of one type."""
+    if kws or len(args) != 2 or not all(type(one) is types.Array for one in args):
+        return None
+    a, b = args
+    fitting = a.dtype == b.dtype and a.dtype in (types.float64, types.float32)
+    if not fitting or (a.ndim, b.ndim) != (1, 1):
+        return None
+    return signature(types.Array(a.dtype, 2, "C"), a, b)
+
+
+def _outer(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+    """A row for each element of the first vector: the second, times that element."""
+    a, b = (
+        make_array(kind)(context, builder, one) for kind, one in zip(sig.args, args, strict=True)
+    )
+    [rows], [columns] = (cgutils.unpack_tuple(builder, one.shape) for one in (a, b))
+    result = empty(context, builder, sig.return_type, [rows, columns])
+
+    def element(kind: Any, array: Any, index: Any) -> Any:
+        place = cgutils.get_item_pointer(context, builder, kind, array, [index])
+        return load_item(context, builder, kind, place)
+
+    with cgutils.for_range(builder, rows) as outer:
+        left = element(sig.args[0], a, outer.index)
+        row = builder.gep(result.data, [builder.mul(outer.index, columns)])
+        with cgutils.for_range(builder, columns) as inner:
+            right = element(sig.args[1], b, inner.index)
+            builder.store(builder.fmul(left, right), builder.gep(row, [inner.index]))
+    return result._getvalue()
+
+
+LEAN[np.outer] = Lean(_sign_outer, _outer)

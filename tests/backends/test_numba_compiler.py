@@ -59,6 +59,24 @@ def test_arrays_are_allocated(function):
             np.testing.assert_array_equal(got, expected)
 
 
+def outers(u, v, w):
+    return np.outer(u, v), np.outer(v[::2], u[::-1]), np.outer(w, w), np.outer(u[:0], v)
+
+
+def test_outer_products():
+    for n, m in ((3, 5), (1, 1), (17, 4)):
+        rng = np.random.default_rng(n)
+        u, v = rng.normal(size=n), rng.normal(size=m)
+        u[0], v[0] = np.inf, -0.0
+        w = rng.normal(size=m).astype(np.float32)
+        with np.errstate(invalid="ignore"):
+            expected = outers(u, v, w)
+        for got, one in zip(fast(outers)(u, v, w), expected, strict=True):
+            assert got.dtype == one.dtype
+            assert got.flags.c_contiguous
+            np.testing.assert_array_equal(got, one)
+
+
 def test_memory_is_given_back():
     def f(n):
         total = 0.0
@@ -66,6 +84,7 @@ def test_memory_is_given_back():
             a = np.zeros((n, 3))
             total += np.broadcast_to(2.5, (n,)).sum() + (a @ np.zeros((3, n))).sum()
             total += np.transpose(a.reshape(n, 3, 1), (2, 0, 1)).sum() + np.arange(n).sum()
+            total += np.outer(a[0], a[1]).sum()
         return total
 
     compiled = fast(f)

@@ -11,7 +11,7 @@ from benchmarks import machine
 from benchmarks.measure import clean_environment, table
 from benchmarks.workload import Workload
 
-OTHER = ("start_up", "training", "jacobians")
+OTHER = ("start_up", "compile_times", "training", "jacobians")
 """Measurements of other things than workloads; they run when they are named."""
 
 
@@ -20,7 +20,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument(
         "names", nargs="*", metavar="NAME",
-        help="a family, a part of a workload's title, start_up, training or jacobians; "
+        help=f"a family, a part of a workload's title, {', '.join(OTHER)}; "
         "default: all workloads",
     )  # fmt: skip
     parser.add_argument("--quick", action="store_true", help="fewer workloads and repetitions")

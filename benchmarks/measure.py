@@ -89,12 +89,15 @@ def spread(values: Sequence[float]) -> float:
     return (high - low) / 2 / middle
 
 
-def in_fresh_processes(code: str, runs: int) -> list[float]:
-    """What `code` prints, a number, in each of several new processes with an empty cache."""
+def in_fresh_processes(code: str, runs: int, cache: str | None = None) -> list[float]:
+    """What `code` prints, a number, in each of several new processes.
+
+    Each has an empty cache of its own, unless there is one for all.
+    """
     found = []
     for _ in range(runs):
         with tempfile.TemporaryDirectory() as folder:
-            environment = {**os.environ, "FLATGRAD_CACHE_DIR": folder}
+            environment = {**os.environ, "FLATGRAD_CACHE_DIR": cache or folder}
             done = subprocess.run(
                 [sys.executable, "-c", code], env=environment, capture_output=True, text=True,
                 check=True,

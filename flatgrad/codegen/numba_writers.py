@@ -88,6 +88,10 @@ def _stack_product(site: Site) -> ast.expr:
     return site.helper(helper, *site.operands)
 
 
+def _tiny(side: str) -> Writer:
+    return lambda site: site.helper(numba_text.times_tiny(side), *site.operands)
+
+
 def _pair(make: Callable[..., numba_text.Helper]) -> Writer:
     """np.dot and np.inner."""
 
@@ -351,6 +355,8 @@ WRITERS: dict[str, Writer] = {
     "cumprod": _cumulative("prod"),
     "matmul": _matmul,
     "stack_product": _stack_product,
+    "tiny_left": _tiny("left"),
+    "tiny_right": _tiny("right"),
     "dot": _pair(numba_text.dot),
     "inner": _pair(numba_text.inner),
     "outer": _outer,

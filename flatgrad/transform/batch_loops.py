@@ -31,6 +31,7 @@ from flatgrad.ir.ops import (
     Op,
     Operand,
     Origin,
+    Slot,
     Value,
     substitute,
 )
@@ -43,6 +44,7 @@ from flatgrad.primitives.symbolic import (
     operand_of,
     symbol_of,
 )
+from flatgrad.primitives.tiny import TINY_LEFT_OP, TINY_RIGHT_OP
 from flatgrad.transform.batch_axes import Label, Labels, peeled
 from flatgrad.transform.batch_groups import Batch, Batches, ordered
 from flatgrad.transform.clone import with_blocks
@@ -50,6 +52,8 @@ from flatgrad.transform.dce import swept
 from flatgrad.transform.fuse_spaces import Lengths, is_map, is_reduction, reduced_axes
 
 WHOLE = slice(None)
+FADING = frozenset("exp exp2 sigmoid softplus silu gelu erfc normal_cdf".split())  # noqa: SIM905
+"""Functions whose values get arbitrarily close to 0."""
 Rows = dict[Value, tuple[Value, tuple[Label | None, ...]]]
 
 
@@ -240,7 +244,30 @@ class _Loop:
             (a, la), (b, lb) = (b, lb), (a, la)
         left = a if la[-1] == summed else a.T
         right = b if lb[0] == summed else b.T
-        return left @ right, wanted
+        made = left @ right
+        if a.ndim == b.ndim == 2:
+            self.note_tiny(op, left, right)
+        return made, wanted
+
+    def note_tiny(self, op: Apply, left: Any, right: Any) -> None:
+        """An adjoint may hold subnormal numbers: weights of what is far away."""
+        adjoints = [self.part(operand)[0] for operand in op.operands if self.is_adjoint(operand)]
+        last = self.builder.block.ops[-1]
+        if len(adjoints) != 1 or not isinstance(last, Apply):
+            return
+        arguments = {"a": Slot(0), "b": Slot(1)}
+        for symbol, primitive in ((left, TINY_LEFT_OP), (right, TINY_RIGHT_OP)):
+            if symbol.value is adjoints[0].value:
+                last = replace(last, primitive=primitive, arguments=arguments)
+        self.builder.block.ops[-1] = last
+
+    def is_adjoint(self, operand: Operand) -> bool:
+        """Whether an operand is what the loop itself computes of an adjoint."""
+        op = self.group.made.get(operand) if isinstance(operand, Value) else None
+        if op is None or not is_map(op) or op.origin.sweep != "backward":
+            return False
+        made = self.made.values()
+        return any(one.primitive.name in FADING for one in made)
 
     # Operands.
 

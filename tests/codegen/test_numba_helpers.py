@@ -500,3 +500,27 @@ def test_rows_of_zeros_are_passed_over():
     assert_same(run(nh.stack_times())(s, a), np.zeros((3, 2, 2)))
     with pytest.raises(ValueError, match="multiplied"):
         run(nh.add_products(0))(s, a, np.zeros((3, 3, 2)), 1.0)
+
+
+@pytest.mark.parametrize("value", [5e-324, 1e-310, -2e-308, 0.0, 1e120, np.inf, np.nan])
+def test_products_with_subnormal_numbers(value):
+    """The same products, whatever stands beside the subnormal number."""
+    a, b = array((4, 6)), array((6, 5), seed=3)
+    for given in ((1, 2), (3, 0)):
+        one, other = a.copy(), b.copy()
+        one[given], other[given] = value, value
+        one[0, 1] = other[0, 1] = 1e-312
+        with np.errstate(all="ignore"):
+            for x, side in ((one, "left"), (other, "right")):
+                x, y = (x, b) if side == "left" else (a, x)
+                for left in layouts(x):
+                    for right in layouts(y):
+                        check(nh.times_tiny(side), x @ y, left, right)
+
+
+def test_products_of_subnormal_numbers_alone():
+    """What is lost by scaling is less than the last bit of a subnormal number."""
+    a, b = np.full((3, 2), 3e-310), np.array([[0.75, 1e10], [0.125, -4.0]])
+    for side, x, y in (("left", a, b), ("right", b.T, a.T)):
+        found = run(nh.times_tiny(side))(x, y)
+        np.testing.assert_allclose(found, x @ y, rtol=0, atol=1.5e-323)

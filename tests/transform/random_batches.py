@@ -79,6 +79,7 @@ class Program:
             order = tuple(self.arrays[name].index(letter) for letter in own)
             turned = name if own == self.arrays[name] else f"np.transpose({name}, {order})"
             parts.append(turned + spread(own, letters))
+        parts += [] if parts[1:] else ["0.5"]
         return self.new(letters, f" {self.rng.choice('+-*')} ".join(parts))
 
     def summed(self, letter: str, letters: str) -> str:

@@ -39,7 +39,7 @@ def case(*args, loops=None, has=(), lacks=("einsum_",), name=""):
     return note
 
 
-@case(*gmm.arguments(7, 3, 4), loops=2, has=["y_rows[i] = y"])
+@case(*gmm.arguments(7, 3, 4), loops=2, has=["y_rows[i] = y", "times_tiny_left(grad_y, "])
 @case(*gmm.arguments(7, 3, 1), name="_one_component", loops=0, lacks=())
 @case(*gmm.arguments(1, 3, 2), name="_one_point", loops=0, lacks=())
 @case(*gmm.arguments(0, 3, 2), name="_no_points", loops=2)

@@ -75,6 +75,7 @@ from flatgrad.codegen.numba_helpers.shapes import (
 )
 from flatgrad.codegen.numba_helpers.stacks import add_products, stack_product, stack_times
 from flatgrad.codegen.numba_helpers.text import INDICES, Helper, in_order
+from flatgrad.codegen.numba_helpers.tiny import has_tiny, is_finite, times_tiny
 from flatgrad.codegen.numba_helpers.triangular import (
     TRIANGLES,
     inverse_lower,
@@ -93,6 +94,6 @@ __all__ = [
     "PLUS", "SCALARS", "elementwise", "scalar", "stacked_scalars", "where",
     "add_items", "add_outer", "add_region", "gather", "pattern_rank", "result_rank", "set_items",
     "set_region",
-    "add_products", "stack_product", "stack_times",
+    "add_products", "stack_product", "stack_times", "has_tiny", "is_finite", "times_tiny",
     "TRIANGLES", "inverse_lower", "lower_triangle", "solve_lower",
 ]  # fmt: skip

@@ -54,6 +54,7 @@ from flatgrad.transform.results import separate_results
 from flatgrad.transform.second_arrays import with_second_arrays
 from flatgrad.transform.simplify import simplify
 from flatgrad.transform.split import split
+from flatgrad.transform.strips import strip_mine
 from flatgrad.transform.sums_of_products import sums_of_products
 from flatgrad.transform.triangular import solve_triangles
 from flatgrad.transform.vector_loops import vectorize_loops
@@ -82,6 +83,9 @@ FOR_NUMBA: list[tuple[str, Pass]] = [
     ("loops final", eliminate_dead),
 ]
 """The passes for compiled code alone, before the last: what they make is fast rather than short."""
+
+NESTS: list[tuple[str, Pass]] = [("strips", strip_mine)]
+"""The pass before those, unless `fuse=False`, sums keep their order, or trips go to threads."""
 
 BATCHES: list[tuple[str, Pass]] = [("batches", batch_loops)]
 """The pass after those, unless `fuse=False`, or `deterministic=True`: BLAS has its own order."""
@@ -188,7 +192,9 @@ def _for_numba(options: Options) -> list[tuple[str, Pass]]:
     parallel = IN_RANGES if options.parallel else []
     if not options.fuse:
         return [*FOR_NUMBA, *parallel]
-    return [*FOR_NUMBA, *([] if options.deterministic else BATCHES), *FUSING, *parallel]
+    nests = [] if options.deterministic or options.parallel else NESTS
+    batches = [] if options.deterministic else BATCHES
+    return [*nests, *FOR_NUMBA, *batches, *FUSING, *parallel]
 
 
 def _as_it_is(fn: Function) -> Function:

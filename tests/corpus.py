@@ -12,6 +12,7 @@ import tests.corpus_programs.calls
 import tests.corpus_programs.closures
 import tests.corpus_programs.control
 import tests.corpus_programs.linear_algebra
+import tests.corpus_programs.nests
 import tests.corpus_programs.ragged
 import tests.corpus_programs.recurrences
 import tests.corpus_programs.state

@@ -407,6 +407,7 @@ WRITERS: dict[str, Writer] = {
     "linspace": linspace,
     "astype": _astype,
     "plus": _plus,
+    "smaller": lambda site: call(dotted("min"), list(site.operands), {}),
     **dict.fromkeys(
         ("zeros", "ones", "empty", "full", "zeros_like", "ones_like", "empty_like", "full_like",
          "identity_matrix", "arange"),

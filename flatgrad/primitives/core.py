@@ -66,6 +66,16 @@ def _(total, term, /):
 linear(PLUS)
 
 
+def SMALLER(one, other):
+    """The smaller of two ints; written `min(one, other)`."""
+    return min(one, other)
+
+
+@primitive(SMALLER, name="smaller", derivative=False, samples=lambda: [call(I(3), I(5))])
+def _(one, other, /):
+    return Scalar("int64", weak=True)
+
+
 @vjp(PLUS)
 def _(grad_y, y, total, term):
     return grad_y, grad_y

@@ -74,6 +74,8 @@ class _Walk:
 
     def loop(self, op: For, around: tuple[Trips, ...]) -> list[Op]:
         """The loops in the place of one, and what they need before them."""
+        if op.vector:
+            return [op]
         trips = Trips.of(op, self.integers)
         if trips is None:
             return [with_blocks(op, lambda one: self.closed(one, ()))]

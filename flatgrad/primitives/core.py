@@ -68,7 +68,7 @@ linear(PLUS)
 
 def SMALLER(one, other):
     """The smaller of two ints; written `min(one, other)`."""
-    return min(one, other)
+    return int(min(one, other))
 
 
 @primitive(SMALLER, name="smaller", derivative=False, samples=lambda: [call(I(3), I(5))])

@@ -13,13 +13,11 @@ import numba
 
 from flatgrad.backends import python
 
-try:
-    from flatgrad.backends.numba_parts import tune
-except ImportError:  # another release of Numba: its own ways are slower
+TUNED = {"0.68"}
+"""Releases of Numba whose passes numba_compiler.py was made and tested for: it uses what is not
+public. With others, Numba's own passes compile, which takes longer."""
 
-    def tune(module: ModuleType, name: str) -> None:
-        """Change nothing."""
-
+RELEASE = ".".join(numba.__version__.split(".")[:2])
 
 # A transposed operand of `@` is slower than a contiguous one; the user can do nothing about it.
 warnings.filterwarnings("ignore", category=numba.NumbaPerformanceWarning, message=".*contiguous.*")
@@ -33,5 +31,8 @@ def load(name: str, text: str) -> ModuleType:
         if "cannot cache" not in str(caught):
             raise
         module = python.load(name, text.replace("cache=True, ", ""))
-    tune(module, name)
+    if RELEASE in TUNED:
+        from flatgrad.backends.numba_parts import tune
+
+        tune(module, name)
     return module

@@ -18,6 +18,7 @@ import sys
 import threading
 from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec, PathFinder
+from importlib.util import module_from_spec
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -88,7 +89,7 @@ def provide(names: list[str]) -> None:
 
 
 def import_bindings() -> None:
-    """Import SciPy's bindings of BLAS without the rest of `scipy.linalg`."""
+    """Import SciPy's bindings of BLAS, one file of machine code, without the rest of its folder."""
     with _lock:
         if PARENT in sys.modules or BINDINGS in sys.modules:
             return
@@ -96,32 +97,16 @@ def import_bindings() -> None:
             package = importlib.import_module("scipy").__path__
         except ImportError:
             return  # then Numba says what is missing, where it is needed
-        late = _LateParent(PARENT)
-        late.__path__ = [str(Path(folder) / "linalg") for folder in package]
-        sys.modules[PARENT] = late
-        try:
-            importlib.import_module(BINDINGS)
-        except ImportError:
-            pass
-        finally:
-            del sys.modules[PARENT]
+        spec = PathFinder.find_spec(BINDINGS, [str(Path(folder) / "linalg") for folder in package])
+        if spec is None or spec.loader is None:
+            return
+        bindings = module_from_spec(spec)
+        spec.loader.exec_module(bindings)
+        sys.modules[BINDINGS] = bindings
         sys.meta_path.insert(0, _Attaching())
 
 
-_lock = threading.RLock()
-
-
-class _LateParent(ModuleType):
-    """Stands for `scipy.linalg` while the bindings are imported.
-
-    Another thread that imports it in this moment waits, and gets from it what is in the real one.
-    """
-
-    def __getattr__(self, name: str) -> Any:
-        if name.startswith("__"):
-            raise AttributeError(name)
-        with _lock:
-            return getattr(importlib.import_module(PARENT), name)
+_lock = threading.Lock()
 
 
 class _Attaching(MetaPathFinder, Loader):

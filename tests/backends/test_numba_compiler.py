@@ -20,6 +20,10 @@ from numba.core.typing.context import Context
 
 from flatgrad import value_and_grad
 from flatgrad.backends import numba_cpu
+
+if numba_cpu.RELEASE not in numba_cpu.TUNED:
+    pytest.skip("other releases of Numba have their own passes", allow_module_level=True)
+
 from flatgrad.backends.numba_compiler import FastCompiler
 
 ROOT = Path(__file__).parents[2]
@@ -332,6 +336,14 @@ def test_parts_have_no_files_and_can_be_called():
     assert module.half(3.0) == 1.5
     assert module.both.stats.cache_path
     assert not module.half.stats.cache_path
+
+
+def test_other_releases_of_numba_have_their_own_passes(monkeypatch):
+    monkeypatch.setattr(numba_cpu, "RELEASE", "0.60")
+    text = "import numba\n@numba.njit(cache=True, )\ndef f(x):\n    return 2 * x\n"
+    plain = numba_cpu.load("f", text).f
+    assert plain._compiler.pipeline_class is compiler.Compiler
+    assert plain(1.5) == 3
 
 
 def test_other_passes_where_these_fail(monkeypatch):

@@ -77,7 +77,7 @@ def measure_all(names: list[str], options: argparse.Namespace) -> None:
     if options.write:
         from benchmarks.page import write_page
 
-        write_page(results, options.cpu_time)
+        write_page(results, options.cpu_time, options.quick)
     if failed:
         sys.exit(f"not measured: {', '.join(failed)}")
 

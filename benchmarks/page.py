@@ -55,9 +55,13 @@ CLOCKS = {
 }
 
 
-def write_page(results: Sequence[Result], cpu_time: bool) -> None:
+QUICK = " The run had few repetitions and few of the larger workloads (`--quick`)."
+
+
+def write_page(results: Sequence[Result], cpu_time: bool, quick: bool) -> None:
     """The page and its plots, one for each family."""
-    parts = [HEAD.format(machine=machine.description(), clock=CLOCKS[cpu_time])]
+    clock = CLOCKS[cpu_time] + (QUICK if quick else "")
+    parts = [HEAD.format(machine=machine.description(), clock=clock)]
     for family in dict.fromkeys(result.family for result in results):
         members = [result for result in results if result.family == family]
         name = family.lower().replace(" ", "_")

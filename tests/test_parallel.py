@@ -156,14 +156,14 @@ def test_deterministic_excludes_it():
 
 @pytest.mark.parametrize(("f", "args"), CASES, ids=lambda item: getattr(item, "__name__", ""))
 @pytest.mark.filterwarnings("error::numba.NumbaPerformanceWarning")
-def test_a_thousand_runs_in_two_threads(f, args, low_threshold, threads):
+def test_many_runs_in_two_threads(f, args, low_threshold, threads):
     argnums = tuple(range(len(args)))
     parallel = value_and_grad(f, argnums, backend="numba", parallel=True)
     threads(1)
     alone = numbers(parallel, args)
     assert_close(alone, numbers(value_and_grad(f, argnums, backend="numba"), args))
     threads(2)
-    for _ in range(1000):
+    for _ in range(1000 if f is CASES[0][0] else 200):
         for one, other in zip(numbers(parallel, args), alone, strict=True):
             np.testing.assert_array_equal(one, other)
 

@@ -14,7 +14,7 @@ from typing import Any
 
 import flatgrad.primitives.rules  # noqa: F401  (fills the registry)
 from flatgrad.backends import python
-from flatgrad.codegen.emit import Dialect
+from flatgrad.codegen.dialect import Dialect
 from flatgrad.codegen.module import Module, build_module
 from flatgrad.codegen.numba_dialect import NumbaDialect
 from flatgrad.codegen.numpy_dialect import NumpyDialect

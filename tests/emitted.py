@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import importlib.util
 import re
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,12 +14,33 @@ from flatgrad import value_and_grad
 DECORATOR = re.compile(r"^@numba\.njit\((?:[^()]|\n)*?\)\n", re.MULTILINE)
 
 
+def loaded(text: str, path: Path) -> Any:
+    """The function `f` of a program, in a file, so that its source can be read."""
+    path.write_text(text)
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module.f
+
+
+def plain(derived: Any, args: Any) -> tuple[Any, str]:
+    """The function for these arguments with its text run as plain Python, and the text."""
+    derived.source(*args)
+    return plain_function(derived), plain_text(derived)
+
+
+def plain_text(derived: Any) -> str:
+    """The module that a derivative compiled last, without Numba's decorators."""
+    return DECORATOR.sub("", derived.__flatgrad__.last.compiled.module.text)
+
+
 def plain_function(derived: Any) -> Any:
     """The function that a derivative compiled last, its text run as plain Python."""
-    module = derived.__flatgrad__.last.compiled.module
     space: dict[str, Any] = {}
-    exec(DECORATOR.sub("", module.text), space)
-    return space[module.name]
+    exec(plain_text(derived), space)
+    return space[derived.__flatgrad__.last.compiled.module.name]
 
 
 def numba_text(function, args):

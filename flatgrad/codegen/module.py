@@ -15,7 +15,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from flatgrad.codegen.contracting import may_contract
-from flatgrad.codegen.emit import Dialect, Emitted, emit
+from flatgrad.codegen.dialect import Dialect, Emitted
+from flatgrad.codegen.emit import emit
 from flatgrad.codegen.lines import Line
 from flatgrad.codegen.names import Names
 from flatgrad.ir.ops import Apply, Block, Function, Origin, blocks_of, called_functions

@@ -17,7 +17,7 @@ from flatgrad import activations_numba
 from flatgrad.codegen import numba_helpers as numba_text
 from flatgrad.codegen import numba_loop_ranges
 from flatgrad.codegen.destinations import part_type
-from flatgrad.codegen.emit import Dialect, Emitted
+from flatgrad.codegen.dialect import Dialect, Emitted
 from flatgrad.codegen.expressions import (
     call,
     dotted,

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from flatgrad import activations, activations_numba
-from flatgrad.codegen.emit import Dialect
+from flatgrad.codegen.dialect import Dialect
 from flatgrad.codegen.expressions import write
 from flatgrad.ir.ops import Apply, Function, Value
 from flatgrad.options import DEFAULT, Options

@@ -11,11 +11,9 @@ part along the axis by itself, and if all can stand in one place.
 
 from __future__ import annotations
 
-import heapq
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 
@@ -30,6 +28,7 @@ from flatgrad.transform.fuse_spaces import (
     is_map,
     is_reduction,
 )
+from flatgrad.transform.order import in_order
 
 FULL = 3
 """What joins a product has at least so many axes longer than 1."""
@@ -292,22 +291,4 @@ def ordered(block: Block, of: dict[Op, Batch]) -> list[Op | Batch] | None:
         if has_effect(op):
             needs[k] |= set() if effect is None else {effect}
             effect = k
-    return _sorted(nodes, needs)
-
-
-def _sorted(nodes: list[tuple[int, Any]], needs: list[set[int]]) -> list[Any] | None:
-    readers: list[list[int]] = [[] for _ in nodes]
-    for k, needed in enumerate(needs):
-        for one in needed:
-            readers[one].append(k)
-    missing = [len(needed) for needed in needs]
-    ready = [k for k, count in enumerate(missing) if not count]
-    found: list[Any] = []
-    while ready:
-        k = heapq.heappop(ready)
-        found.append(nodes[k][1])
-        for other in readers[k]:
-            missing[other] -= 1
-            if not missing[other]:
-                heapq.heappush(ready, other)
-    return found if len(found) == len(nodes) else None
+    return in_order([node for _, node in nodes], needs)

@@ -10,7 +10,6 @@ is legal, so where nothing is found, or the lengths of a loop cannot be told, th
 
 from __future__ import annotations
 
-import heapq
 from dataclasses import replace
 
 from flatgrad.ir.dims import Dim
@@ -32,6 +31,7 @@ from flatgrad.transform.dce import has_effect, read_by, swept
 from flatgrad.transform.fuse_groups import Group, Grouping
 from flatgrad.transform.fuse_nest import Unbound, nest_of
 from flatgrad.transform.fuse_spaces import Lengths, is_map
+from flatgrad.transform.order import in_order
 
 
 def fuse(fn: Function) -> Function:
@@ -92,27 +92,16 @@ def _ordered(block: Block, calls: dict[Group, Op]) -> list[Op]:
     ]
     nodes = sorted([*nodes, *[(group.last, op) for group, op in calls.items()]], key=_place)
     maker = {result: k for k, (_, op) in enumerate(nodes) for result in op.results}
-    readers: list[list[int]] = [[] for _ in nodes]
-    missing = [0] * len(nodes)
+    needs: list[set[int]] = []
     effect: int | None = None
     for k, (_, op) in enumerate(nodes):
         needed = {maker[value] for value in read_by(op) if value in maker}
         if has_effect(op):
             needed |= set() if effect is None else {effect}
             effect = k
-        missing[k] = len(needed)
-        for one in needed:
-            readers[one].append(k)
-    ready = [k for k, count in enumerate(missing) if not count]
-    found: list[Op] = []
-    while ready:
-        k = heapq.heappop(ready)
-        found.append(nodes[k][1])
-        for other in readers[k]:
-            missing[other] -= 1
-            if not missing[other]:
-                heapq.heappush(ready, other)
-    assert len(found) == len(nodes), "a group needs what needs it"
+        needs.append(needed)
+    found = in_order([op for _, op in nodes], needs)
+    assert found is not None, "a group needs what needs it"
     return found
 
 

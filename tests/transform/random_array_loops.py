@@ -11,9 +11,7 @@ differences, and the arguments must stay as they are.
 
 from __future__ import annotations
 
-import importlib.util
 import random
-import re
 import sys
 import tempfile
 from pathlib import Path
@@ -23,6 +21,7 @@ import numpy as np
 
 from flatgrad import grad, hvp, value_and_grad
 from flatgrad.errors import FlatgradError
+from tests.emitted import loaded, plain
 
 HEAD = "import numpy as np\nimport flatgrad as fg\n\n\ndef f(W, xs, b, C, col, a):\n"
 
@@ -193,26 +192,6 @@ def arguments(rng: np.random.Generator, steps: int, n: int, k: int, dtype: str) 
         xs = xs[::-1]
         W = W.T
     return [W, xs, b, C, col, 0.4]
-
-
-def loaded(text: str, path: Path) -> Any:
-    path.write_text(text)
-    spec = importlib.util.spec_from_file_location(path.stem, path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module.f
-
-
-def plain(derived: Any, args: list[Any]) -> tuple[Any, str]:
-    """The text for Numba as a plain function."""
-    derived.source(*args)
-    module = derived.__flatgrad__.last.compiled.module
-    space: dict[str, Any] = {}
-    text = re.sub(r"^@numba\.njit\((?:[^()]|\n)*?\)\n", "", module.text, flags=re.MULTILINE)
-    exec(text, space)
-    return space[module.name], text
 
 
 def slope(f: Any, args: list[Any], along: list[Any], h: float) -> float:

@@ -19,7 +19,8 @@ import numpy as np
 
 from flatgrad import value_and_grad
 from flatgrad.errors import FlatgradError
-from tests.transform.random_array_loops import disagreement, loaded, plain
+from tests.emitted import loaded, plain
+from tests.transform.random_array_loops import disagreement
 
 HEAD = "import numpy as np\n\n\ndef f(F, G, x, m, w):\n"
 ARGUMENTS = {"F": "kab", "G": "bka", "x": "nb", "m": "kb", "w": "nk"}

@@ -8,7 +8,6 @@ a sum is read. Whether strips are worth it is not asked here: what may be done i
 
 from __future__ import annotations
 
-import importlib.util
 import random
 import sys
 import tempfile
@@ -22,7 +21,7 @@ import numpy as np
 from flatgrad import value_and_grad
 from flatgrad.errors import FlatgradError
 from flatgrad.transform import strip_loops
-from tests.emitted import plain_function
+from tests.emitted import loaded, plain_function
 
 POINTS = (1, 3, 64, 70)
 READS = {
@@ -120,22 +119,16 @@ def arguments(seed: int) -> tuple[Any, ...]:
 
 def outcome(seed: int, folder: Path) -> str:
     """ "ok", "strips", "refused", "raises" where an index is wrong, or a line on what differs."""
-    path = folder / f"nest_{seed}.py"
-    path.write_text(program(seed))
-    spec = importlib.util.spec_from_file_location(path.stem, path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    f = loaded(program(seed), folder / f"nest_{seed}.py")
     args = arguments(seed)
     try:
-        if not np.isfinite(module.f(*args)):
+        if not np.isfinite(f(*args)):
             return "raises"
     except IndexError:
         return "raises"
     try:
-        expected = value_and_grad(module.f)(*args)
-        derived = value_and_grad(module.f, backend="numba")
+        expected = value_and_grad(f)(*args)
+        derived = value_and_grad(f, backend="numba")
         with wherever_it_is_right():
             derived.source(*args)
     except FlatgradError:

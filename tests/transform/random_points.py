@@ -7,7 +7,6 @@ Each is compared with the NumPy backend, in as many parts as there are points.
 
 from __future__ import annotations
 
-import importlib.util
 import random
 import sys
 import tempfile
@@ -17,7 +16,7 @@ import numpy as np
 
 from flatgrad import value_and_grad
 from flatgrad.errors import FlatgradError
-from tests.emitted import plain_function
+from tests.emitted import loaded, plain_function
 from tests.transform.random_stencils import small_parts
 
 NUMBERS = ["x[i, j]", "w[j]", "b", "s", "np.sin(x[i, j])", "x[i, 0]", "w[0]", "z[i]", "0.5"]
@@ -87,21 +86,15 @@ def program(seed: int) -> str:
 
 def outcome(seed: int, folder: Path) -> str:
     """"ok", "parts" where a loop is made in ranges, "refused", or a line that says what differs."""
-    path = folder / f"points_{seed}.py"
-    path.write_text(program(seed))
-    spec = importlib.util.spec_from_file_location(path.stem, path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    f = loaded(program(seed), folder / f"points_{seed}.py")
     rng = np.random.default_rng(seed)
     places = rng.permutation(5)
     args = (rng.normal(size=(5, 3)), rng.normal(size=3), 0.3, rng.normal(size=5), places)
     wrt = ("x", "w", "b", "z")
     try:
-        expected = value_and_grad(module.f, wrt)(*args)
+        expected = value_and_grad(f, wrt)(*args)
         with small_parts():
-            derived = value_and_grad(module.f, wrt, backend="numba", parallel=True)
+            derived = value_and_grad(f, wrt, backend="numba", parallel=True)
             text = derived.source(*args)
             found = plain_function(derived)(*args)
     except FlatgradError:

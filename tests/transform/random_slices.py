@@ -21,13 +21,12 @@ import numpy as np
 
 from flatgrad import value_and_grad
 from flatgrad.errors import FlatgradError
+from tests.emitted import loaded, plain
 from tests.transform.random_array_loops import (
     LARGEST,
     NEAR,
     differs,
     disagreement,
-    loaded,
-    plain,
 )
 
 HEAD = "import numpy as np\n\n\ndef f(u0, w, xs, a):\n"

@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import random
 import sys
 import tempfile
@@ -19,7 +18,7 @@ import numpy as np
 from flatgrad import value_and_grad
 from flatgrad.codegen import numba_loop_ranges, numba_parallel
 from flatgrad.errors import FlatgradError
-from tests.emitted import plain_function
+from tests.emitted import loaded, plain_function
 
 FACTORS = ["u[{i}]", "w[{i}]", "a", "np.sin(u[{i}])", "np.exp(-w[{i}] * w[{i}])", "0.5"]
 
@@ -94,29 +93,23 @@ def outcome(seed: int, folder: Path) -> str:
 
     "parts" where a loop is made in ranges, "rows" where one has been taken apart.
     """
-    path = folder / f"stencil_{seed}.py"
-    path.write_text(program(seed))
-    spec = importlib.util.spec_from_file_location(path.stem, path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    f = loaded(program(seed), folder / f"stencil_{seed}.py")
     rng = np.random.default_rng(seed)
     args = (rng.normal(size=7), rng.normal(size=7), 0.3)
     try:
-        module.f(*args)
+        f(*args)
     except IndexError:
         return "raises"
     try:
-        expected = value_and_grad(module.f)(*args)
-        derived = value_and_grad(module.f, backend="numba")
+        expected = value_and_grad(f)(*args)
+        derived = value_and_grad(f, backend="numba")
         derived.source(*args)
     except FlatgradError as caught:
         if caught.code == "internal":
             return f"seed {seed}: {caught}\n{program(seed)}"
         return "refused"
     with small_parts():
-        in_parts = value_and_grad(module.f, backend="numba", parallel=True)
+        in_parts = value_and_grad(f, backend="numba", parallel=True)
         in_parts.source(*args)
         results = [plain_function(one)(*args) for one in (derived, in_parts)]
     for found in results:

@@ -9,7 +9,8 @@ import ast
 from collections.abc import Callable
 
 from flatgrad.codegen import numba_helpers as numba_text
-from flatgrad.codegen.expressions import call, dotted, literal, name, write
+from flatgrad.codegen.expressions import call, dotted, literal, name, subscript
+from flatgrad.codegen.numba_elementwise import ELEMENTWISE, flat_operands
 from flatgrad.codegen.numba_shapes import (
     array,
     axes_helper,
@@ -30,7 +31,6 @@ from flatgrad.codegen.numba_shapes import (
 )
 from flatgrad.codegen.numba_site import Site, Writer, fit, fitted, unsupported
 from flatgrad.codegen.numpy_dialect import plain_function
-from flatgrad.ir.ops import Slot
 from flatgrad.primitives.revolve import revolve_next, revolve_places
 from flatgrad.primitives.typerules import normalize_axes
 
@@ -77,7 +77,9 @@ def _matmul(site: Site) -> ast.expr | None:
         left, right = [literal(item) for item in site.operands]
         return ast.BinOp(left, ast.MatMult(), right)
     dtypes = (a.dtype, b.dtype)
-    if not all(dtype.startswith("float") for dtype in dtypes):
+    if site.dtype == "int64" and max(a.ndim, b.ndim) <= 2:
+        return site.helper(numba_text.matmul_of_ints(a.ndim, b.ndim), *site.operands)
+    if site.dtype != numba_text.result_dtype(dtypes):
         raise unsupported(site.op)
     return site.helper(numba_text.matmul(a.ndim, b.ndim, dtypes), *site.operands)
 
@@ -118,44 +120,14 @@ def _trace(site: Site) -> ast.expr | None:
     return site.helper(numba_text.trace(rank, offset, one, other, site.dtype), site.operands[0])
 
 
-def _where(site: Site) -> ast.expr | None:
-    ranks = tuple(kind.ndim for kind in site.kinds)
-    kinds = {site.dtype, *[kind.dtype for kind in site.kinds[1:]]}
-    if any(ranks) and kinds == {"float64"}:  # of numbers, Numba's own makes an array without axes
-        return None
-    if not any(ranks) and kinds == {"float64"} and site.dialect.in_nest:
-        condition, one, other = map(literal, site.operands)
-        return ast.IfExp(condition, one, other)
-    return site.helper(numba_text.where(ranks, site.dtype), *site.operands)
+def _slogdet(part: int) -> Writer:
+    """The sign, or the logarithm, of the determinant of one matrix; Numba's is never float32."""
 
-
-def _scalar_function(text: str) -> Writer:
-    def writer(site: Site) -> ast.expr | None:
-        ranks = [kind.ndim for kind in site.kinds]
-        helper = numba_text.elementwise(text, ranks, site.dtype)
-        return site.helper(helper, *fitted(site.op, [literal(arg) for arg in site.operands]))
+    def writer(site: Site) -> ast.expr:
+        found = subscript(_matrices(site), part)
+        return call(dotted("np.float32"), [found], {}) if site.dtype == "float32" else found
 
     return writer
-
-
-def _special(text: str) -> Writer:
-    """A function of `scipy.special`; its namesake in `math` stands as it is."""
-    write_special = _scalar_function(text)
-    return lambda site: None if site.op.primitive.text.startswith("math.") else write_special(site)
-
-
-def _refused(site: Site) -> ast.expr | None:
-    raise unsupported(site.op)
-
-
-def _floor_divide(site: Site) -> ast.expr | None:
-    if not any(kind.ndim for kind in site.kinds) or not site.dtype.startswith("float"):
-        return write(site.op, fitted(site.op, [literal(arg) for arg in site.operands]))
-    return _scalar_function("floor_divide")(site)
-
-
-def _absolute(site: Site) -> ast.expr | None:
-    return call(dotted("np.abs"), [literal(site.operands[0])], {})
 
 
 def _norm(site: Site) -> ast.expr | None:
@@ -236,7 +208,7 @@ def _product_of_others(site: Site) -> ast.expr | None:
     return site.helper(numba_text.product_of_others(kind.ndim, axes), site.operands[0])
 
 
-def _matrices(site: Site) -> ast.expr | None:
+def _matrices(site: Site) -> ast.expr:
     """LAPACK calls take matrices of one floating dtype."""
     kinds = site.kinds
     if kinds[0].ndim != 2 or any(kind.ndim > 2 for kind in kinds[1:]):
@@ -249,9 +221,7 @@ def _matrices(site: Site) -> ast.expr | None:
 
 def _cholesky(site: Site) -> ast.expr | None:
     """LAPACK's comes in Fortran order; all that reads its rows is faster in C order."""
-    factor = _matrices(site)
-    assert factor is not None
-    return call(dotted("np.ascontiguousarray"), [factor], {})
+    return call(dotted("np.ascontiguousarray"), [_matrices(site)], {})
 
 
 def _triangle_of(kind: str) -> Writer:
@@ -294,26 +264,6 @@ def _sort(site: Site) -> ast.expr | None:
     return call(dotted("np.sort"), [literal(site.operands[0])], {})
 
 
-def _clip(site: Site) -> ast.expr | None:
-    """np.minimum(np.maximum(x, low), high), as Numba's np.clip takes no numbers."""
-    nodes = dict(zip(_operand_keys(site), fitted(site.op, _flat(site)), strict=True))
-    keys = list(nodes)
-    node = nodes[keys[0]]
-    for key in keys[1:]:
-        function = "np.maximum" if key in ("a_min", "min", "low") else "np.minimum"
-        node = call(dotted(function), [node, nodes[key]], {})
-    return node
-
-
-def _operand_keys(site: Site) -> list[str]:
-    arguments = site.op.arguments
-    return [key for key in site.op.primitive.operand_names if isinstance(arguments.get(key), Slot)]
-
-
-def _flat(site: Site) -> list[ast.expr]:
-    return [literal(site.arguments[key]) for key in _operand_keys(site)]
-
-
 def _plus(site: Site) -> ast.expr | None:
     if site.dialect.options.deterministic:
         return None
@@ -332,9 +282,21 @@ def _own_text(function: Callable[..., object]) -> Writer:
 
     def writer(site: Site) -> ast.expr | None:
         text = ast.unparse(plain_function(function)) + "\n"
-        return site.helper(numba_text.Helper(function.__name__, text), *_flat(site))
+        return site.helper(numba_text.Helper(function.__name__, text), *flat_operands(site))
 
     return writer
+
+
+def _count_nonzero(site: Site) -> ast.expr:
+    x, kind = literal(site.operands[0]), site.kinds[0]
+    tests = x if kind.dtype == "bool" else ast.Compare(x, [ast.NotEq()], [literal(0)])
+    if not kind.ndim:
+        return call(name("int"), [tests], {})
+    axes, keepdims = site.static("axis"), site.static("keepdims", False)
+    if axes is None and not keepdims:
+        return call(dotted("np.count_nonzero"), [x], {})
+    axes = None if axes is None else normalize_axes(axes, kind.ndim)
+    return site.helper(numba_text.sum_axes(kind.ndim, axes, keepdims, "int64"), tests)
 
 
 WRITERS: dict[str, Writer] = {
@@ -350,6 +312,7 @@ WRITERS: dict[str, Writer] = {
     "std": _reduction(numba_text.std_axes, "std"),
     "any": _reduction(numba_text.any_axes, "any"),
     "all": _reduction(numba_text.all_axes, "all"),
+    "count_nonzero": _count_nonzero,
     "norm": _norm,
     "cumsum": _cumulative("sum"),
     "cumprod": _cumulative("prod"),
@@ -372,20 +335,9 @@ WRITERS: dict[str, Writer] = {
     **{kind: _triangle_of(kind) for kind in numba_text.TRIANGLES},
     "solve_lower": _solve_lower,
     "inverse_lower": _inverse_lower,
-    "where": _where,
-    "clip": _clip,
-    "cbrt": _scalar_function("cbrt"),
-    "erf": _special("erf"),
-    "erfc": _special("erfc"),
-    "gamma": _special("gamma"),
-    "gammaln": _special("gammaln"),
-    "psi": _special("psi"),
-    "zeta": _refused,
-    "fmod": _scalar_function("fmod"),
-    "heaviside": _scalar_function("heaviside"),
-    "floordiv": _floor_divide,
-    "floor_divide": _floor_divide,
-    "abs": _absolute,
+    **ELEMENTWISE,
+    "sign_of_det": _slogdet(0),
+    "log_of_det": _slogdet(1),
     "expand_dims": axes_helper(numba_text.expand_dims),
     "squeeze": axes_helper(numba_text.squeeze),
     "flip": axes_helper(numba_text.flip),

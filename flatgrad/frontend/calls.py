@@ -47,6 +47,8 @@ from flatgrad.primitives.symbolic import Symbol, is_symbolic
 
 READERS: dict[Any, tuple[str, ...]] = {
     dict: ("items", "keys", "values", "get", "copy"), list: ("copy",),
+    str: ("startswith", "endswith", "lower", "upper", "strip", "removeprefix", "removesuffix",
+          "split", "replace", "isdigit", "find", "count", "join", "format"),
 }  # fmt: skip
 WRITERS: dict[Any, tuple[str, ...]] = {
     dict: ("update",), list: ("append", "extend", "insert", "pop", "reverse"),
@@ -287,10 +289,10 @@ class CallLowerer(ConstructLowerer):
             return found if target is None else write_out(self, node, function, target, found)
 
     def container_method(self, node: ast.Call, name: str, base: Any) -> Any:
-        """A method of a list or dict."""
+        """A method of a list or dict, or of a string, on static values."""
         args = tuple(self.elements(node.args))
         kwargs = self.keywords(node)
-        if name in WRITERS[type(base)]:
+        if name in WRITERS.get(type(base), ()):
             self.owned(node, base)
         elif name not in READERS[type(base)]:
             raise self.refuse(
@@ -301,7 +303,8 @@ class CallLowerer(ConstructLowerer):
             needs_static(read(args[:1]), f"the first argument of `.{name}`")
         if name == "extend" and args:
             args = (self.items(node, args[0]),)
-        found = self.static(node, getattr(base, name), *args, structural=True, **kwargs)
+        inside = type(base) is not str
+        found = self.static(node, getattr(base, name), *args, structural=inside, **kwargs)
         return list(found) if name in ("items", "keys", "values") else found
 
     def owned(self, node: ast.AST, container: Any) -> None:

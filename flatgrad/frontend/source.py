@@ -25,6 +25,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from flatgrad.errors import Span, error
+from flatgrad.frontend.while_tests import with_tests_inside
 from flatgrad.hooks import custom_vjp
 
 FunctionNode = ast.FunctionDef | ast.Lambda
@@ -253,6 +254,7 @@ def _match(lines: list[str], first_line: int, function: types.FunctionType) -> S
     ast.increment_lineno(node, 1 - start)
     first_line += start - 1
     file = code.co_filename
+    with_tests_inside(node)
     return Source(function, node, file, first_line, lines, _comments(lines, first_line))
 
 

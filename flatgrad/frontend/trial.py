@@ -47,7 +47,7 @@ class Trial:
         self.low = low
         self.node = node
         self.line = low.source.span(node).line
-        self.targets = targets
+        self.targets = targets - _read_elsewhere(low.source.node, node, targets)
         self.runs = runs
         self.bounds = None if runs else bounds
         self.loop = loop
@@ -295,6 +295,27 @@ def _read_outside(function: Any, loop: Any) -> set[str]:
         if isinstance(part, ast.Name) and isinstance(part.ctx, ast.Load):
             found.add(part.id)
         pending.extend(ast.iter_child_nodes(part))
+    return found
+
+
+def _read_elsewhere(function: Any, loop: Any, targets: set[str]) -> set[str]:
+    """Variables of a loop that are read outside of it, but in loops which set them anew."""
+    found: set[str] = set()
+    pending: list[tuple[Any, set[str]]] = [(function, targets)]
+    while pending and targets:
+        part, names = pending.pop()
+        inside: list[Any] = []
+        if isinstance(part, ast.For):
+            bound = {item.id for item in ast.walk(part.target) if isinstance(item, ast.Name)}
+            inside = part.body
+            if part is not loop:
+                pending += [(one, names - bound) for one in inside]
+        if isinstance(part, ast.ListComp | ast.SetComp | ast.DictComp | ast.GeneratorExp):
+            names = names - {item.id for item in ast.walk(part) if isinstance(item, ast.Name)
+                             and isinstance(item.ctx, ast.Store)}
+        if isinstance(part, ast.Name) and isinstance(part.ctx, ast.Load) and part.id in names:
+            found.add(part.id)
+        pending += [(one, names) for one in ast.iter_child_nodes(part) if one not in inside]
     return found
 
 

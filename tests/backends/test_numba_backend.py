@@ -93,6 +93,15 @@ def counted(x, n):
     return np.sum(x) * n + x[n]
 
 
+def not_in_numba(x, S, k, K):
+    """Functions of which Numba has none, or another form."""
+    sign, log = np.linalg.slogdet(S)
+    y = np.nan_to_num(np.round(10 * x, 1) * x + np.around(x[0]) + round(x[1], 2), posinf=3.0)
+    y = y + np.sum(x[0] % x[1]) + np.mean(x[0] * x[2])
+    y[x > 0] = y[x > 0] ** 2 + np.count_nonzero(K, axis=1)[0]
+    return sign * log + np.sum(K @ y) + (k @ K @ k) * x[0] + (k @ k) * x[1] + (K @ k) @ y
+
+
 CASES = {
     neuron: (2.0, -1.0, -3.0, -2.0, -3.0),
     polynomial: (1.5, -0.5),
@@ -110,6 +119,9 @@ CASES = {
     extremes: (normal(3, 4),),
     mathematical: (0.8,),
     counted: (normal(5), 2),
+    not_in_numba: (
+        normal(3), np.eye(2) + 0.3, np.array([1, -2, 3]), np.arange(9).reshape(3, 3),
+    ),
 }
 
 
@@ -144,6 +156,7 @@ def assert_same(found, expected, rtol):
 
 SINGLE = (
     neuron, polynomial, broadcast, network, cross_entropy, masked, chosen, written, normalised,
+    not_in_numba,
 )  # fmt: skip
 BOTH = [(function, False) for function in CASES] + [(function, True) for function in SINGLE]
 

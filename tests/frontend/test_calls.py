@@ -428,12 +428,21 @@ def takes_function(x, f=np.sin):
     return np.sum(f(x) * x)
 
 
+def of_strings(x):
+    total = 0.0
+    for name in ("W_2", "b", "W_1"):
+        if name.startswith("W") and not name.lower().endswith("1"):
+            total = total + np.sum(x) * int(name.split("_")[1])
+        total = total * len(name.replace("_", "")) + x[0]
+    return total
+
+
 ONE = [late, defaults_early, counted, nonlocal_in_loop, nested_recursion, mutual, in_static_loop,
        late_in_loop, defined_in_branch, in_run_time_loop, closure_in_loop, table_of_functions,
        writes_through_closure, writes_to_argument, returns_view, several_returns,
        run_time_returns, positional_only, captured_partial, once_only, lazily, lazy_generator,
        iterators, walrus, walrus_in_comprehension, starred, deleted, message, shadows,
-       reads_globals, decorated, calls_wrapped, takes_function]  # fmt: skip
+       reads_globals, decorated, calls_wrapped, takes_function, of_strings]  # fmt: skip
 TWO = [stars, module_stars, partials, functional, with_order, of_operator]
 
 

@@ -752,8 +752,8 @@ REFUSED = [
     "return t",
     "s = [x[0]]\nt = s\nfor k in range(n):\n    s[0] = 1.0  # E: unsupported-write: s[0]\n"
     "    s = [s[0]]\nreturn t[0]",
-    "k = 0\nwhile (k := k + 1) < n:  # E: unsupported-statement: (k := k + 1) < n\n    pass\n"
-    "return k",
+    "k = 0\nfor v in x:\n    while (k := k + 1) < n:  # E: unsupported-statement: (k := k + 1) < n\n"
+    "        pass\n    else:\n        continue\nreturn k",
     "for v in x:  # E: branch-type: for v in x:\n    if v > 0:\n        return x\n"
     "return x[0]",
     "for k in range(n):\n    y = [x, x][int(x[k])]  # E: data-dependent-static: [x, x][int(x[k])]\n"

@@ -201,7 +201,7 @@ REFUSED_MORE = [
     "return np.sum(x.view())  # E: [unsupported-attribute] x.view()",
     "x.partition(1)  # E: [unsupported-attribute] x.partition(1)\nreturn x[0]",
     "s = x.sum  # E: [unsupported-attribute] x.sum\nreturn s()",
-    "return x[0] * NAME.upper()  # E: [unsupported-attribute] NAME.upper",
+    "return x[0] * NAME.encode()  # E: [unsupported-attribute] NAME.encode()",
     "return x[0] * POINT.missing  # E: [unsupported-attribute] POINT.missing",
     "return OPEN.missing(x)[0]  # E: [unsupported-attribute] OPEN.missing",
     # calls

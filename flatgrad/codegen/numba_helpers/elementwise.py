@@ -68,6 +68,16 @@ SCALARS: dict[str, tuple[str, tuple[str, ...]]] = {
         "x, low, high",  # np.maximum and np.minimum keep a NaN, as np.clip does
         ("np.minimum(np.maximum(x, low), high)",),
     ),
+    "nan_to_num": (
+        "x, nan, high, low",
+        (
+            "if x != x:",
+            "    return nan",
+            "if x == np.inf:",
+            "    return high",
+            "low if x == -np.inf else x",
+        ),
+    ),
     "xlogy": ("x, y", ("if x == 0 and y == y:", "    return 0.0", "x * np.log(y)")),
     "xlog1py": ("x, y", ("if x == 0 and y == y:", "    return 0.0", "x * np.log1p(y)")),
 }

@@ -91,6 +91,32 @@ def matmul(rank_a: int, rank_b: int, dtypes: Dtypes = F64) -> Helper:
     return _matmul_batches(name, rank_a, rank_b, dtypes)
 
 
+def matmul_of_ints(rank_a: int, rank_b: int) -> Helper:
+    """a @ b of int vectors and matrices."""
+    rows = [("i", "a.shape[0]")] if rank_a == 2 else []
+    columns = [("j", "b.shape[1]")] if rank_b == 2 else []
+    place = at("out", [index for index, _ in [*rows, *columns]]) if rows or columns else "total"
+    shape = tuple_text([length for _, length in [*rows, *columns]])
+    left, right = ("a[i, k]" if rows else "a[k]"), ("b[k, j]" if columns else "b[k]")
+    product = [
+        "total = 0",
+        "for k in range(n):",
+        f"    total += {left} * {right}",
+    ]
+    length = f"n = equal_length(a.shape[{rank_a - 1}], b.shape[0])"
+    if not (rows or columns):
+        body = [length, *product, "return total"]
+        return define("matmul_of_ints_1d_1d", "a, b", "a @ b", body, (equal_length(),))
+    body = [
+        length,
+        f"out = np.empty({shape}, np.int64)",
+        *nest([*rows, *columns], [*product, f"{place} = total"]),
+        "return out",
+    ]
+    name = f"matmul_of_ints_{rank_a}d_{rank_b}d"
+    return define(name, "a, b", "a @ b", body, (equal_length(),))
+
+
 def _matmul_flat(name: str, rank_a: int, rank_b: int, dtypes: Dtypes) -> Helper:
     """Many rows times one matrix: a single product of the flattened rows."""
     last = rank_a - 1

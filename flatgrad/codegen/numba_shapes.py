@@ -177,9 +177,35 @@ def array(site: Site) -> ast.expr | None:
     if any(isinstance(kind, tuple | list) for kind in kinds):
         if is_table(site.op) and "dtype" not in site.arguments:
             return None  # [[0, 1], [2, 2]]: Numba reads it as NumPy does
-        raise unsupported(site.op)
+        return _nested(site, items, kinds, site.op.result.type.shape)
     nodes = [fit(literal(item), kind, site.dtype) for item, kind in zip(items, kinds, strict=True)]
     return call(dotted("np.stack"), [ast.Tuple(nodes, ast.Load())], {})
+
+
+def _nested(site: Site, items: Any, kinds: Any, shape: tuple[Any, ...]) -> ast.expr:
+    """A list of lists: of numbers alone, a vector in another shape; else stacks of stacks."""
+    if not isinstance(kinds, tuple | list):
+        return fit(literal(items), kinds, site.dtype)
+    numbers = _numbers(items, kinds)
+    if not numbers:
+        raise unsupported(site.op)
+    if all(kind.ndim == 0 for _, kind in numbers):
+        helper = numba_text.stacked_scalars(len(numbers), site.dtype)
+        flat = site.helper(helper, *[item for item, _ in numbers])
+        if len(shape) == 1:
+            return flat
+        return call(ast.Attribute(flat, "reshape", ast.Load()), [literal(shape)], {})
+    pairs = zip(items, kinds, strict=True)
+    nodes = [_nested(site, item, kind, shape[1:]) for item, kind in pairs]
+    return call(dotted("np.stack"), [ast.Tuple(nodes, ast.Load())], {})
+
+
+def _numbers(items: Any, kinds: Any) -> list[tuple[Any, Any]]:
+    """What is in a nested list, with its types."""
+    if not isinstance(kinds, tuple | list):
+        return [(items, kinds)]
+    pairs = zip(items, kinds, strict=True)
+    return [found for item, kind in pairs for found in _numbers(item, kind)]
 
 
 def is_table(op: Apply) -> bool:

@@ -25,6 +25,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from flatgrad.errors import Span, error
+from flatgrad.frontend.adapted import adapted
 from flatgrad.frontend.while_tests import with_tests_inside
 from flatgrad.hooks import custom_vjp
 
@@ -85,7 +86,7 @@ def _characters(text: str, offset: int) -> int:
 
 
 def unwrap(function: Any) -> types.FunctionType:
-    """The plain Python function behind a Numba dispatcher, or the function itself.
+    """The plain function behind a Numba dispatcher, one that calls a method, or the function.
 
     Raises
     ------
@@ -113,10 +114,13 @@ def unwrap(function: Any) -> types.FunctionType:
             f"`{name}` is a `custom_vjp`, which has a rule in place of a derivative",
             help=f"differentiate a function that calls it: `lambda x: {name}(x)`",
         )
+    made = adapted(function)
+    if made is not None:
+        return made
     raise error(
         "unsupported-function-kind",
         f"`{name}` is no Python function whose source can be read",
-        help="pass a function written with `def` or `lambda`",
+        help=f"pass a function that calls it: `lambda x: {name}(x)`",
     )
 
 

@@ -99,6 +99,9 @@ def not_in_numba(x, S, k, K):
     y = np.nan_to_num(np.round(10 * x, 1) * x + np.around(x[0]) + round(x[1], 2), posinf=3.0)
     y = y + np.sum(x[0] % x[1]) + np.mean(x[0] * x[2])
     y[x > 0] = y[x > 0] ** 2 + np.count_nonzero(K, axis=1)[0]
+    turn = np.array([[np.cos(x[0]), -1], [[y[1], k[0]][1], x[1]]])
+    rows = np.array([[x, 2 * y], [y, [1.0, x[2], 3.0]]])
+    y = np.cross(y, k * x) + rows[:, 0].T @ turn @ x[:2]
     return sign * log + np.sum(K @ y) + (k @ K @ k) * x[0] + (k @ k) * x[1] + (K @ k) @ y
 
 

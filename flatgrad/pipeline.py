@@ -7,7 +7,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field, replace
 from types import ModuleType
 from typing import Any
@@ -18,6 +18,7 @@ from flatgrad.codegen.dialect import Dialect
 from flatgrad.codegen.module import Module, build_module
 from flatgrad.codegen.numba_dialect import NumbaDialect
 from flatgrad.codegen.numpy_dialect import NumpyDialect
+from flatgrad.codegen.same_array import astray
 from flatgrad.derivatives import (
     SPLIT,
     Request,
@@ -239,11 +240,17 @@ def build(
 
 def with_places(compiled: Compiled, names: dict[int, str], source: Source) -> Compiled:
     """The same function, which writes some of its results into arrays that it is given."""
-    fn = into_places(compiled.graph, names)
+    options = compiled.request.options
+    elsewhere: Collection[int] = names  # threads have zeros of their own
+    if not options.parallel:
+        fn = into_places(compiled.graph, names)
+        elsewhere = astray(fn, DIALECTS[options.backend](options).plan(fn)[1], names)
+    if elsewhere:
+        fn = into_places(compiled.graph, names, elsewhere)
     verify(fn)
-    dialect = DIALECTS[compiled.request.options.backend](compiled.request.options)
+    dialect = DIALECTS[options.backend](options)
     module = build_module(fn, compiled.module.name, dialect, source.comments)
-    loaded = load(module, compiled.request.options.backend)
+    loaded = load(module, options.backend)
     stages = {**compiled.stages, "emitted": lambda: module.text}
     _keep(stages, "results", fn)
     return replace(

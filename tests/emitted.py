@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from flatgrad import value_and_grad
+from flatgrad.backends import python
 
 DECORATOR = re.compile(r"^@numba\.njit\((?:[^()]|\n)*?\)\n", re.MULTILINE)
 
@@ -41,6 +42,11 @@ def plain_function(derived: Any) -> Any:
     space: dict[str, Any] = {}
     exec(plain_text(derived), space)
     return space[derived.__flatgrad__.last.compiled.module.name]
+
+
+def plain_module(module: Any) -> Any:
+    """An emitted module, its text run as plain Python: instead of `flatgrad.pipeline.load`."""
+    return python.load(module.name, DECORATOR.sub("", module.text), module.objects)
 
 
 def numba_text(function, args):

@@ -11,10 +11,12 @@ A call that a rule does not sign, of other types or with other arguments, is Num
 from __future__ import annotations
 
 import inspect
+import sys
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
+from llvmlite import ir
 from numba.core import cgutils, types
 from numba.core.imputils import impl_ret_borrowed
 from numba.core.typing import signature
@@ -48,6 +50,7 @@ def empty(context: Any, builder: Any, kind: Any, shapes: Any) -> Any:
     raise_if(context, builder, too_big, ValueError, TOO_BIG)
     align = context.get_preferred_array_alignment(kind.dtype)
     memory = context.nrt.meminfo_alloc_aligned(builder, count, align)
+    in_large_pages(builder, context.nrt.meminfo_data(builder, memory), count)
     array = arrayobj.make_array(kind)(context, builder)
     if kind.layout == "C":
         strides.reverse()
@@ -60,6 +63,30 @@ def empty(context: Any, builder: Any, kind: Any, shapes: Any) -> Any:
         meminfo=memory,
     )
     return array
+
+
+LARGE = 1 << 22
+PAGE = 4096
+MADV_HUGEPAGE = 14
+
+
+def in_large_pages(builder: Any, memory: Any, count: Any) -> None:
+    """Ask Linux for pages of 2 MB for an array of more than 4 MB, as NumPy does for its own.
+
+    New memory comes by the page, and each costs a fault when it is first written to: in pages of
+    4 KB an array of 8 MB costs more time than to fill it with tanh.
+    """
+    if not sys.platform.startswith("linux"):
+        return
+    with builder.if_then(builder.icmp_unsigned(">=", count, count.type(LARGE)), likely=False):
+        first = builder.ptrtoint(memory, count.type)
+        last = builder.add(first, count)
+        first = builder.and_(builder.add(first, count.type(PAGE - 1)), count.type(-PAGE))
+        byte, number = ir.IntType(8).as_pointer(), ir.IntType(32)
+        kind = ir.FunctionType(number, [byte, count.type, number])
+        advise = cgutils.get_or_insert_function(builder.module, kind, "madvise")
+        start = builder.inttoptr(first, byte)
+        builder.call(advise, [start, builder.sub(last, first), number(MADV_HUGEPAGE)])
 
 
 TOO_BIG = (

@@ -35,7 +35,7 @@ from flatgrad.ir.ops import (
     substitute,
 )
 from flatgrad.primitives.callee import Callee, function_of
-from flatgrad.primitives.index import SET_ITEM
+from flatgrad.primitives.index import SET_ITEM, set_item
 from flatgrad.primitives.symbolic import DIM, REQUIRE_EQUAL, Symbol, apply_function, symbol_of
 
 
@@ -64,8 +64,12 @@ class Placed:
 
 @dataclass(slots=True)
 class Destinations:
-    """The calls with places, and the writes that are thereby done."""
+    """The calls with places, and the writes that are thereby done.
 
+    Without `zeros`, results that nests add up in zeros are left: threads have zeros of their own.
+    """
+
+    zeros: bool = True
     calls: dict[Op, Placed] = field(default_factory=dict)
     done: set[Op] = field(default_factory=set)
     variants: dict[Any, Callee] = field(default_factory=dict)
@@ -153,7 +157,7 @@ class _Search:
         assert isinstance(write, Apply)
         base = _base(write)
         roots = self.buffers.of(base)
-        if write not in self.buffers.in_place or not roots or base in self.fn.places:
+        if write not in self.buffers.in_place or not roots:
             return False
         between = block.ops[first + 1 : last]
         made = {result for op in (call, *between) for result in op.results} - {value}
@@ -190,7 +194,7 @@ class _Search:
         """The nest that fills places for the results of these numbers."""
         key = (callee, str(sorted(places.items())))
         if key not in self.found.variants:
-            made = _filling(callee.called, places)
+            made = _filling(callee.called, places, CREATED if self.found.zeros else CREATED[:1])
             if made is None:
                 return None
             fn, filled = made
@@ -225,53 +229,64 @@ def _base(write: Apply) -> Value:
     return base
 
 
+CREATED: tuple[Any, ...] = (np.empty, np.zeros)
+
+
 def _filling(
-    fn: Function, places: dict[int, Place]
+    fn: Function, places: dict[int, Place], created: tuple[Any, ...]
 ) -> tuple[Function, dict[Value, Place]] | None:
     """The function with the arrays that it makes for some results as parameters.
 
-    None where a result is not an array that loops fill from the start.
+    Zeros are written at the start. None where a result is not an array that loops begin with.
     """
     makers = {result: op for op in fn.body.ops for result in op.results}
-    empty: dict[Value, Place] = {}
+    filled: dict[Value, tuple[Value, Place]] = {}
     for k, place in sorted(places.items()):
-        made = _made_empty(fn.results[k], makers)
-        if made is None or made.result in empty:
+        made = _made_new(fn.results[k], makers)
+        if made is None or made.result in filled or made.primitive.function not in created:
             return None
-        empty[made.result] = place
+        zeros = made.primitive.function is np.zeros
+        param = Value(made.result.type, made.result.name) if zeros else made.result
+        filled[made.result] = param, place
     ops: list[Op] = []
     builder = Builder(Block((), ops))
     for op in fn.body.ops:
-        if not isinstance(op, Apply) or not op.results or op.results[0] not in empty:
+        if not isinstance(op, Apply) or not op.results or op.results[0] not in filled:
             ops.append(op)
-        elif empty[op.result].sizes != op.result.type.shape:
-            builder.origin = op.origin
-            _compared(op, builder)
+            continue
+        param, place = filled[op.result]
+        builder.origin = op.origin
+        if place.sizes != op.result.type.shape:
+            _compared(op, param, builder)
+        if param is not op.result:
+            set_item(Symbol(param, builder), 0.0, Ellipsis)
+            ops[-1] = replace(ops[-1], results=(op.result,))
     kept = [k for k in range(len(fn.results)) if k not in places]
     results = tuple([fn.results[k] for k in kept])
-    params = (*fn.params, *empty)
+    given = dict(filled.values())
+    params = (*fn.params, *given)
     tree = Slot(0) if len(kept) == 1 else tuple([Slot(k) for k in range(len(kept))])
     body = Block(params, _needed(ops, results), results)
-    return replace(fn, body=body, tree=tree, places=(*fn.places, *empty)), empty
+    return replace(fn, body=body, tree=tree, places=(*fn.places, *given)), given
 
 
-def _made_empty(result: Operand, makers: dict[Value, Op]) -> Apply | None:
-    """The `np.empty` from which loops make a result."""
+def _made_new(result: Operand, makers: dict[Value, Op]) -> Apply | None:
+    """The `np.empty` or `np.zeros` from which loops make a result."""
     while isinstance(result, Value):
         op = makers.get(result)
         if isinstance(op, For):
             result = op.inits[op.results.index(result)]
             continue
-        is_empty = isinstance(op, Apply) and op.primitive.function is np.empty
-        return op if is_empty else None  # type: ignore[return-value]
+        is_new = isinstance(op, Apply) and op.primitive.function in CREATED
+        return op if is_new else None  # type: ignore[return-value]
     return None
 
 
-def _compared(op: Apply, builder: Builder) -> None:
+def _compared(op: Apply, place: Value, builder: Builder) -> None:
     """A place must have the lengths of the array that it replaces: the loops look at no bounds."""
     shape = substitute(op.arguments["shape"], lambda k: symbol_of(op.operands[k], builder))
     for axis, length in enumerate(shape if isinstance(shape, tuple) else (shape,)):
-        own = apply_function(DIM, (Symbol(op.result, builder), axis), {}, builder)
+        own = apply_function(DIM, (Symbol(place, builder), axis), {}, builder)
         message = "operands could not be broadcast together"
         apply_function(REQUIRE_EQUAL, (own, length, message), {}, builder)
 

@@ -61,7 +61,7 @@ class Dialect:
         self.objects: dict[str, Any] = {}
         self.functions: dict[Any, str] = {}
         self.plans: dict[Function, Plan] = {}
-        self.destinations = Destinations()
+        self.destinations = Destinations(zeros=not options.parallel)
 
     @contextmanager
     def inside(self, *, nest: bool) -> Iterator[None]:

@@ -67,6 +67,25 @@ def outers(u, v, w):
     return np.outer(u, v), np.outer(v[::2], u[::-1]), np.outer(w, w), np.outer(u[:0], v)
 
 
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="Linux has the pages")
+def test_large_arrays_are_asked_for_in_large_pages():
+    """The system notes it with the memory: the flag "hg"."""
+    pages = Path("/sys/kernel/mm/transparent_hugepage/enabled")
+    if not pages.exists() or not Path("/proc/self/smaps").exists():
+        pytest.skip("this Linux has no such pages")
+    array = fast(lambda n: np.zeros(n))(3 << 20)
+    assert not array.any()
+    middle = array.ctypes.data + array.nbytes // 2
+    found = []
+    for line in Path("/proc/self/smaps").read_text().splitlines():
+        first, _, last = line.partition(" ")[0].partition("-")
+        if last:
+            inside = int(first, 16) <= middle < int(last, 16)
+        elif inside and line.startswith("VmFlags"):
+            found += line.split()
+    assert "hg" in found
+
+
 def test_outer_products():
     for n, m in ((3, 5), (1, 1), (17, 4)):
         rng = np.random.default_rng(n)

@@ -47,7 +47,9 @@ def swept(block: Block) -> Block:
 
 def read_by(op: Op) -> set[Value]:
     """What an operation reads, in the blocks that it holds as well."""
-    return _values(tuple(operands_of(op))).union(*[reads(inner) for inner in blocks_of(op)])
+    found: set[Value] = set()
+    _add_read(op, found)
+    return found
 
 
 def has_effect(op: Op) -> bool:
@@ -102,7 +104,24 @@ def _chosen(items: Sequence[Item], keep: list[int]) -> tuple[Item, ...]:
 
 def reads(block: Block) -> set[Value]:
     """The values that a block reads, itself or in the blocks inside it."""
-    return _values(block.yields).union(*[read_by(op) for op in block.ops])
+    found: set[Value] = set()
+    _add_reads(block, found)
+    return found
+
+
+def _add_reads(block: Block, found: set[Value]) -> None:
+    found.update([operand for operand in block.yields if isinstance(operand, Value)])
+    for op in block.ops:
+        _add_read(op, found)
+
+
+def _add_read(op: Op, found: set[Value]) -> None:
+    if isinstance(op, Apply):
+        found.update([operand for operand in op.operands if isinstance(operand, Value)])
+        return
+    found.update([operand for operand in operands_of(op) if isinstance(operand, Value)])
+    for inner in blocks_of(op):
+        _add_reads(inner, found)
 
 
 def _values(operands: tuple[Operand, ...]) -> set[Value]:

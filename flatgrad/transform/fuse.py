@@ -29,6 +29,7 @@ from flatgrad.primitives.symbolic import DIM, SIZE
 from flatgrad.transform.clone import with_blocks
 from flatgrad.transform.dce import has_effect, read_by, swept
 from flatgrad.transform.fuse_groups import Group, Grouping
+from flatgrad.transform.fuse_later import compute_later
 from flatgrad.transform.fuse_nest import Unbound, nest_of
 from flatgrad.transform.fuse_spaces import Lengths, is_map
 from flatgrad.transform.order import in_order
@@ -45,7 +46,9 @@ def _fused(block: Block, lengths: Lengths, outer: dict[Value, Const]) -> Block:
     known = outer | _constants(block)
     ops = [with_blocks(op, lambda inner: _fused(inner, lengths, known)) for op in block.ops]
     block = Block(block.params, ops, block.yields)
-    groups = [group for group in Grouping(block, lengths).groups if group.is_worth_it()]
+    grouping = Grouping(block, lengths)
+    block = compute_later(grouping)
+    groups = [group for group in grouping.groups if group.is_worth_it()]
     calls: dict[Group, Op] = {}
     for group in groups:
         wanted = _wanted(group, block)

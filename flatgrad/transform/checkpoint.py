@@ -94,20 +94,20 @@ def _cut(op: For, builder: Builder) -> For:
     count = apply_function(TRIPS, (0, trips, size), {}, builder)
     if isinstance(count, Symbol):
         named(count, "segments")
-    k = Value(Scalar("int64", weak=True, size=fresh_size()), "k", kept=True)
+    index = Value(Scalar("int64", weak=True, size=fresh_size()), "segment", kept=True)
     carried = tuple([outer(param, init) for param, init in zip(
         op.body.params[1:], op.inits, strict=True)])
     results = tuple([outer(result, init) for result, init in zip(
         op.results, op.inits, strict=True)])
     with builder.inside(Block()) as body:
-        first = named(Symbol(k, builder) * size, "first")
+        first = named(Symbol(index, builder) * size, "first")
         last = named(np.minimum(first + size, trips), "last")
         inner = replace(
             op, start=operand_of(first), stop=operand_of(last), inits=carried, results=results,
             checkpoint=None,
         )  # fmt: skip
         body.ops.append(inner)
-    body.params, body.yields = (k, *carried), results
+    body.params, body.yields = (index, *carried), results
     return replace(op, stop=operand_of(count), body=body, checkpoint="trip")
 
 

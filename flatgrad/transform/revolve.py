@@ -143,7 +143,7 @@ class _Schedule:
         entering = tuple([_twin_of(item) for item in empty])
         results = tuple([outer(result, init) for result, (_, init) in zip(
             op.results, pairs, strict=True)])
-        k = Value(_int(), "k", kept=True)
+        k = Value(_int(), "snapshot", kept=True)
         with builder.inside(Block((k, *carried, *entering))) as body:
             at = Symbol(k, builder)
             kept = [

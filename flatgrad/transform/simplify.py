@@ -41,6 +41,13 @@ from flatgrad.transform.simplify_arrays import (
     transposed_product,
     unneeded_broadcast,
 )
+from flatgrad.transform.simplify_signs import (
+    double_negation,
+    equals,
+    negative_factor,
+    negative_sum,
+    sum_with_negative,
+)
 
 
 def simplify(fn: Function) -> Function:
@@ -195,28 +202,12 @@ def same_kind(new: Any, old: Value) -> bool:
     return (kind.dtype, kind.shape) == (old.type.dtype, old.type.shape)
 
 
-def _is(value: Any, number: float) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and value == number
-
-
 def drop_unit(s: _Simplifier, op: Apply) -> Any:
     """`x * 1`, `1 * x`, `x / 1`, `x ** 1`."""
     a, b = s.symbols(op)
-    if _is(b, 1):
+    if equals(b, 1):
         return a
-    return b if _is(a, 1) and op.primitive.function is operator.mul else None
-
-
-def negative_factor(s: _Simplifier, op: Apply) -> Any:
-    """`a * -1` and `a * -b` have the sign in front."""
-    a, b = s.symbols(op)
-    if _is(b, -1):
-        return s.call(operator.neg, a)
-    negated = s.negated(b)
-    if negated is not None and isinstance(a, Symbol):
-        b = symbol_of(negated.operands[0], s.builder)
-        return s.call(operator.mul, s.call(operator.neg, a), b)
-    return None
+    return b if equals(a, 1) and op.primitive.function is operator.mul else None
 
 
 def flat_product(s: _Simplifier, op: Apply) -> Any:
@@ -228,7 +219,7 @@ def flat_product(s: _Simplifier, op: Apply) -> Any:
         inner = s.definition(b, function)
         if inner is not None and function is operator.truediv and s.single(inner):
             one, divisor = s.symbols(inner)
-            if _is(one, 1):
+            if equals(one, 1):
                 return s.call(operator.truediv, a, divisor)
         if inner is None or not s.single(inner) or _may_overflow(inner):
             continue
@@ -263,39 +254,6 @@ def constant_first(s: _Simplifier, op: Apply) -> Any:
         return s.call(operator.mul, left, right * b)
     if isinstance(left, Symbol) and left.ndim == 0 and right.ndim > 0:
         return s.call(operator.mul, s.call(operator.mul, left, b), right)
-    return None
-
-
-def negative_sum(s: _Simplifier, op: Apply) -> Any:
-    """`sum(-x)` is `-sum(x)`, which negates fewer elements."""
-    negated = s.negated(op.operands[0])
-    if negated is None:
-        return None
-    keywords = {key: item for key, item in op.arguments.items() if key != "x"}
-    x = symbol_of(negated.operands[0], s.builder)
-    return s.call(operator.neg, s.call(np.sum, x, **keywords))
-
-
-def double_negation(s: _Simplifier, op: Apply) -> Any:
-    """`-(-x)`, and `-(a * b)` with a negative constant."""
-    (x,) = s.symbols(op)
-    inner = s.definition(x, operator.neg)
-    return symbol_of(inner.operands[0], s.builder) if inner is not None else None
-
-
-def sum_with_negative(s: _Simplifier, op: Apply) -> Any:
-    """`a + -b` is `a - b`, and `a + -b * c` is `a - b * c`."""
-    a, b = s.symbols(op)
-    negated = s.negated(b)
-    if negated is not None:
-        return s.call(operator.sub, a, symbol_of(negated.operands[0], s.builder))
-    product = s.definition(b, operator.mul)
-    if product is not None and s.single(product):
-        left, right = s.symbols(product)
-        negated = s.negated(left)
-        if negated is not None:
-            (x,) = s.symbols(negated)
-            return s.call(operator.sub, a, s.call(operator.mul, x, right))
     return None
 
 

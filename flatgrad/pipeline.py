@@ -57,6 +57,7 @@ from flatgrad.transform.simplify import simplify
 from flatgrad.transform.split import split
 from flatgrad.transform.strips import strip_mine
 from flatgrad.transform.sums_of_products import sums_of_products
+from flatgrad.transform.tape_segments import segment_tapes
 from flatgrad.transform.triangular import solve_triangles
 from flatgrad.transform.vector_loops import vectorize_loops
 
@@ -87,6 +88,9 @@ FOR_NUMBA: list[tuple[str, Pass]] = [
 
 NESTS: list[tuple[str, Pass]] = [("strips", strip_mine)]
 """The pass before those, unless `fuse=False`, sums keep their order, or trips go to threads."""
+
+SEGMENTS: list[tuple[str, Pass]] = [("segments", segment_tapes)]
+"""The pass between those, unless `fuse=False`."""
 
 BATCHES: list[tuple[str, Pass]] = [("batches", batch_loops)]
 """The pass after those, unless `fuse=False`, or `deterministic=True`: BLAS has its own order."""
@@ -195,7 +199,7 @@ def _for_numba(options: Options) -> list[tuple[str, Pass]]:
         return [*FOR_NUMBA, *parallel]
     nests = [] if options.deterministic or options.parallel else NESTS
     batches = [] if options.deterministic else BATCHES
-    return [*nests, *FOR_NUMBA, *batches, *FUSING, *parallel]
+    return [*nests, *SEGMENTS, *FOR_NUMBA, *batches, *FUSING, *parallel]
 
 
 def _as_it_is(fn: Function) -> Function:

@@ -27,7 +27,7 @@ from flatgrad.ir.interpret import interpret
 from flatgrad.ir.ops import Apply, Block, Const, For, Function, If, substitute
 from flatgrad.ir.types import Scalar
 from flatgrad.ir.verify import verify
-from flatgrad.pipeline import FOR_NUMBA, FUSING, differentiate, differentiate_inside
+from flatgrad.pipeline import FOR_NUMBA, FUSING, SEGMENTS, differentiate, differentiate_inside
 from flatgrad.signature import hidden_type
 from flatgrad.transform.forward import forward
 from flatgrad.transform.fuse import fuse
@@ -391,7 +391,7 @@ def numba_agrees(compiled: Any, arguments: list[Any], expected: Any, precision: 
 
 def for_numba(fn: Function) -> Function:
     """The function after the passes for compiled code."""
-    for _, run in (*FOR_NUMBA, *FUSING):
+    for _, run in (*SEGMENTS, *FOR_NUMBA, *FUSING):
         fn = run(fn)
     return in_one_order(fn)
 

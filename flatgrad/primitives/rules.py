@@ -18,6 +18,7 @@ from flatgrad.primitives import (  # noqa: F401
     reduce,
     revolve,
     rounding,
+    segments,
     select,
     shape,
     solve,

@@ -100,8 +100,10 @@ class GrowingLowerer(TripLowerer):
         """A list of unlike items needs its loop unrolled."""
         if found is None or found.static is None or len(found.static) > 1000:
             raise self.refuse(
-                node, "loop-carried-type", "a list gets items of different types inside the loop",
-                "append numbers, or arrays of one dtype and shape that is known before the loop",
+                node, "loop-carried-type",
+                "a list grows inside the loop by what is no number and no array of one type",
+                "append numbers, or arrays of one dtype and shape that is known before the loop; "
+                "unlike values go to a list each",
             )  # fmt: skip
         self.shared.growing.unrolled.add(id(node))
 

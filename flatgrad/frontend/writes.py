@@ -182,6 +182,11 @@ class WriteLowerer(ComprehensionLowerer):
         """Elements are written to arrays, and to lists and dicts that the function made."""
         if type(base) not in (list, dict):
             text = self.source.segment(target.value)
+            if isinstance(base, Symbol) or is_number(base):
+                raise self.refuse(
+                    target, "unsupported-write", f"`{text}` has no axes: it is a number here",
+                    "assign to the variable, or make an array of length 1",
+                )  # fmt: skip
             raise self.refuse(target, "unsupported-write", f"`{text}` is no array")
         self.owned(target, base)
 

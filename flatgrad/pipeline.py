@@ -56,6 +56,7 @@ from flatgrad.transform.second_arrays import with_second_arrays
 from flatgrad.transform.simplify import simplify
 from flatgrad.transform.split import split
 from flatgrad.transform.strips import strip_mine
+from flatgrad.transform.strips_apart import strips_apart
 from flatgrad.transform.sums_of_products import sums_of_products
 from flatgrad.transform.tape_segments import segment_tapes
 from flatgrad.transform.triangular import solve_triangles
@@ -91,6 +92,9 @@ NESTS: list[tuple[str, Pass]] = [("strips", strip_mine)]
 
 SEGMENTS: list[tuple[str, Pass]] = [("segments", segment_tapes)]
 """The pass between those, unless `fuse=False`."""
+
+APART: list[tuple[str, Pass]] = [("strips apart", strips_apart)]
+"""The pass after all others, where there are strips."""
 
 BATCHES: list[tuple[str, Pass]] = [("batches", batch_loops)]
 """The pass after those, unless `fuse=False`, or `deterministic=True`: BLAS has its own order."""
@@ -197,9 +201,9 @@ def _for_numba(options: Options) -> list[tuple[str, Pass]]:
     parallel = IN_RANGES if options.parallel else []
     if not options.fuse:
         return [*FOR_NUMBA, *parallel]
-    nests = [] if options.deterministic or options.parallel else NESTS
+    nests, apart = (NESTS, APART) if not (options.deterministic or options.parallel) else ([], [])
     batches = [] if options.deterministic else BATCHES
-    return [*nests, *SEGMENTS, *FOR_NUMBA, *batches, *FUSING, *parallel]
+    return [*nests, *SEGMENTS, *FOR_NUMBA, *batches, *FUSING, *apart, *parallel]
 
 
 def _as_it_is(fn: Function) -> Function:

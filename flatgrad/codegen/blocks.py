@@ -58,6 +58,7 @@ class BlockEmitter:
     heading: Callable[[Origin], None]
     nested: Callable[[], AbstractContextManager[list[Line]]]
     in_ranges: Callable[[For], list[str] | None]
+    put_apart: Callable[[For, list[Line]], bool]
     apply: Callable[[Apply], None]
 
     def block(self, block: Block, exit: Exit | None = None) -> None:
@@ -160,7 +161,10 @@ class BlockEmitter:
         with self.nested() as lines, self.in_nest(op.vector):
             index = self.declare(op.body.params[0])
             self.trip(op, carried)
-        self.text(f"for {index} in range({arguments}):", op.origin)
+        head = f"for {index} in range({arguments}):"
+        if op.apart and self.depth == 1 and self.put_apart(op, [Line(head, op.origin), *lines]):
+            return
+        self.text(head, op.origin)
         self.body(lines, op.origin)
         self.results(op)
 

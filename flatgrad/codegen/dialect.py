@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
+from flatgrad.codegen.apart import Apart
 from flatgrad.codegen.destinations import Destinations
 from flatgrad.codegen.expressions import (
     call,
@@ -54,6 +55,7 @@ class Dialect:
     in_nest = False  # whether loops over elements are being written
     exact = False  # whether what is computed twice must be equal to the last bit
     contracts = False  # whether a product and a sum may be rounded once
+    puts_apart = False  # whether loops with `apart` become functions of their own
 
     def __init__(self, options: Options = DEFAULT) -> None:
         self.options = options
@@ -79,6 +81,10 @@ class Dialect:
     def returned(self, tree: Any) -> Any:
         """The structure in which results are returned."""
         return as_tuples(tree) if comes_as_tuples(tree) else tree
+
+    def decorator_apart(self) -> str | None:
+        """What stands above a loop that has become a function."""
+        return self.decorator
 
     def decorator_of(self, fn: Function, *, nest: bool) -> str | None:
         """What stands above a function; `nest` for loops over elements."""
@@ -158,7 +164,11 @@ class Dialect:
 
 @dataclass(slots=True)
 class Emitted:
-    """The lines of a function body and the names under which its parameters go."""
+    """The lines of a function body and the names under which its parameters go.
+
+    `apart` are loops that have become functions of their own.
+    """
 
     params: list[str]
     lines: list[Line] = field(default_factory=list)
+    apart: list[Apart] = field(default_factory=list)

@@ -13,7 +13,9 @@ from __future__ import annotations
 import ast
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
+from dataclasses import replace
 
+from flatgrad.codegen.apart import Apart, read_first, set_by
 from flatgrad.codegen.blocks import BlockEmitter
 from flatgrad.codegen.buffers import written_operand
 from flatgrad.codegen.coalesce import Variable
@@ -30,7 +32,12 @@ from flatgrad.codegen.format import statement_text
 from flatgrad.codegen.growing import push_helper
 from flatgrad.codegen.lines import Line, sweep_heading
 from flatgrad.codegen.names import Names
-from flatgrad.codegen.raising import on_axis, raising, requirement
+from flatgrad.codegen.raising import (
+    on_axis,
+    on_axis_from_either_end,
+    raising,
+    requirement,
+)
 from flatgrad.codegen.row_ranges import require_in_place
 from flatgrad.errors import error
 from flatgrad.ir.ops import (
@@ -49,6 +56,7 @@ from flatgrad.ir.types import Array
 from flatgrad.primitives.core import PUSH, REQUIRE_SOME
 from flatgrad.primitives.effects import RAISE
 from flatgrad.primitives.index import ADD_ITEM
+from flatgrad.primitives.lengths import REQUIRE_ENTRY
 from flatgrad.primitives.stacked import ADD_PRODUCTS
 from flatgrad.primitives.symbolic import REQUIRE_EQUAL, REQUIRE_INDEX
 
@@ -72,6 +80,7 @@ class _Emitter(BlockEmitter):
         self.within: dict[Operand, Apply] = {}
         self.visible: list[Value] = []
         self.lines: list[Line] = []
+        self.apart: list[Apart] = []
         self.depth = 1
         if dialect.in_nest and fn.places:
             require_in_place(fn.body, self.buffers)
@@ -99,7 +108,7 @@ class _Emitter(BlockEmitter):
         self.block(self.fn.body)
         if self.fn.results or not self.dialect.in_nest:
             self.lines.append(Line(f"return {self.returned()}"))
-        return Emitted(self.params, self.lines)
+        return Emitted(self.params, self.lines, self.apart)
 
     def in_nest(self, nest: bool) -> AbstractContextManager[None]:
         """What is written inside belongs to a loop over elements, or goes on as it is."""
@@ -108,6 +117,26 @@ class _Emitter(BlockEmitter):
     def in_ranges(self, op: For) -> list[str] | None:
         """The lines of a loop that runs in several threads; None: it does not."""
         return self.dialect.loop_in_ranges(op, self.operand, self.names.fresh)
+
+    def put_apart(self, op: For, lines: list[Line]) -> bool:
+        """Write a call of a function that has the lines of a loop; not where it replaces arrays."""
+        self.results(op)
+        names = {result: self.written[result].id for result in op.results}  # type: ignore[attr-defined]
+        changed = set_by(lines)
+        arrays = {name for result, name in names.items() if result.type.ndim}
+        known = {*self.params, *set_by(self.lines)}
+        if not self.dialect.puts_apart or arrays & changed:
+            return False
+        numbers = [name for result, name in names.items() if name in changed]
+        params = [name for name in read_first(lines) if name in known]
+        made = self.names.fresh("over_strips")
+        returned = [Line(f"return {', '.join(numbers)}")] if numbers else []
+        self.apart.append(Apart(made, params, [*lines, *returned]))
+        sweeps = {line.origin.sweep for line in lines if line.origin is not None}
+        origin = replace(op.origin, sweep="early") if len(sweeps) > 1 else op.origin
+        target = f"{', '.join(numbers)} = " if numbers else ""
+        self.text(f"{target}{made}({', '.join(params)})", origin)
+        return True
 
     def returned(self) -> str:
         tree = self.dialect.returned(self.fn.tree)
@@ -200,6 +229,8 @@ class _Emitter(BlockEmitter):
             self.line(requirement(given, op.arguments["message"], ast.Eq()), op.origin)
         elif op.primitive.function is REQUIRE_INDEX:
             self.line(on_axis(operands, op.arguments["message"]), op.origin)
+        elif op.primitive.function is REQUIRE_ENTRY:
+            self.line(on_axis_from_either_end(operands), op.origin)
         elif not op.results:
             self.line(ast.Expr(node), op.origin)
         elif op.result in self.inline:

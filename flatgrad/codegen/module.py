@@ -14,6 +14,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+from flatgrad.codegen.apart import ROLE, Apart
 from flatgrad.codegen.contracting import may_contract
 from flatgrad.codegen.dialect import Dialect, Emitted
 from flatgrad.codegen.emit import emit
@@ -42,8 +43,9 @@ class Module:
 
 @dataclass(slots=True)
 class _Text:
-    """A function as text: its head and its lines."""
+    """A function as text: its name, its head and its lines."""
 
+    name: str
     head: list[str]
     body: list[Line]
 
@@ -67,7 +69,7 @@ def build_module(
     dialect.contracts = may_contract(fn)
     functions = _functions(fn, dialect, taken)
     taken |= {*dialect.functions.values()}
-    functions.append(_written(fn, name, dialect, taken, comments or {}))
+    functions += _written(fn, name, dialect, taken, comments or {})
     function_text = "\n\n".join([one.text for one in functions])
     helpers = [
         (f"{dialect.decorator}\n" if dialect.decorator and text.lstrip().startswith("def ") else "")
@@ -100,7 +102,8 @@ def _functions(fn: Function, dialect: Dialect, taken: frozenset[str]) -> list[_T
         name = names.fresh(callee.name)
         taken |= {*dialect.functions.values(), name}
         dialect.enter(callee.body)
-        made = _written(callee.body, name, dialect, taken, callee.comments, nest=callee.nest)
+        body, comments = callee.body, callee.comments
+        *apart, made = _written(body, name, dialect, taken, comments, nest=callee.nest)
         key = f"{callee.name}{made.text.partition('(')[2]}"
         if key in known:
             dialect.functions[callee] = known[key]
@@ -108,7 +111,8 @@ def _functions(fn: Function, dialect: Dialect, taken: frozenset[str]) -> list[_T
         if callee.role:
             made.body.insert(0, Line(f'"""{callee.role}"""'))
         dialect.functions[callee] = known[key] = name
-        texts.append(made)
+        taken |= {one.name for one in apart}
+        texts += [*apart, made]
     return texts
 
 
@@ -146,8 +150,8 @@ def _written(
     comments: dict[int, str],
     *,
     nest: bool = False,
-) -> _Text:
-    """One function as text; `nest` for loops over elements."""
+) -> list[_Text]:
+    """One function as text, behind its loops that are functions; `nest` for loops over elements."""
     with dialect.inside(nest=nest):
         emitted = emit(fn, dialect, taken)
     emitted.lines = dialect.told_apart(emitted)
@@ -155,7 +159,19 @@ def _written(
     decorator = dialect.decorator_of(fn, nest=nest)
     if decorator:
         head[:0] = decorator.splitlines()
-    return _Text(head, _with_comments(emitted, comments))
+    apart = [_apart(one, dialect) for one in emitted.apart]
+    return [*apart, _Text(name, head, _with_comments(emitted, comments))]
+
+
+def _apart(loop: Apart, dialect: Dialect) -> _Text:
+    lines = dialect.told_apart(Emitted(loop.params, loop.lines))
+    head = f"def {loop.name}({', '.join(loop.params)}):"
+    decorator = dialect.decorator_apart()
+    return _Text(
+        loop.name,
+        [head] if decorator is None else [*decorator.splitlines(), head],
+        [Line(f'"""{ROLE}"""'), *lines],
+    )
 
 
 def _called(block: Block) -> set[str]:

@@ -57,6 +57,8 @@ CONTRACTED_DECORATOR = (
 """With fused multiply-adds, where no rounding decides anything (contracting.py)."""
 NEST_DECORATOR = '@numba.njit(cache=True, error_model="numpy", fastmath={"contract", "nsz"})'
 """Loops over elements, whose lengths are checked before them. NaN and inf keep their meaning."""
+APART_DECORATOR = '@numba.njit(cache=True, error_model="numpy", fastmath={"contract"})'
+"""Loops over strips, whose indices are looked at before they are used."""
 EXACT_DECORATOR = '@numba.njit(cache=True, error_model="numpy", fastmath={"nsz"})'
 """Without `contract`: `x * y + z` would be rounded once in one loop and twice in another."""
 
@@ -68,6 +70,7 @@ class NumbaDialect(Dialect):
     formats_messages = False
     decorator = DECORATOR
     main_decorator: str | None = MAIN_DECORATOR
+    puts_apart = True
 
     def __init__(self, options: Options = DEFAULT) -> None:
         super().__init__(options)
@@ -89,6 +92,10 @@ class NumbaDialect(Dialect):
         if self.options.deterministic:
             return DECORATOR
         return EXACT_DECORATOR if self.exact else NEST_DECORATOR
+
+    def decorator_apart(self) -> str:
+        """That of a function that checks no index."""
+        return APART_DECORATOR if self.contracts else DECORATOR
 
     def in_ranges(self, callees: list[Callee]) -> list[Callee]:
         """With `parallel=True`, a function for ranges of the rows of each nest."""

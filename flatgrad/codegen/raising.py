@@ -31,6 +31,17 @@ def on_axis(operands: list[ast.expr], message: str) -> ast.stmt:
     return ast.If(ast.UnaryOp(ast.Not(), found), [raised], [])
 
 
+def on_axis_from_either_end(operands: list[ast.expr]) -> ast.stmt:
+    """`if not -length <= index < length: raise IndexError("...")`."""
+    index, length = operands
+    lowest = ast.UnaryOp(ast.USub(), length)
+    if isinstance(length, ast.Constant) and isinstance(length.value, int):
+        lowest = ast.Constant(-length.value)  # type: ignore[assignment]
+    found = ast.Compare(lowest, [ast.LtE(), ast.Lt()], [index, length])
+    raised = call(dotted("IndexError"), [literal("index is out of bounds")], {})
+    return ast.If(ast.UnaryOp(ast.Not(), found), [ast.Raise(raised, None)], [])
+
+
 def raising(op: Apply, operands: list[ast.expr], *, formats: bool) -> ast.stmt:
     """`raise ValueError(f"x is {x}")`; the message keeps its `{x}` unless the backend `formats`."""
     kind, template = op.arguments["kind"].__name__, op.arguments["message"]

@@ -166,6 +166,8 @@ class For:
     trip again from the values carried into it. None is a tape. The loop itself means the same.
 
     `vector`: the trips do not depend on each other but for sums, which may be taken in any order.
+    `apart`: all indices are within their arrays, and each array that is written has memory that the
+    loop sees under no other name.
     """
 
     start: Operand
@@ -179,6 +181,7 @@ class For:
     checkpoint: str | None = None
     snapshots: Operand | None = None
     vector: bool = False
+    apart: bool = False
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -16,6 +16,7 @@ from flatgrad.ir.dims import natural, never_negative, opaque, product, without
 from flatgrad.ir.ops import Const
 from flatgrad.ir.types import Array, Scalar
 from flatgrad.primitives.index import checked_write, set_item
+from flatgrad.primitives.lengths import REQUIRE_ENTRY
 from flatgrad.primitives.registry import call, linear, method, primitive, vjp
 from flatgrad.primitives.samples import A, I
 from flatgrad.primitives.symbolic import DIM, REQUIRE_EQUAL, REQUIRE_INDEX, SIZE
@@ -50,6 +51,11 @@ def _(count, /, message):
 
 @primitive(REQUIRE_INDEX, name="require_index", effect=True, derivative=False)
 def _(index, length, /, message):
+    return None
+
+
+@primitive(REQUIRE_ENTRY, name="require_entry", effect=True, derivative=False)
+def _(index, length, /):
     return None
 
 

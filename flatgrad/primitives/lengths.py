@@ -28,3 +28,9 @@ def REQUIRE_INDEX(index: int, length: int, message: str) -> None:
     """Written `if not 0 <= index < length: raise ValueError(message)`."""
     if not 0 <= index < length:
         raise ValueError(message)
+
+
+def REQUIRE_ENTRY(index: int, length: int) -> None:
+    """Written `if not -length <= index < length: raise IndexError("...")`."""
+    if not -length <= index < length:
+        raise IndexError("index is out of bounds")

@@ -13,6 +13,7 @@ made once, before the loops around, if it has the same length in all of their tr
 from __future__ import annotations
 
 import operator
+from collections.abc import Collection
 from dataclasses import dataclass, field, replace
 from functools import reduce
 from typing import Any
@@ -193,13 +194,14 @@ class Gathering:
             return all(known)
 
         known = [search(value) for value in added]
-        if all(known) and len(found) == 1 < len(added) and len(steps) <= MOST_AGAIN:
+        few = len(found) == 1 < len(added) and len(steps) <= MOST_AGAIN
+        if all(known) and few and vanish_with(found, steps, added):
             return list(found), steps
         return added, []
 
     def rows(self, sums: dict[Value, list[_Sum]], margin: int) -> dict[Value, Row]:
         """A row for each value that is kept for the sums."""
-        size = _row_size(self.loop, margin)
+        size = row_size(self.loop, margin)
         found: dict[Value, Row] = {}
         added = [v for group in sums.values() for one in group for _, v in one.terms]
         kept, self.steps = self.sources(list(dict.fromkeys(added)))
@@ -299,7 +301,18 @@ class Gathering:
         return [*before, loop]
 
 
-def _row_size(loop: For, margin: int) -> Any:
+def vanish_with(sources: Collection[Value], steps: list[Apply], added: list[Value]) -> bool:
+    """Whether all that is added is 0 where the sources are, as behind the ends of a row."""
+    zeros = set(sources)
+    for step in steps:
+        known = [operand in zeros for operand in step.operands]
+        if all(known) if step.primitive.name in ("add", "sub") else any(known):
+            zeros.add(step.result)
+    return zeros.issuperset(added)
+
+
+def row_size(loop: For, margin: int) -> Any:
+    """The length of a row with a place for each trip of a loop."""
     scratch = Builder(Block())
     bounds = [symbol_of(bound, scratch) for bound in (loop.start, loop.stop)]
     trips = apply_function(TRIPS, (*bounds, 1), {}, scratch)

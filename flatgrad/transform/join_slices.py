@@ -29,7 +29,7 @@ from flatgrad.primitives.symbolic import Symbol, apply_function, symbol_of
 from flatgrad.transform.building import call_into
 from flatgrad.transform.clone import picked, with_blocks
 from flatgrad.transform.dce import read_by
-from flatgrad.transform.gather import AGAIN, MOST_AGAIN
+from flatgrad.transform.gather import AGAIN, MOST_AGAIN, vanish_with
 from flatgrad.transform.slice_chains import (
     Chain,
     Cut,
@@ -234,7 +234,8 @@ class _Joining:
             search(value)
         (one, *more) = found
         alike = isinstance(one.type, Array) and one.type == added[0].type
-        if not more and alike and len(steps) <= MOST_AGAIN:
+        few = not more and len(steps) <= MOST_AGAIN
+        if alike and few and vanish_with([one], steps, added):
             return [one], steps
         return list(dict.fromkeys(added)), []
 

@@ -76,14 +76,14 @@ def sequence(site: Site) -> ast.expr | None:
     items, kinds = site.operands[0], site.kinds[0]
     if not isinstance(items, tuple | list):
         raise unsupported(site.op)
-    if any(isinstance(kind, tuple | list) for kind in kinds):
-        if is_table(site.op) and "dtype" not in site.arguments:
-            return None  # [[0, 1], [2, 2]]: Numba reads it as NumPy does
-        raise unsupported(site.op)
+    nested = any(isinstance(kind, tuple | list) for kind in kinds)
+    if nested and is_table(site.op) and "dtype" not in site.arguments:
+        return None  # [[0, 1], [2, 2]]: Numba reads it as NumPy does
+    nodes = [_listed(site, item, kind) for item, kind in zip(items, kinds, strict=True)]
     axis = site.static("axis", 0)
     if axis is None:
-        return site.helper(numba_text.concatenate_flat([k.ndim for k in kinds]), *items)
-    nodes = [fit(literal(item), kind, site.dtype) for item, kind in zip(items, kinds, strict=True)]
+        ranks = [len(_shape_of(kind)) for kind in kinds]
+        return site.helper(numba_text.concatenate_flat(ranks), *nodes)
     axis = normalize_axes(axis, site.op.result.type.ndim)[0]
     keywords = {"axis": literal(axis)} if axis else {}
     return call(dotted(site.op.primitive.text), [ast.Tuple(nodes, ast.Load())], keywords)
@@ -177,12 +177,12 @@ def array(site: Site) -> ast.expr | None:
     if any(isinstance(kind, tuple | list) for kind in kinds):
         if is_table(site.op) and "dtype" not in site.arguments:
             return None  # [[0, 1], [2, 2]]: Numba reads it as NumPy does
-        return _nested(site, items, kinds, site.op.result.type.shape)
+        return _listed(site, items, kinds)
     nodes = [fit(literal(item), kind, site.dtype) for item, kind in zip(items, kinds, strict=True)]
     return call(dotted("np.stack"), [ast.Tuple(nodes, ast.Load())], {})
 
 
-def _nested(site: Site, items: Any, kinds: Any, shape: tuple[Any, ...]) -> ast.expr:
+def _listed(site: Site, items: Any, kinds: Any) -> ast.expr:
     """A list of lists: of numbers alone, a vector in another shape; else stacks of stacks."""
     if not isinstance(kinds, tuple | list):
         return fit(literal(items), kinds, site.dtype)
@@ -192,12 +192,19 @@ def _nested(site: Site, items: Any, kinds: Any, shape: tuple[Any, ...]) -> ast.e
     if all(kind.ndim == 0 for _, kind in numbers):
         helper = numba_text.stacked_scalars(len(numbers), site.dtype)
         flat = site.helper(helper, *[item for item, _ in numbers])
+        shape = _shape_of(kinds)
         if len(shape) == 1:
             return flat
         return call(ast.Attribute(flat, "reshape", ast.Load()), [literal(shape)], {})
-    pairs = zip(items, kinds, strict=True)
-    nodes = [_nested(site, item, kind, shape[1:]) for item, kind in pairs]
+    nodes = [_listed(site, item, kind) for item, kind in zip(items, kinds, strict=True)]
     return call(dotted("np.stack"), [ast.Tuple(nodes, ast.Load())], {})
+
+
+def _shape_of(kinds: Any) -> tuple[Any, ...]:
+    """The shape of an array, or of a nested list."""
+    if not isinstance(kinds, tuple | list):
+        return tuple(kinds.shape)
+    return (len(kinds), *(_shape_of(kinds[0]) if kinds else ()))
 
 
 def _numbers(items: Any, kinds: Any) -> list[tuple[Any, Any]]:

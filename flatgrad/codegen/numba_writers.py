@@ -372,7 +372,7 @@ PLAIN: frozenset[str] = frozenset(
     """
     transpose swapaxes moveaxis ravel flatten copy argmax argmin identity dim size float
     int bool float32 float64 ascontiguousarray round trips stop_gradient and or not searchsorted
-    flatnonzero cross
+    flatnonzero cross part
     """.split()  # noqa: SIM905
 )
 """Functions that are no elementwise ones and can be written as for NumPy."""

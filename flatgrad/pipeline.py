@@ -13,6 +13,7 @@ from types import ModuleType
 from typing import Any
 
 import flatgrad.primitives.rules  # noqa: F401  (fills the registry)
+from flatgrad.analysis.side_by_side import runs_side_by_side
 from flatgrad.backends import python
 from flatgrad.codegen.dialect import Dialect
 from flatgrad.codegen.module import Module, build_module
@@ -40,6 +41,7 @@ from flatgrad.transform.batch_loops import batch_loops
 from flatgrad.transform.contiguous import copy_strided_parts
 from flatgrad.transform.cse import merge_common
 from flatgrad.transform.dce import eliminate_dead
+from flatgrad.transform.free_loops import free_loops
 from flatgrad.transform.fuse import fuse
 from flatgrad.transform.join_loops import join_loops
 from flatgrad.transform.join_slices import join_slices
@@ -109,6 +111,9 @@ FUSING: list[tuple[str, Pass]] = [
 ]
 """The passes after those, unless `fuse=False`."""
 
+FREE: list[tuple[str, Pass]] = [("free loops", free_loops)]
+"""The pass after those, unless trips go to threads."""
+
 IN_RANGES: list[tuple[str, Pass]] = [("in ranges", loops_in_ranges)]
 """The pass for `parallel=True`."""
 
@@ -120,7 +125,9 @@ def load(module: Module, backend: str) -> ModuleType:
     if backend == "numba":
         from flatgrad.backends import numba_cpu
 
-        return numba_cpu.load(module.name, module.text)
+        nests = module.nests.items()
+        free = {name: name in module.repeated for name, fn in nests if runs_side_by_side(fn)}
+        return numba_cpu.load(module.name, module.text, free, module.free)
     return python.load(module.name, module.text, module.objects)
 
 
@@ -198,7 +205,7 @@ def compile_derivative(
 
 def _for_numba(options: Options) -> list[tuple[str, Pass]]:
     """The passes for compiled code alone."""
-    parallel = IN_RANGES if options.parallel else []
+    parallel = IN_RANGES if options.parallel else FREE
     if not options.fuse:
         return [*FOR_NUMBA, *parallel]
     nests, apart = (NESTS, APART) if not (options.deterministic or options.parallel) else ([], [])

@@ -6,20 +6,22 @@
         out[i] = s
 
 Arrays that are only read may be read anywhere. An array that the loop carries must be read and
-written at the same indices throughout, one of which moves with the loop. Values never change, so
-two names for the same memory are no concern here: the emitter copies where it must.
+written at the same indices throughout, one of which moves with the loop, or in several places that
+no two trips share (`Body.has_own_places`). Values never change, so two names for the same memory
+are no concern here: the emitter copies where it must.
 """
 
 from __future__ import annotations
 
 import operator
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from flatgrad.analysis.activity import slots
-from flatgrad.analysis.affine import Affine, Integers
+from flatgrad.analysis.affine import Affine, Integers, number
 from flatgrad.analysis.dependence import LENGTHS
+from flatgrad.analysis.ranges import Trips, never_below_zero
 from flatgrad.ir.ops import Apply, For, Operand, Slot, Value, operands_of, substitute
 from flatgrad.ir.types import Scalar
 from flatgrad.primitives.core import PLUS
@@ -46,6 +48,7 @@ class Carried:
 
     `kind` is "same" (each trip hands it on), "sum", "elements" (an array, an element of each trip's
     own), "gathered" (an array to whose elements the trips only add), or "chain" for all else.
+    `whole`: an array that each operation of the trip replaces by its next version.
     """
 
     param: Value
@@ -53,6 +56,7 @@ class Carried:
     steps: list[Apply] = field(default_factory=list)
     reads: list[Access] = field(default_factory=list)
     writes: list[Access] = field(default_factory=list)
+    whole: bool = False
 
 
 def element_index(op: Apply, integers: Integers) -> Index | None:
@@ -157,6 +161,7 @@ class Body:
                 break
             version = following
         if version is item:
+            found.whole = True
             found.kind = self.array_kind(found)
         return found
 
@@ -185,6 +190,27 @@ class Body:
         adds = all(one.op.primitive.function is ADD_ITEM for one in found.writes)
         return "gathered" if adds and not found.reads else "chain"
 
+    def has_own_places(self, carried: Carried, around: Sequence[Trips]) -> bool:
+        """Whether each trip has elements of its own in several places of an array.
+
+            a[2 * q, i], a[2 * q + 1, i]          the same index moves with the trips
+            a[q, i], a[q, n + i], i < n           what one goes through ends before the other begins
+
+        `around` are the loops around and this one. No index may count from the end. In a trip the
+        operations keep their order.
+        """
+        accesses = (*carried.reads, *carried.writes)
+        places = list(dict.fromkeys(access.index for access in accesses))
+        inside = {value for op in self.loop.body.ops for value in op.results}
+        entries = [entry for place in places for entry in place]
+        if not carried.whole or not places:
+            return False
+        if any(value in inside for entry in entries for value, _ in entry.terms):
+            return False
+        return all(never_below_zero(entry, around) for entry in entries) and all(
+            _never_meet(one, other, around) for k, one in enumerate(places) for other in places[k:]
+        )
+
     def moves(self, index: Index) -> bool:
         """Whether every trip has another element: an entry changes with the index alone."""
         inside = {value for op in self.loop.body.ops for value in op.results}
@@ -192,6 +218,32 @@ class Body:
             entry.factor(self.index) and not any(value in inside for value, _ in entry.terms)
             for entry in index
         ) and all(not any(v in inside for v, _ in entry.terms) for entry in index)
+
+
+def _never_meet(one: Index, other: Index, around: Sequence[Trips]) -> bool:
+    """Whether no trip has an element in one place that another trip has in the other."""
+    trips = around[-1]
+    for here, there in zip(one, other, strict=True):
+        if here == there and here.factor(trips.index):
+            return True
+        if _is_above(here, there, around) or _is_above(there, here, around):
+            return True
+    return False
+
+
+def _is_above(here: Affine, there: Affine, around: Sequence[Trips]) -> bool:
+    """Whether an index is larger in each trip of the last loop than another is in any of its."""
+    trips = around[-1]
+    least, most = (_at(here, trips, lowest=True), _at(there, trips, lowest=False))
+    return never_below_zero(least.plus(most, -1).plus(number(-1)), around)
+
+
+def _at(entry: Affine, trips: Trips, *, lowest: bool) -> Affine:
+    """The least or greatest value of an index in the trips of a loop."""
+    factor = entry.factor(trips.index)
+    bound = trips.lowest if lowest == (factor > 0) else trips.highest
+    index = Affine(frozenset({(trips.index, 1)}))
+    return entry.plus(bound.plus(index, -1), factor) if factor else entry
 
 
 def is_independent(carried: Iterable[Carried]) -> bool:

@@ -41,6 +41,7 @@ from numba.np import arrayobj, npyimpl
 
 import flatgrad.backends.numba_numbers
 import flatgrad.backends.numba_products  # noqa: F401  (both add to LEAN)
+from flatgrad.backends.numba_free import mark_innermost_loops
 from flatgrad.backends.numba_lean import LEAN, Lean
 
 NUMBERS = types.Number, types.Boolean, types.Literal
@@ -202,6 +203,26 @@ class FastLower(Lower):
         """Called by Numba before anything is written."""
         super().init()
         self.operators: dict[Any, Any] = {}
+        self.loops: dict[int, int] = getattr(self.func_ir.func_id.func, "free_loops", {})
+        self.checks = self.context.enable_boundscheck
+
+    def lower_normal_function(self, fndesc: Any) -> None:
+        """Write the function."""
+        super().lower_normal_function(fndesc)
+        short = getattr(self.func_ir.func_id.func, "has_short_loops", None)
+        if short is not None:
+            mark_innermost_loops(self.function, short=short)
+        elif self.loops:
+            heads = {self.blkmap[k] for k, one in self.blocks.items() if one.loc.line in self.loops}
+            mark_innermost_loops(self.function, short=True, heads=heads)
+
+    def lower_inst(self, inst: Any) -> None:
+        """Write a statement; in loops with indices that are right, without asking."""
+        if self.loops:
+            line = inst.loc.line
+            right = any(first < line <= last for first, last in self.loops.items())
+            self.context.enable_boundscheck = self.checks and not right
+        super().lower_inst(inst)
 
     def lower_binop(self, resty: Any, expr: Any, op: Any) -> Any:
         """An operator; those with an operand that is known, `x ** 2`, are left to Numba."""

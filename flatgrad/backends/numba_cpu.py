@@ -7,7 +7,9 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Mapping
 from types import ModuleType
+from typing import Any
 
 import numba
 
@@ -17,14 +19,26 @@ TUNED = {"0.68"}
 """Releases of Numba whose passes numba_compiler.py was made and tested for: it uses what is not
 public. With others, Numba's own passes compile, which takes longer."""
 
+NONE: Mapping[Any, Any] = {}
+
 RELEASE = ".".join(numba.__version__.split(".")[:2])
 
 # A transposed operand of `@` is slower than a contiguous one; the user can do nothing about it.
 warnings.filterwarnings("ignore", category=numba.NumbaPerformanceWarning, message=".*contiguous.*")
 
 
-def load(name: str, text: str) -> ModuleType:
-    """Execute a module of jitted functions; where no cache can be had they compile in memory."""
+def load(
+    name: str,
+    text: str,
+    free: Mapping[str, bool] = NONE,
+    loops: Mapping[int, int] = NONE,
+) -> ModuleType:
+    """Execute a module of jitted functions; where no cache can be had they compile in memory.
+
+    `free` are functions whose innermost loops may make their trips in any order; true for those
+    that are called in loops, so that theirs are presumably short. `loops` are the first and last
+    lines of other such loops, in which no index is out of bounds.
+    """
     try:
         module = python.load(name, text)
     except RuntimeError as caught:
@@ -34,5 +48,5 @@ def load(name: str, text: str) -> ModuleType:
     if RELEASE in TUNED:
         from flatgrad.backends.numba_parts import tune
 
-        tune(module, name)
+        tune(module, name, free, loops)
     return module

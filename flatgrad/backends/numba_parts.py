@@ -11,6 +11,7 @@ its own in the cache: the function that calls it contains it.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from types import ModuleType
 from typing import Any
 
@@ -20,9 +21,19 @@ from numba.core.registry import CPUDispatcher
 from flatgrad.backends.numba_start import import_bindings, quicken
 
 
-def tune(module: ModuleType, name: str) -> None:
-    """Prepare the dispatchers of a generated module; `name` is the function that Python calls."""
+def tune(
+    module: ModuleType, name: str, free: Mapping[str, bool], loops: Mapping[int, int]
+) -> None:
+    """Prepare the dispatchers of a generated module; `name` is the function that Python calls.
+
+    The innermost loops of the functions in `free` may make their trips in any order; true for
+    those that are presumably short. `loops` are lines with such loops in other functions.
+    """
     for key, dispatcher in _dispatchers(module).items():
+        if key in free:
+            dispatcher.py_func.has_short_loops = free[key]
+        elif loops:
+            dispatcher.py_func.free_loops = loops
         if not dispatcher.targetoptions.get("parallel"):
             dispatcher._compiler.pipeline_class = _fast_compiler
         dispatcher.targetoptions["no_cfunc_wrapper"] = True

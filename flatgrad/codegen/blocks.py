@@ -78,10 +78,10 @@ class BlockEmitter:
         if exit is not None:
             self.end_of_trip(exit)
 
-    def text(self, text: str, origin: Origin) -> None:
+    def text(self, text: str, origin: Origin, *, free: bool = False) -> None:
         """Append a line that holds no whole statement."""
         self.heading(origin)
-        self.lines.append(Line(text, origin, self.depth))
+        self.lines.append(Line(text, origin, self.depth, free))
 
     def body(self, lines: list[Line], origin: Origin) -> None:
         """Append the lines of a nested block."""
@@ -164,7 +164,7 @@ class BlockEmitter:
         head = f"for {index} in range({arguments}):"
         if op.apart and self.depth == 1 and self.put_apart(op, [Line(head, op.origin), *lines]):
             return
-        self.text(head, op.origin)
+        self.text(head, op.origin, free=op.free)
         self.body(lines, op.origin)
         self.results(op)
 

@@ -37,6 +37,7 @@ from flatgrad.codegen.raising import (
     on_axis_from_either_end,
     raising,
     requirement,
+    within,
 )
 from flatgrad.codegen.row_ranges import require_in_place
 from flatgrad.errors import error
@@ -56,7 +57,7 @@ from flatgrad.ir.types import Array
 from flatgrad.primitives.core import PUSH, REQUIRE_SOME
 from flatgrad.primitives.effects import RAISE
 from flatgrad.primitives.index import ADD_ITEM
-from flatgrad.primitives.lengths import REQUIRE_ENTRY
+from flatgrad.primitives.lengths import REQUIRE_ENTRY, REQUIRE_WITHIN
 from flatgrad.primitives.stacked import ADD_PRODUCTS
 from flatgrad.primitives.symbolic import REQUIRE_EQUAL, REQUIRE_INDEX
 
@@ -231,6 +232,8 @@ class _Emitter(BlockEmitter):
             self.line(on_axis(operands, op.arguments["message"]), op.origin)
         elif op.primitive.function is REQUIRE_ENTRY:
             self.line(on_axis_from_either_end(operands), op.origin)
+        elif op.primitive.function is REQUIRE_WITHIN:
+            self.line(within(operands), op.origin)
         elif not op.results:
             self.line(ast.Expr(node), op.origin)
         elif op.result in self.inline:

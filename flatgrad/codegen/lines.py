@@ -21,11 +21,15 @@ def sweep_heading(sweep: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """One line of emitted code, without indentation, and where it comes from."""
+    """One line of emitted code, without indentation, and where it comes from.
+
+    `free`: the head of a loop whose trips do not depend on each other and whose indices are right.
+    """
 
     text: str
     origin: Origin | None = None
     depth: int = 1
+    free: bool = False
 
 
 def as_elif(lines: list[Line]) -> list[Line] | None:

@@ -11,7 +11,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from flatgrad.codegen.apart import ROLE, Apart
@@ -20,7 +20,7 @@ from flatgrad.codegen.dialect import Dialect, Emitted
 from flatgrad.codegen.emit import emit
 from flatgrad.codegen.lines import Line
 from flatgrad.codegen.names import Names
-from flatgrad.ir.ops import Apply, Block, Function, Origin, blocks_of, called_functions
+from flatgrad.ir.ops import Apply, Block, Function, If, Origin, blocks_of, called_functions
 
 INDENT = "    "
 
@@ -30,7 +30,9 @@ class Module:
     """The text of a generated module and where each of its lines comes from.
 
     `objects` are functions of the user's that the text calls by name, `statements` the lines of
-    the function, each after its sweeps.
+    the function, each after its sweeps. `nests` are the functions of loops over elements, by name,
+    `repeated` those of them that are called in loops. `free` has the first and the last line of
+    each loop whose trips do not depend on each other and whose indices are right.
     """
 
     name: str
@@ -39,15 +41,19 @@ class Module:
     lines: dict[int, Origin] = field(default_factory=dict)
     statements: list[tuple[frozenset[str], str]] = field(default_factory=list)
     objects: dict[str, Any] = field(default_factory=dict)
+    nests: dict[str, Function] = field(default_factory=dict)
+    repeated: frozenset[str] = frozenset()
+    free: dict[int, int] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
 class _Text:
-    """A function as text: its name, its head and its lines."""
+    """A function as text: its name, its head and its lines; of a nest also what it is."""
 
     name: str
     head: list[str]
     body: list[Line]
+    nest: Function | None = None
 
     @property
     def text(self) -> str:
@@ -79,15 +85,31 @@ def build_module(
     imports = _imports("\n".join([*helpers, function_text]))
     text = "\n\n".join([part for part in (imports, *helpers, function_text) if part])
     first = text.count("\n") - function_text.count("\n") + 1
-    origins = {}
+    origins, free = {}, {}
     for one in functions:
         first += len(one.head)
         for k, line in enumerate(one.body):
             if line.origin is not None:
                 origins[first + k] = line.origin
+            if line.free:
+                free[first + k] = first + k + _inside(one.body, k)
         first += len(one.body) + 2
     statements = [item for one in functions for item in _statements(one, len(functions) > 1)]
-    return Module(name, text, function_text, origins, statements, dialect.objects)
+    nests = {one.name: one.nest for one in functions if one.nest is not None}
+    repeated = frozenset(name for body in bodies for name in _in_loops(body, dialect))
+    return Module(
+        name, text, function_text, origins, statements, dialect.objects, nests, repeated, free
+    )
+
+
+def _inside(lines: list[Line], at: int) -> int:
+    """How many lines stand deeper under a line."""
+    deeper = 0
+    for line in lines[at + 1 :]:
+        if line.depth <= lines[at].depth:
+            break
+        deeper += 1
+    return deeper
 
 
 def _functions(fn: Function, dialect: Dialect, taken: frozenset[str]) -> list[_Text]:
@@ -142,6 +164,18 @@ def _nests(block: Block, dialect: Dialect) -> list[Any]:
     return found
 
 
+def _in_loops(block: Block, dialect: Dialect) -> list[str]:
+    """The names of the nests that are called in a loop of a block."""
+    found = []
+    for op in block.ops:
+        for inner in blocks_of(op):
+            if isinstance(op, If):
+                found += _in_loops(inner, dialect)
+            else:
+                found += [dialect.functions[one] for one in _nests(inner, dialect)]
+    return found
+
+
 def _written(
     fn: Function,
     name: str,
@@ -160,7 +194,7 @@ def _written(
     if decorator:
         head[:0] = decorator.splitlines()
     apart = [_apart(one, dialect) for one in emitted.apart]
-    return [*apart, _Text(name, head, _with_comments(emitted, comments))]
+    return [*apart, _Text(name, head, _with_comments(emitted, comments), fn if nest else None)]
 
 
 def _apart(loop: Apart, dialect: Dialect) -> _Text:
@@ -228,7 +262,7 @@ def _with_comments(emitted: Emitted, comments: dict[int, str]) -> list[Line]:
                 result.append(Line(left.pop(above), None, line.depth))
             trailing = left.pop(span.line, None)
             if trailing:
-                line = Line(f"{line.text}  {trailing}", line.origin, line.depth)
+                line = replace(line, text=f"{line.text}  {trailing}")
         result.append(line)
     return result
 

@@ -12,6 +12,7 @@ from string import Formatter
 from flatgrad.codegen.expressions import call, dotted, literal
 from flatgrad.codegen.format import expression_text
 from flatgrad.ir.ops import Apply
+from flatgrad.primitives.lengths import OUT_OF_BOUNDS
 
 
 def requirement(
@@ -40,6 +41,15 @@ def on_axis_from_either_end(operands: list[ast.expr]) -> ast.stmt:
     found = ast.Compare(lowest, [ast.LtE(), ast.Lt()], [index, length])
     raised = call(dotted("IndexError"), [literal("index is out of bounds")], {})
     return ast.If(ast.UnaryOp(ast.Not(), found), [ast.Raise(raised, None)], [])
+
+
+def within(operands: list[ast.expr]) -> ast.stmt:
+    """`if start < stop and needed > length: raise IndexError(...)`."""
+    start, stop, needed, length = operands
+    runs = ast.Compare(start, [ast.Lt()], [stop])
+    wrong = ast.Compare(needed, [ast.Gt()], [length])
+    raised = ast.Raise(call(dotted("IndexError"), [literal(OUT_OF_BOUNDS)], {}), None)
+    return ast.If(ast.BoolOp(ast.And(), [runs, wrong]), [raised], [])
 
 
 def raising(op: Apply, operands: list[ast.expr], *, formats: bool) -> ast.stmt:

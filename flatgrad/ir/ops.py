@@ -168,6 +168,7 @@ class For:
     `vector`: the trips do not depend on each other but for sums, which may be taken in any order.
     `apart`: all indices are within their arrays, and each array that is written has memory that the
     loop sees under no other name.
+    `free`: `vector`, and no index in it is out of bounds.
     """
 
     start: Operand
@@ -182,6 +183,7 @@ class For:
     snapshots: Operand | None = None
     vector: bool = False
     apart: bool = False
+    free: bool = False
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -16,7 +16,7 @@ from flatgrad.ir.dims import natural, never_negative, opaque, product, without
 from flatgrad.ir.ops import Const
 from flatgrad.ir.types import Array, Scalar
 from flatgrad.primitives.index import checked_write, set_item
-from flatgrad.primitives.lengths import REQUIRE_ENTRY
+from flatgrad.primitives.lengths import REQUIRE_ENTRY, REQUIRE_WITHIN
 from flatgrad.primitives.registry import call, linear, method, primitive, vjp
 from flatgrad.primitives.samples import A, I
 from flatgrad.primitives.symbolic import DIM, REQUIRE_EQUAL, REQUIRE_INDEX, SIZE
@@ -46,6 +46,11 @@ def REQUIRE_SOME(count, message):
 
 @primitive(REQUIRE_SOME, name="require_some", effect=True, derivative=False)
 def _(count, /, message):
+    return None
+
+
+@primitive(REQUIRE_WITHIN, name="require_within", effect=True, derivative=False)
+def _(start, stop, needed, length, /):
     return None
 
 

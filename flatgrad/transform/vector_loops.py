@@ -93,7 +93,9 @@ class _Walk:
         if not body.plain or not op.body.ops:
             return None
         carried = body.carried()
-        if not all(one.kind != "chain" and self.is_safe(one, around) for one in carried):
+        own = [one for one in carried if body.has_own_places(one, around)]
+        others = [one for one in carried if one not in own]
+        if not all(one.kind != "chain" and self.is_safe(one, around) for one in others):
             return None
         before: list[Op] = []
         with self.builder.inside(Block((), before)):
@@ -101,7 +103,7 @@ class _Walk:
             op = self.upwards(op)
         self.integers.note(Block((), before))
         op = replace(op, body=with_sums(op.body, carried, self.builder), vector=True)
-        if is_independent(carried):
+        if is_independent(others):
             return [*before, op]
         found = Gathering(op, carried, self.integers, self.builder, around).loops()
         if found is None:

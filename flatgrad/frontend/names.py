@@ -200,6 +200,12 @@ class NameLowerer:
         if value in self.shared.root.params:
             able = value.type.weak and value not in self.shared.hidden_values
             return value if able else None
+        entry = next((
+            leaf.init for loop in self.shared.growing.loops for leaf in loop.leaves()
+            if leaf.param is value
+        ), None)  # fmt: skip
+        if isinstance(entry, Symbol):
+            return self.float_root(entry.value)
         op = self.builder.made.get(value)
         operands = [] if op is None else [o for o in op.operands if isinstance(o, Value)]
         roots = (self.float_root(item) for item in operands)

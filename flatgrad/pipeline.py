@@ -38,6 +38,7 @@ from flatgrad.ir.types import Type
 from flatgrad.ir.verify import verify
 from flatgrad.options import Options
 from flatgrad.transform.batch_loops import batch_loops
+from flatgrad.transform.carried_rows import carry_rows
 from flatgrad.transform.contiguous import copy_strided_parts
 from flatgrad.transform.cse import merge_common
 from flatgrad.transform.dce import eliminate_dead
@@ -85,6 +86,7 @@ FOR_NUMBA: list[tuple[str, Pass]] = [
     ("loops", vectorize_loops),
     ("loops joined", join_loops),
     ("loops merged", merge_common),
+    ("rows carried", carry_rows),
     ("loops final", eliminate_dead),
 ]
 """The passes for compiled code alone, before the last: what they make is fast rather than short."""

@@ -24,8 +24,8 @@ LENGTHS = (0, 2, 3, 4, 5, 9)
 def term(rng: random.Random, reach: int) -> str:
     offset = rng.randint(-reach, reach)
     place = "i" if not offset else f"i {'+' if offset > 0 else '-'} {abs(offset)}"
-    factor = rng.choice(["0.3 * ", "a * ", "-a * ", "b * a * ", "", "w[0] * "])
-    power = rng.choice(["", "", "", "", f" * u[{place}]", " * u[i]", " * z[i]"])
+    factor = rng.choice([*["0.3 * ", "a * ", "", "-"] * 4, "b * a * ", "w[0] * "])
+    power = rng.choice([*[""] * 12, f" * u[{place}]", " * u[i]", " * z[i]"])
     return f"{factor}u[{place}]{power}"
 
 
@@ -35,14 +35,14 @@ def program(seed: int) -> str:
     low, high = reach, f"n - {reach}"
     if rng.random() < 0.2:
         low, high = rng.choice([(reach + 1, high), (low, f"n - {reach + 1}")])
-    terms = " + ".join(term(rng, reach) for _ in range(rng.randint(1, 4)))
-    written = rng.choice(["v[i] =", "v[i] =", "v[i] =", "v[i] =", "v[i] +=", "v[i] -="])
+    terms = " + ".join(term(rng, reach) for _ in range(rng.choice([1, 2, 3, 3, 4])))
+    written = rng.choice([*["v[i] ="] * 8, "v[i] +=", "v[i] -="])
     inner = [f"for i in range({low}, {high}):", f"    {written} {terms}"]
     if rng.random() < 0.2:
         inner.append(f"    total += {rng.choice(['v[i]', 'u[i]', 'u[i] * a'])}")
     if rng.random() < 0.2:
         inner.append(rng.choice(["v[0] = u[0] * a", "total += v[1]", "u[0] = 0.0", "v[-1] = a"]))
-    swap = rng.choice([["u, v = v, u"]] * 5 + [[], ["u, v = v, u", "total += u[1]"]])
+    swap = rng.choice([["u, v = v, u"]] * 10 + [[], ["u, v = v, u", "total += u[1]"]])
     lines = ["n = len(u0)", "total = 0.0", "u = u0.copy()"]
     lines.append(rng.choice(["v = u0.copy()", "v = 0.5 * u0", "v = np.zeros(n)"]))
     lines.append("z = u0 * 2")

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from flatgrad import value_and_grad
-from flatgrad.backends import numba_compiler
+from flatgrad.backends import numba_compiler, numba_cpu
 from flatgrad.codegen import apart
 from tests.emitted import assert_same
 
@@ -123,3 +123,37 @@ def test_one_array_for_two_parameters():
 
 def test_the_compiler_knows_such_functions():
     assert numba_compiler.ROLE == apart.ROLE
+
+
+MODULE = '''
+import numba
+import numpy as np
+
+
+@numba.njit(error_model="numpy")
+def scaled(x, y):
+    """{}"""
+    for i in range(64):
+        y[i] = 2.0 * x[i]
+
+
+@numba.njit(error_model="numpy")
+def f(x):
+    y = np.empty(64)
+    scaled(x, y)
+    return y
+'''
+
+
+def llvm_text(role):
+    """What is compiled of a function with a line in it."""
+    module = numba_cpu.load("f", MODULE.format(role))
+    module.f(np.ones(64))
+    (text,) = module.f.inspect_llvm().values()
+    return text
+
+
+def test_the_compiler_is_told_that_arrays_share_no_memory():
+    told, untold = llvm_text(apart.ROLE), llvm_text("some other line")
+    assert "alias.scope" in told
+    assert "alias.scope" not in untold

@@ -49,6 +49,7 @@ from flatgrad.transform.join_slices import join_slices
 from flatgrad.transform.layouts import in_one_order
 from flatgrad.transform.loop_ranges import loops_in_ranges
 from flatgrad.transform.outline import outline
+from flatgrad.transform.parts_filled import fill_parts
 from flatgrad.transform.parts_inside import take_parts_inside
 from flatgrad.transform.places import into_places
 from flatgrad.transform.plain import without_marks
@@ -109,6 +110,7 @@ FUSING: list[tuple[str, Pass]] = [
     ("contiguous", copy_strided_parts),
     ("second arrays", with_second_arrays),
     ("parts in nests", take_parts_inside),
+    ("parts filled", fill_parts),
     ("fused final", eliminate_dead),
 ]
 """The passes after those, unless `fuse=False`."""
@@ -212,7 +214,8 @@ def _for_numba(options: Options) -> list[tuple[str, Pass]]:
         return [*FOR_NUMBA, *parallel]
     nests, apart = (NESTS, APART) if not (options.deterministic or options.parallel) else ([], [])
     batches = [] if options.deterministic else BATCHES
-    return [*nests, *SEGMENTS, *FOR_NUMBA, *batches, *FUSING, *apart, *parallel]
+    fusing = [one for one in FUSING if not (options.parallel and one[1] is fill_parts)]
+    return [*nests, *SEGMENTS, *FOR_NUMBA, *batches, *fusing, *apart, *parallel]
 
 
 def _as_it_is(fn: Function) -> Function:

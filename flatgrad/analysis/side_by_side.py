@@ -54,8 +54,10 @@ def _is_safe(loop: For, around: tuple[Trips, ...], integers: Integers) -> bool:
     body = Body(loop, integers)
     if not body.plain:
         return False
-    carried = body.carried()
-    return is_independent(carried) and all(_is_natural(one, around) for one in carried)
+    return all(
+        (is_independent((one,)) and _is_natural(one, around)) or body.has_own_places(one, around)
+        for one in body.carried()
+    )
 
 
 def _is_natural(carried: Carried, around: tuple[Trips, ...]) -> bool:

@@ -55,6 +55,7 @@ from flatgrad.transform.places import into_places
 from flatgrad.transform.plain import without_marks
 from flatgrad.transform.products_after import products_after_loops
 from flatgrad.transform.products_before import products_before_loops
+from flatgrad.transform.quotients import share_quotients
 from flatgrad.transform.results import separate_results
 from flatgrad.transform.second_arrays import with_second_arrays
 from flatgrad.transform.simplify import simplify
@@ -82,6 +83,7 @@ CLEAN_UP: list[tuple[str, Pass]] = [
 
 FOR_NUMBA: list[tuple[str, Pass]] = [
     ("triangles", solve_triangles),
+    ("quotients", share_quotients),
     ("products before loops", products_before_loops),
     ("products after loops", products_after_loops),
     ("loops", vectorize_loops),

@@ -32,7 +32,9 @@ def test_one_division_less():
         run, text = numba_text(function, (x, 0.3))
         plain = grad(function).source(x, 0.3)
         assert text.count(" / ") < value_and_grad(function).source(x, 0.3).count(" / "), plain
-        assert_same(run(x, 0.3), value_and_grad(function)(x, 0.3), rtol=1e-13)
+        with np.errstate(over="ignore"):  # the sine, of what it does not choose
+            found = run(x, 0.3)
+        assert_same(found, value_and_grad(function)(x, 0.3), rtol=1e-13)
 
 
 def test_what_the_user_divides_stays():

@@ -170,7 +170,7 @@ def test_line_map(backend):
             assert line.span is not None
             assert line.span.file == __file__
     assert bool(heads) == (backend == "numba")
-    element = "h_ij = tanh_f64(h_product_row[j] + b1[j])"
+    element = "h[i, j] = tanh_f64(h_product_row[j] + b1[j])"
     h = by_text[element if backend == "numba" else "h = np.tanh(X @ W1 + b1)"]
     assert (h.sweep, h.span.line) == ("forward", line_of(network, "h = np.tanh"))
     grad_h = next(line for line in lines if line.text.startswith("grad_h ="))

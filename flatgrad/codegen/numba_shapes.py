@@ -12,6 +12,7 @@ from typing import Any
 
 from flatgrad.codegen import numba_helpers as numba_text
 from flatgrad.codegen.expressions import call, dotted, literal, subscript
+from flatgrad.codegen.numba_helpers.text import NUMPY_DTYPES
 from flatgrad.codegen.numba_index import indexed
 from flatgrad.codegen.numba_site import Site, Writer, fit, unsupported
 from flatgrad.ir.ops import Apply, Const
@@ -55,6 +56,9 @@ def reshape(site: Site) -> ast.expr | None:
 
 def broadcast_to(site: Site) -> ast.expr | None:
     shape = site.arguments["shape"]
+    if site.op.result.type.ndim == 0 == site.kinds[0].ndim:
+        # Numba has no `grad_x[0] += y` for an array without axes; a number of this dtype will do.
+        return call(dotted(NUMPY_DTYPES[site.dtype]), [literal(site.operands[0])], {})
     if isinstance(shape, tuple | list | ast.expr):
         return None
     return call(dotted("np.broadcast_to"), [literal(site.operands[0]), literal((shape,))], {})

@@ -64,11 +64,6 @@ def restore_axes(reduced_value, x, axis, keepdims):
     return np.expand_dims(reduced_value, axes if len(axes) > 1 else axes[0])
 
 
-def spread(value, x):
-    """A value at each element of `x`; that of a number is itself."""
-    return np.broadcast_to(value, x.shape) if x.ndim else value
-
-
 def over(axis):
     """Keywords of a reduction whose result broadcasts against the data."""
     return {} if axis is None else {"axis": axis, "keepdims": True}
@@ -130,7 +125,7 @@ linear(np.sum)
 
 @vjp(np.sum)
 def _(grad_y, y, x, *, axis=None, keepdims=False):
-    return spread(restore_axes(grad_y, x, axis, keepdims), x)
+    return np.broadcast_to(restore_axes(grad_y, x, axis, keepdims), x.shape)
 
 
 primitive(np.mean, samples=over_axes(call(A())))(reduction_type(np.mean))
@@ -139,7 +134,7 @@ linear(np.mean)
 
 @vjp(np.mean)
 def _(grad_y, y, x, *, axis=None, keepdims=False):
-    return spread(restore_axes(grad_y / count(x, axis), x, axis, keepdims), x)
+    return np.broadcast_to(restore_axes(grad_y / count(x, axis), x, axis, keepdims), x.shape)
 
 
 primitive(np.prod, samples=over_axes(call(A())))(reduction_type(np.prod))

@@ -18,8 +18,8 @@ def segment_size(steps: int, row: int, state: int) -> int:
     """
     size = 524288 // max(row, 1)
     if steps * row <= 6291456 or size < 32 or size * row < 4 * state:
-        return max(steps, 1)
-    return size
+        return int(max(steps, 1))
+    return int(size)
 
 
 @primitive(

@@ -462,8 +462,14 @@ def test_wraps_of_a_compiled_function_is_not_skipped():
     assert grad(f)(1.0) == 2.0
 
 
+def scaled(x, k):
+    return k * x * x
+
+
 def test_partial_and_methods():
-    for thing in (functools.partial(inner, 1.0), MODEL.predict, len, Settings, np.sin):
+    assert grad(MODEL.predict)(np.ones(2)).tolist() == [6.0, 12.0]
+    assert grad(functools.partial(scaled, k=3.0), "x")(2.0) == 12.0
+    for thing in (len, Settings, np.sin):
         with pytest.raises(FlatgradError) as caught:
             grad(thing)
         assert caught.value.code == "unsupported-function-kind"

@@ -43,7 +43,7 @@ def python(code: str, **env: str) -> str:
 def test_random_programs(first):
     """On NumPy, the interpreter, and Numba's text as plain Python."""
     python(
-        f"from tests.fuzz_run import main; raise SystemExit(main({first}, {first + 40}))",
+        f"from tests.fuzz_run import main; raise SystemExit(main({first}, {first + 25}))",
         NUMBA_DISABLE_JIT="1",
     )
 
@@ -52,7 +52,7 @@ def test_random_programs(first):
 def test_random_programs_with_loops(first):
     """The same, and all modes, against numbers that carry tangents."""
     python(
-        f"from tests.fuzz_loop_run import main; raise SystemExit(main({first}, {first + 20}))",
+        f"from tests.fuzz_loop_run import main; raise SystemExit(main({first}, {first + 15}))",
         NUMBA_DISABLE_JIT="1",
     )
 
@@ -64,7 +64,7 @@ def test_compiled_program_with_loops():
     fuzz_loop_checks.reversed_(program, expected, numba=True)
 
 
-@pytest.mark.parametrize("seed", [224, 249])
+@pytest.mark.parametrize("seed", [224])
 def test_compiled_programs(seed):
     """Numba's text compiled."""
     check(generate(seed))

@@ -9,8 +9,6 @@ a sum is read. Whether strips are worth it is not asked here: what may be done i
 from __future__ import annotations
 
 import random
-import sys
-import tempfile
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -22,6 +20,7 @@ from flatgrad import value_and_grad
 from flatgrad.errors import FlatgradError
 from flatgrad.transform import strip_loops
 from tests.emitted import loaded, plain_function
+from tests.transform.tally import tally
 
 POINTS = (1, 3, 64, 70)
 READS = {
@@ -140,18 +139,5 @@ def outcome(seed: int, folder: Path) -> str:
     return "strips" if "lane in range" in derived.source() else "ok"
 
 
-def main() -> None:
-    first, last = map(int, sys.argv[1:3])
-    counts: dict[str, int] = {}
-    with tempfile.TemporaryDirectory() as folder, np.errstate(all="ignore"):
-        for seed in range(first, last):
-            found = outcome(seed, Path(folder))
-            kind = found if found in ("ok", "strips", "refused", "raises") else "failed"
-            counts[kind] = counts.get(kind, 0) + 1
-            if kind == "failed":
-                print(found, flush=True)
-    print(counts)
-
-
 if __name__ == "__main__":
-    main()
+    tally(outcome, ("ok", "strips", "refused", "raises"))

@@ -8,8 +8,6 @@ Each is compared with the NumPy backend, in as many parts as there are points.
 from __future__ import annotations
 
 import random
-import sys
-import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +16,7 @@ from flatgrad import value_and_grad
 from flatgrad.errors import FlatgradError
 from tests.emitted import loaded, plain_function
 from tests.transform.random_stencils import small_parts
+from tests.transform.tally import tally
 
 NUMBERS = ["x[i, j]", "w[j]", "b", "s", "np.sin(x[i, j])", "x[i, 0]", "w[0]", "z[i]", "0.5"]
 OUTER = ["x[i, 0]", "z[i]", "b", "s", "np.exp(-z[i] * z[i])", "w[1]", "0.1 * i"]
@@ -105,18 +104,5 @@ def outcome(seed: int, folder: Path) -> str:
     return "parts" if "parts_of_trips" in text else "ok"
 
 
-def main() -> None:
-    first, last = map(int, sys.argv[1:3])
-    counts: dict[str, int] = {}
-    with tempfile.TemporaryDirectory() as folder, np.errstate(all="ignore"):
-        for seed in range(first, last):
-            found = outcome(seed, Path(folder))
-            kind = found if found in ("ok", "parts", "refused") else "failed"
-            counts[kind] = counts.get(kind, 0) + 1
-            if kind == "failed":
-                print(found, flush=True)
-    print(counts)
-
-
 if __name__ == "__main__":
-    main()
+    tally(outcome, ("ok", "parts", "refused"))

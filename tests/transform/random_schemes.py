@@ -6,8 +6,6 @@
 from __future__ import annotations
 
 import random
-import sys
-import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +15,7 @@ from flatgrad.errors import FlatgradError
 from tests.emitted import loaded, plain_function
 from tests.transform.random_segments import segments_of
 from tests.transform.random_stencils import small_parts
+from tests.transform.tally import tally
 
 LENGTHS = (0, 2, 3, 4, 5, 9)
 
@@ -81,18 +80,5 @@ def outcome(seed: int, folder: Path) -> str:
     return "rows" if "_row_next" in text else "ok"
 
 
-def main() -> None:
-    first, last = map(int, sys.argv[1:3])
-    counts: dict[str, int] = {}
-    with tempfile.TemporaryDirectory() as folder, np.errstate(all="ignore"):
-        for seed in range(first, last):
-            found = outcome(seed, Path(folder))
-            kind = found if found in ("ok", "rows", "refused") else "failed"
-            counts[kind] = counts.get(kind, 0) + 1
-            if kind == "failed":
-                print(found, flush=True)
-    print(counts)
-
-
 if __name__ == "__main__":
-    main()
+    tally(outcome, ("ok", "rows", "refused"))

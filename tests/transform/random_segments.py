@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import random
 import sys
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
@@ -26,6 +25,7 @@ from flatgrad.errors import FlatgradError
 from flatgrad.transform import tape_pairs
 from tests.emitted import loaded, plain_function
 from tests.transform.random_stencils import small_parts
+from tests.transform.tally import tally
 
 NUMBERS = ["a", "s", "0.3", "b", "0.1 * t", "w[t]"]
 ELEMENTS = ["u[i]", "u[i - 1]", "u[i + 1]", "w[i]", "v[i]", *NUMBERS]
@@ -124,18 +124,6 @@ def outcome(seed: int, folder: Path, compiled: bool = False) -> str:
     return "segments" if kinds == {True} else "ok"
 
 
-def main() -> None:
-    first, last = map(int, sys.argv[1:3])
-    counts: dict[str, int] = {}
-    with tempfile.TemporaryDirectory() as folder, np.errstate(all="ignore"):
-        for seed in range(first, last):
-            found = outcome(seed, Path(folder), "compiled" in sys.argv[3:])
-            kind = found if found in ("ok", "segments", "refused") else "failed"
-            counts[kind] = counts.get(kind, 0) + 1
-            if kind == "failed":
-                print(found, flush=True)
-    print(counts)
-
-
 if __name__ == "__main__":
-    main()
+    compiled = "compiled" in sys.argv[3:]
+    tally(lambda seed, folder: outcome(seed, folder, compiled), ("ok", "segments", "refused"))

@@ -6,8 +6,6 @@
 from __future__ import annotations
 
 import random
-import sys
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,6 +17,7 @@ from flatgrad import value_and_grad
 from flatgrad.codegen import numba_loop_ranges, numba_parallel
 from flatgrad.errors import FlatgradError
 from tests.emitted import loaded, plain_function
+from tests.transform.tally import tally
 
 FACTORS = ["u[{i}]", "w[{i}]", "a", "np.sin(u[{i}])", "np.exp(-w[{i}] * w[{i}])", "0.5"]
 
@@ -132,18 +131,5 @@ def small_parts() -> Iterator[None]:
         yield
 
 
-def main() -> None:
-    first, last = map(int, sys.argv[1:3])
-    counts: dict[str, int] = {}
-    with tempfile.TemporaryDirectory() as folder, np.errstate(all="ignore"):
-        for seed in range(first, last):
-            found = outcome(seed, Path(folder))
-            kind = found if found in ("ok", "rows", "parts", "refused", "raises") else "failed"
-            counts[kind] = counts.get(kind, 0) + 1
-            if kind == "failed":
-                print(found, flush=True)
-    print(counts)
-
-
 if __name__ == "__main__":
-    main()
+    tally(outcome, ("ok", "rows", "parts", "refused", "raises"))

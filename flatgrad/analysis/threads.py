@@ -20,6 +20,7 @@ from flatgrad.ir.ops import (
     Slot,
     Value,
     blocks_of,
+    is_const,
     size_of,
     substitute,
 )
@@ -98,13 +99,9 @@ def covers(op: For, size: Any) -> bool:
     if not isinstance(op.step, Const):
         return False
     if op.step.value == 1:
-        return _is(op.start, 0) and size_of(op.stop) == size
+        return is_const(op.start, 0) and size_of(op.stop) == size
     start = size_of(op.start)
-    return op.step.value == -1 and _is(op.stop, -1) and start is not None and start + 1 == size
-
-
-def _is(operand: Operand, number: int) -> bool:
-    return isinstance(operand, Const) and operand.value == number
+    return op.step.value == -1 and is_const(op.stop, -1) and start is not None and start + 1 == size
 
 
 def mentions(entry: Entry, values: set[Value]) -> bool:

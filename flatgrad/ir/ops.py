@@ -264,6 +264,11 @@ def substitute(tree: Any, pick: Callable[[int], Any]) -> Any:
     return tree
 
 
+def is_const(operand: Operand, number: int) -> bool:
+    """Whether an operand is this constant."""
+    return isinstance(operand, Const) and operand.value == number
+
+
 def operands_of(op: Op) -> Iterator[Operand]:
     """What an operation itself reads, without the blocks it holds."""
     match op:

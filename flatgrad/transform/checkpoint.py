@@ -21,7 +21,18 @@ import numpy as np
 from flatgrad.analysis.activity import active
 from flatgrad.ir.builder import Builder
 from flatgrad.ir.copies import copied_ops, twin
-from flatgrad.ir.ops import Apply, Block, Const, For, Function, Op, Operand, Origin, Value
+from flatgrad.ir.ops import (
+    Apply,
+    Block,
+    Const,
+    For,
+    Function,
+    Op,
+    Operand,
+    Origin,
+    Value,
+    is_const,
+)
 from flatgrad.ir.types import Array, Scalar, Type
 from flatgrad.primitives.core import TRIPS
 from flatgrad.primitives.hooked import Place
@@ -67,14 +78,14 @@ def _from_zero(op: For, builder: Builder) -> For:
     trips = apply_function(TRIPS, (start, stop, step), {}, builder)
     if isinstance(trips, Symbol) and trips.value in builder.made:
         named(trips, "trips")
-    if _is(op.start, 0) and _is(op.step, 1):
+    if is_const(op.start, 0) and is_const(op.step, 1):
         return replace(op, stop=operand_of(trips))
     index = op.body.params[0]
     count = Value(Scalar("int64", weak=True, size=fresh_size()), "trip", kept=True)
     with builder.inside(Block()) as first:
         scaled: Any = Symbol(count, builder)
-        scaled = scaled if _is(op.step, 1) else scaled * step
-        found = scaled if _is(op.start, 0) else start + scaled
+        scaled = scaled if is_const(op.step, 1) else scaled * step
+        found = scaled if is_const(op.start, 0) else start + scaled
         found.value.name, found.value.kept = index.name, index.kept
         found.value.type = index.type
     params = (count, *op.body.params[1:])
@@ -159,7 +170,3 @@ def named(symbol: Symbol, name: str) -> Symbol:
     """Give a value a name of its own."""
     symbol.value.name, symbol.value.kept = name, True
     return symbol
-
-
-def _is(operand: Operand, number: int) -> bool:
-    return isinstance(operand, Const) and operand.value == number

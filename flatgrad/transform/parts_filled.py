@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import operator
 from collections import Counter
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -24,14 +23,13 @@ from flatgrad.ir.dims import Size
 from flatgrad.ir.ops import (
     Apply,
     Block,
-    Const,
     For,
     Function,
     Op,
     Operand,
     Slot,
     Value,
-    blocks_of,
+    is_const,
     operands_of,
     size_of,
     substitute,
@@ -45,24 +43,15 @@ from flatgrad.primitives.symbolic import (
     operand_of,
     symbol_of,
 )
-from flatgrad.transform.clone import with_blocks
+from flatgrad.transform.clone import all_reads, with_blocks
 
 MESSAGE = "operands could not be broadcast together"
 
 
 def fill_parts(fn: Function) -> Function:
     """The function with such nests."""
-    uses = Counter(_read(fn.body))
+    uses = Counter(all_reads(fn.body))
     return replace(fn, body=_block(fn.body, uses))
-
-
-def _read(block: Block) -> Iterator[Operand]:
-    """What operations and the ends of blocks read, as often as they do."""
-    for op in block.ops:
-        yield from operands_of(op)
-        for inner in blocks_of(op):
-            yield from _read(inner)
-    yield from block.yields
 
 
 @dataclass(slots=True)
@@ -144,7 +133,7 @@ def _filling(chain: _Chain) -> tuple[Callee, tuple[Value, ...]] | None:
     array = chain.zeros.result.type
     if array.ndim != 1 or any(not isinstance(op, Apply) for op in loop.body.ops):
         return None
-    if loop.exits or not _is_const(loop.start, 0) or not _is_const(loop.step, 1):
+    if loop.exits or not is_const(loop.start, 0) or not is_const(loop.step, 1):
         return None
     known = dict(zip(chain.call.operands, fn.params, strict=True))
     like = known.get(chain.zeros.operands[0])
@@ -155,10 +144,6 @@ def _filling(chain: _Chain) -> tuple[Callee, tuple[Value, ...]] | None:
     if parts is None or counted is None:
         return None
     return _written(chain, fn, loop, like, parts, counted)
-
-
-def _is_const(operand: Operand, number: int) -> bool:
-    return isinstance(operand, Const) and operand.value == number
 
 
 Parts = dict[int, tuple[Size, slice]]

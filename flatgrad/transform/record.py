@@ -30,6 +30,7 @@ from flatgrad.ir.ops import (
     Origin,
     Value,
     While,
+    is_const,
     size_of,
 )
 from flatgrad.ir.types import Array, Scalar, Type
@@ -125,7 +126,7 @@ class LoopTape:
     def plain(self) -> bool:
         """Whether the index counts the trips itself."""
         op = self.op
-        return isinstance(op, For) and (_is(op.start, 0), _is(op.step, 1)) == (True, True)
+        return isinstance(op, For) and (is_const(op.start, 0), is_const(op.step, 1)) == (True, True)
 
     def bounds(self) -> tuple[Operand, Operand, Operand]:
         """The bounds of the backward loop, computed where it stands."""
@@ -134,9 +135,9 @@ class LoopTape:
             return operand_of(self.total - 1), Const(-1), Const(-1)
         assert isinstance(op, For)
         start, stop, step = (symbol_of(o, builder) for o in (op.start, op.stop, op.step))
-        if _is(op.step, 1):
+        if is_const(op.step, 1):
             return operand_of(stop - 1), operand_of(start - 1), Const(-1)
-        if _is(op.step, -1):
+        if is_const(op.step, -1):
             return operand_of(stop + 1), operand_of(start + 1), Const(1)
         trips = apply_function(TRIPS, (start, stop, step), {}, builder)
         last = start + (trips - 1) * step
@@ -151,8 +152,8 @@ class LoopTape:
         with self.builder.inside(self.prelude):
             start = symbol_of(self.op.start, self.builder)
             step = symbol_of(self.op.step, self.builder)
-            scaled = mine if _is(self.op.step, 1) else mine * step
-            return scaled if _is(self.op.start, 0) else start + scaled
+            scaled = mine if is_const(self.op.step, 1) else mine * step
+            return scaled if is_const(self.op.start, 0) else start + scaled
 
     @property
     def direct(self) -> bool:
@@ -160,7 +161,7 @@ class LoopTape:
         op = self.op
         if self.counted or not isinstance(op, For) or not isinstance(op.start, Const):
             return False
-        return _is(op.step, 1) and 0 <= op.start.value <= FEW
+        return is_const(op.step, 1) and 0 <= op.start.value <= FEW
 
     def counters(self) -> dict[Value, Operand]:
         """Ints that grow by the same in every trip, from the number of the trip."""
@@ -173,9 +174,9 @@ class LoopTape:
                 continue
             with self.builder.inside(self.prelude):
                 grown = self.number()
-                if not _is(step, 1):
+                if not is_const(step, 1):
                     grown = symbol_of(step, self.builder) * grown
-                whole = grown if _is(init, 0) else grown + symbol_of(init, self.builder)
+                whole = grown if is_const(init, 0) else grown + symbol_of(init, self.builder)
             if whole.value is not self.index:
                 whole.value.name, whole.value.kept = param.name, param.kept
             found[param] = operand_of(whole)
@@ -188,10 +189,12 @@ class LoopTape:
             return mine
         assert isinstance(self.op, For)
         start = symbol_of(self.op.start, self.builder)
-        if _is(self.op.step, -1):
+        if is_const(self.op.step, -1):
             return start - mine
-        shifted = mine if _is(self.op.start, 0) else mine - start
-        return shifted if _is(self.op.step, 1) else shifted // symbol_of(self.op.step, self.builder)
+        shifted = mine if is_const(self.op.start, 0) else mine - start
+        if is_const(self.op.step, 1):
+            return shifted
+        return shifted // symbol_of(self.op.step, self.builder)
 
     def position(self, index: Any) -> Any:
         """The place on the tape for the trip with this index."""
@@ -199,10 +202,10 @@ class LoopTape:
             return index
         assert isinstance(self.op, For)
         start = symbol_of(self.op.start, self.builder)
-        if _is(self.op.step, -1):
+        if is_const(self.op.step, -1):
             return start - index
-        shifted = index if _is(self.op.start, 0) else index - start
-        if _is(self.op.step, 1):
+        shifted = index if is_const(self.op.start, 0) else index - start
+        if is_const(self.op.step, 1):
             return shifted
         return shifted // symbol_of(self.op.step, self.builder)
 
@@ -389,10 +392,6 @@ def _growth(op: Op | None, param: Value) -> Operand | None:
         return None
     one, other = op.operands
     return other if one is param else one if other is param else None
-
-
-def _is(operand: Operand, number: int) -> bool:
-    return isinstance(operand, Const) and operand.value == number
 
 
 def _grown(kind: Type) -> Type:

@@ -29,7 +29,18 @@ import numpy as np
 from flatgrad.analysis.dependence import LENGTHS
 from flatgrad.analysis.threads import base_of, covers, scalar_entries
 from flatgrad.ir.builder import Builder
-from flatgrad.ir.ops import Apply, Block, Const, For, Function, Op, Operand, Value, blocks_of
+from flatgrad.ir.ops import (
+    Apply,
+    Block,
+    Const,
+    For,
+    Function,
+    Op,
+    Operand,
+    Value,
+    blocks_of,
+    is_const,
+)
 from flatgrad.primitives.core import SMALLER
 from flatgrad.primitives.index import ADD_ITEM, SET_ITEM
 from flatgrad.primitives.lengths import DIM, REQUIRE_ENTRY
@@ -171,16 +182,16 @@ class _Checked:
 
     def is_over_lanes(self, op: For) -> bool:
         """Whether a loop runs over the lanes of a strip, of which there is at least one."""
-        if not (_is(op.start, 0) and _is(op.step, 1)):
+        if not (is_const(op.start, 0) and is_const(op.step, 1)):
             return False
         if any(isinstance(inner, For) for inner in op.body.ops):
             return False
-        return _is(op.stop, LANES) or self.is_width(op.stop)
+        return is_const(op.stop, LANES) or self.is_width(op.stop)
 
     def is_width(self, stop: Operand) -> bool:
         """`min(64, high - start)`: what is left for the strip is not empty."""
         made = self.made(stop, SMALLER)
-        if made is None or not _is(made.operands[0], LANES):
+        if made is None or not is_const(made.operands[0], LANES):
             return False
         room = self.made(made.operands[1], operator.sub)
         high, index = self.loop.stop, self.loop.body.params[0]
@@ -273,7 +284,7 @@ class _Checked:
             if not self.is_last(smaller.operands[1]):
                 return False
             entry = smaller.operands[0]  # type: ignore[assignment]
-        elif _is(lanes.stop, LANES):
+        elif is_const(lanes.stop, LANES):
             return False
         added = self.made(entry, operator.add)
         indices = {self.loop.body.params[0], lanes.body.params[0]}
@@ -285,7 +296,7 @@ class _Checked:
         if isinstance(operand, Const):
             return isinstance(high, Const) and operand.value == high.value - 1
         less = self.made(operand, operator.sub)
-        return less is not None and less.operands[0] is high and _is(less.operands[1], 1)
+        return less is not None and less.operands[0] is high and is_const(less.operands[1], 1)
 
     def look(
         self, entry: Any, base: Value, axis: int, before: list[Op], *, last: bool = False
@@ -309,10 +320,6 @@ def _makers(block: Block) -> dict[Value, Apply]:
         for inner in blocks_of(op):
             found |= _makers(inner)
     return found
-
-
-def _is(operand: Operand, number: int) -> bool:
-    return isinstance(operand, Const) and operand.value == number
 
 
 def _same(one: Operand, other: Operand) -> bool:

@@ -21,9 +21,9 @@ from flatgrad.ir.ops import (
     For,
     Function,
     Op,
-    Operand,
     Slot,
     Value,
+    is_const,
     operands_of,
 )
 from flatgrad.ir.types import Array
@@ -112,20 +112,16 @@ def _counts_up(loop: For) -> bool:
     """Whether these are steps from 0 on, perhaps many."""
     few = isinstance(loop.stop, Const) and loop.stop.value < FEWEST
     return (
-        _is(loop.start, 0) and _is(loop.step, 1) and not few
+        is_const(loop.start, 0) and is_const(loop.step, 1) and not few
         and not loop.exits and not loop.vector and loop.checkpoint is None
     )  # fmt: skip
 
 
 def _counts_down(loop: For, forward: For, integers: Integers) -> bool:
     """Whether a loop goes back over the same steps."""
-    if not _is(loop.stop, -1) or not _is(loop.step, -1) or loop.exits or loop.vector:
+    if not is_const(loop.stop, -1) or not is_const(loop.step, -1) or loop.exits or loop.vector:
         return False
     return integers.of(loop.start).plus(number(1)) == integers.of(forward.stop)
-
-
-def _is(operand: Operand, number: int) -> bool:
-    return isinstance(operand, Const) and operand.value == number
 
 
 def _is_state(loop: For, place: int) -> bool:
@@ -146,7 +142,7 @@ def _is_plain(block: Block) -> bool:
 
 
 def _is_cheap(op: Apply) -> bool:
-    square = op.primitive.name == "pow" and _is(op.operands[-1], 2)
+    square = op.primitive.name == "pow" and is_const(op.operands[-1], 2)
     return square or op.primitive.name in COSTS
 
 

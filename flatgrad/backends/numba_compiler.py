@@ -32,7 +32,6 @@ from numba.core.compiler_machinery import AnalysisPass, register_pass
 from numba.core.cpu import CPUContext
 from numba.core.environment import lookup_environment
 from numba.core.errors import TypingError
-from numba.core.lowering import Lower
 from numba.core.typed_passes import NativeLowering, NopythonRewrites, PreLowerStripPhis
 from numba.core.typing import signature
 from numba.core.typing.context import Context
@@ -41,6 +40,7 @@ from numba.np import arrayobj, npyimpl
 
 import flatgrad.backends.numba_numbers
 import flatgrad.backends.numba_products  # noqa: F401  (both add to LEAN)
+from flatgrad.backends.numba_borrowed import BorrowingLower
 from flatgrad.backends.numba_free import mark_innermost_loops
 from flatgrad.backends.numba_lean import LEAN, Lean
 
@@ -186,7 +186,7 @@ ROLE = "many trips at a time; the arrays that are written share no memory with o
 """The text that stands in a function of which that is true, as `codegen/apart.py` writes it."""
 
 
-class FastLower(Lower):
+class FastLower(BorrowingLower):
     """Writes instructions; what `*` of two types is, it looks up once."""
 
     def setup_function(self, fndesc: Any) -> None:

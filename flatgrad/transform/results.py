@@ -2,6 +2,9 @@
 
     grad_b = grad_s                      return grad_s, grad_s.copy()
     return grad_s, grad_b       ->
+
+Nor do their elements with each other: what may be a number spread over an array is copied, before
+the loop that starts with it where there is one.
 """
 
 from __future__ import annotations
@@ -19,22 +22,24 @@ from flatgrad.ir.ops import (
     For,
     Function,
     If,
+    Op,
     Operand,
     Origin,
     Slot,
     Value,
     While,
+    blocks_of,
 )
 from flatgrad.primitives.symbolic import Symbol, apply_function
 
 
 def separate_results(fn: Function) -> Function:
     """The function with copies where two results, or a result and a parameter, may share memory."""
-    roots: dict[Value, set[Value]] = {}
-    _find_roots(fn.body, roots)
+    fn = _with_filled_starts(fn)
+    roots = _roots(fn)
     block = Block(fn.params, list(fn.body.ops), ())
     builder = Builder(block, fn.lengths)
-    seen: set[Value] = set(fn.params)
+    seen: set[Value] = {*fn.params, *_spread(fn.body)}
     results: list[Operand] = []
     for item in fn.results:
         if isinstance(item, Value) and item.type.ndim:
@@ -50,6 +55,45 @@ def separate_results(fn: Function) -> Function:
     return replace(fn, body=Block(fn.params, block.ops, tuple(results)))
 
 
+def _with_filled_starts(fn: Function) -> Function:
+    """The function in which no loop makes a result of a number spread over an array."""
+    block = Block(fn.params, [], fn.body.yields)
+    builder = Builder(block, fn.lengths)
+    roots = _roots(fn)
+    results = [roots.get(item, {item}) for item in fn.results if isinstance(item, Value)]
+    spread = _spread(fn.body) & set().union(*results)
+    for op in fn.body.ops:
+        if isinstance(op, For | While):
+            inits = [_filled(item, op, builder) if item in spread else item for item in op.inits]
+            op = replace(op, inits=tuple(inits))
+        block.ops.append(op)
+    return replace(fn, body=block)
+
+
+def _filled(item: Operand, op: Op, builder: Builder) -> Operand:
+    assert isinstance(item, Value)
+    with builder.at(op.origin, item.name):
+        x = Symbol(item, builder)
+        return apply_function(np.copy, (x,), {}, builder, spelling="method").value
+
+
+def _spread(block: Block) -> set[Value]:
+    """The values whose elements may be one and the same."""
+    found = set()
+    for op in block.ops:
+        if isinstance(op, Apply) and op.primitive.function is np.broadcast_to:
+            found.add(op.result)
+        for inner in blocks_of(op):
+            found |= _spread(inner)
+    return found
+
+
+def _roots(fn: Function) -> dict[Value, set[Value]]:
+    found: dict[Value, set[Value]] = {}
+    _find_roots(fn.body, found)
+    return found
+
+
 def _find_roots(block: Block, roots: dict[Value, set[Value]]) -> None:
     """For each value that may share memory with others, those in whose memory it may lie."""
     for op in block.ops:
@@ -60,6 +104,8 @@ def _find_roots(block: Block, roots: dict[Value, set[Value]]) -> None:
                     operand = op.operands[slot.index] if isinstance(slot, Slot) else None
                     if isinstance(operand, Value):
                         roots[op.results[0]] = roots.get(operand, {operand})
+                        if op.primitive.function is np.broadcast_to:
+                            roots[op.results[0]] = {*roots[op.results[0]], op.results[0]}
             case If():
                 for inner in (op.then, op.orelse):
                     _find_roots(inner, roots)

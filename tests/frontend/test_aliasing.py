@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from flatgrad import grad
+from flatgrad import grad, pipeline
 from flatgrad.errors import FlatgradError
+from tests.emitted import plain_module
 from tests.frontend.numeric import check
 
 X = np.array([0.3, -1.2, 2.0, 0.7])
@@ -427,6 +428,38 @@ def test_results_share_no_memory():
         assert a.flags.writeable
         for b in arrays[:k]:
             assert not np.shares_memory(a, b)
+
+
+def squared_in_a_loop(x, n):
+    for _ in range(n):
+        x = x * x
+    return np.sum(x)
+
+
+def squared_in_a_branch(x, n):
+    if n > 0:
+        x = x * x
+    return np.sum(x)
+
+
+def squared_while(x, n):
+    while x[0] * 0 < n:
+        x = x * x
+        n = n - 1
+    return np.sum(x)
+
+
+@pytest.mark.parametrize("backend", ["numpy", "numba"])
+@pytest.mark.parametrize("f", [squared_in_a_loop, squared_in_a_branch, squared_while])
+def test_ones_spread_over_a_gradient_are_an_array(monkeypatch, f, backend):
+    """The loop runs no trip, the branch is not taken: the adjoint is that of the sum."""
+    monkeypatch.setattr(pipeline, "load", lambda module, backend: plain_module(module))
+    gradient = grad(f, "x", backend=backend)
+    for n, expected in ((0, [1, 1, 1]), (1, [2, 4, 6])):
+        found = gradient(np.array([1.0, 2.0, 3.0]), n)
+        assert found.flags.writeable
+        assert found.strides == (8,)
+        assert found.tolist() == expected
 
 
 def test_auxiliary_shares_no_memory():

@@ -40,6 +40,7 @@ if TYPE_CHECKING:
         UnsupportedError,
     )
     from flatgrad.hooks import adjoint, custom_vjp, stop_gradient
+    from flatgrad.into import release_workspace
     from flatgrad.modes import (
         hessian,
         hvp,
@@ -67,6 +68,7 @@ _HOMES = {
         "SourceError", "StaticValueError", "TypeInferenceError", "UnsupportedError",
     ),
     "hooks": ("adjoint", "custom_vjp", "stop_gradient"),
+    "into": ("release_workspace",),
     "modes": (
         "hessian", "hvp", "jacfwd", "jacobian", "jacrev", "jvp", "linearize",
         "value_and_jacobian", "vjp",
@@ -82,7 +84,8 @@ __all__ = [
     "SourceError", "StaticValueError", "TypeInferenceError", "UnsupportedError", "__version__",
     "adjoint", "check_grads", "checkpoint", "custom_vjp", "defjvp", "defvjp", "elu", "gelu", "grad",
     "hessian", "hvp", "jacfwd", "jacobian", "jacrev", "jvp", "leaky_relu", "linearize",
-    "log_softmax", "logsumexp", "optim", "relu", "sigmoid", "silu", "softmax", "softplus",
+    "log_softmax", "logsumexp", "optim", "release_workspace", "relu", "sigmoid", "silu", "softmax",
+    "softplus",
     "sparse_jacobian", "stop_gradient", "value_and_grad", "value_and_jacobian",
     "value_and_sparse_jacobian", "vjp",
 ]  # fmt: skip

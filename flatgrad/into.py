@@ -11,6 +11,7 @@ with the arguments is tested at every call.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -28,6 +29,17 @@ from flatgrad.specialisation import Specialisation, check_requirements
 from flatgrad.structures import Leaf, Node, Spread, Tree, spread
 
 OUT = "out"
+
+
+def release_workspace() -> None:
+    """Give the memory back to the system that calls with `out=` keep for the next.
+
+    On Numba, such calls keep what their temporaries took, at most twice as much as was in use at
+    one time. What arrays still hold stays theirs.
+    """
+    workspace = sys.modules.get("flatgrad.backends.numba_workspace")
+    if workspace is not None:
+        workspace.drop()
 
 
 def takes_out(derived: Any) -> bool:

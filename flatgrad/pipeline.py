@@ -133,7 +133,9 @@ def load(module: Module, backend: str) -> ModuleType:
 
         nests = module.nests.items()
         free = {name: name in module.repeated for name, fn in nests if runs_side_by_side(fn)}
-        return numba_cpu.load(module.name, module.text, free, module.free)
+        return numba_cpu.load(
+            module.name, module.text, free, module.free, keeps_memory=module.has_places
+        )
     return python.load(module.name, module.text, module.objects)
 
 

@@ -124,6 +124,20 @@ def test_products_are_written_where_they_belong(monkeypatch):
     assert "    np.dot(X.T, grad_h_sum, out_W1)" in texts[3].splitlines()
 
 
+def test_calls_with_out_alone_keep_memory(monkeypatch):
+    kept = []
+
+    def load(module, backend):
+        kept.append(module.has_places)
+        return plain_module(module)
+
+    monkeypatch.setattr(pipeline, "load", load)
+    gradient = grad(squares, backend="numba")
+    gradient(X3)
+    gradient(X3, out=np.empty(3))
+    assert kept == [False, True]
+
+
 def texts_with_out(monkeypatch, function, args, argnums, backend):
     """The emitted code of a call with `out=`, whose results are compared."""
     texts = []

@@ -43,6 +43,7 @@ import flatgrad.backends.numba_products  # noqa: F401  (both add to LEAN)
 from flatgrad.backends.numba_borrowed import BorrowingLower
 from flatgrad.backends.numba_free import mark_innermost_loops
 from flatgrad.backends.numba_lean import LEAN, Lean
+from flatgrad.backends.numba_workspace import use_workspace
 
 NUMBERS = types.Number, types.Boolean, types.Literal
 
@@ -182,6 +183,14 @@ class PartLibrary(JITCodeLibrary):
         self._finalized = True
 
 
+class KeepingLibrary(JITCodeLibrary):
+    """Code whose arrays have memory that is kept from call to call."""
+
+    def _optimize_final_module(self) -> None:
+        use_workspace(self._final_module)
+        super()._optimize_final_module()
+
+
 ROLE = "many trips at a time; the arrays that are written share no memory with others"
 """The text that stands in a function of which that is true, as `codegen/apart.py` writes it."""
 
@@ -259,6 +268,9 @@ class UseFastContexts(AnalysisPass):
         state.targetctx.typing_context = state.typingctx
         if state.flags.no_cpython_wrapper:
             state.library = PartLibrary(state.targetctx.codegen(), state.func_id.func_qualname)
+            state.library.enable_object_caching()
+        elif getattr(state.func_id.func, "keeps_memory", False):
+            state.library = KeepingLibrary(state.targetctx.codegen(), state.func_id.func_qualname)
             state.library.enable_object_caching()
         return False
 

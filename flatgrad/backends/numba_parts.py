@@ -22,7 +22,12 @@ from flatgrad.backends.numba_start import import_bindings, quicken
 
 
 def tune(
-    module: ModuleType, name: str, free: Mapping[str, bool], loops: Mapping[int, int]
+    module: ModuleType,
+    name: str,
+    free: Mapping[str, bool],
+    loops: Mapping[int, int],
+    *,
+    keeps_memory: bool = False,
 ) -> None:
     """Prepare the dispatchers of a generated module; `name` is the function that Python calls.
 
@@ -38,6 +43,7 @@ def tune(
             dispatcher._compiler.pipeline_class = _fast_compiler
         dispatcher.targetoptions["no_cfunc_wrapper"] = True
         if key == name:
+            dispatcher.py_func.keeps_memory = keeps_memory
             quicken(dispatcher)
         else:
             _make_part(dispatcher)

@@ -28,6 +28,8 @@ from numba.core.caching import CompileResultCacheImpl, FunctionCache
 from numba.core.registry import cpu_target
 from numba.core.runtime import _nrt_python, rtsys  # type: ignore[attr-defined]
 
+from flatgrad.backends.numba_workspace import OURS, provide_workspace
+
 PARENT, BINDINGS = "scipy.linalg", "scipy.linalg.cython_blas"
 
 
@@ -81,6 +83,8 @@ def provide(names: list[str]) -> None:
     """Make known what code refers to: little as a rule, all of Numba if that is not enough."""
     if any(name.startswith("numba_xx") for name in names):
         import_bindings()
+    if OURS in names:
+        provide_workspace()
     if not rtsys._init:
         for name, address in _nrt_python.c_helpers.items():
             llvm.add_symbol(name if name.startswith("_") else f"NRT_{name}", address)

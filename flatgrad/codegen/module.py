@@ -32,7 +32,8 @@ class Module:
     `objects` are functions of the user's that the text calls by name, `statements` the lines of
     the function, each after its sweeps. `nests` are the functions of loops over elements, by name,
     `repeated` those of them that are called in loops. `free` has the first and the last line of
-    each loop whose trips do not depend on each other and whose indices are right.
+    each loop whose trips do not depend on each other and whose indices are right. A function that
+    `has_places` writes results into arrays that it is given.
     """
 
     name: str
@@ -44,6 +45,7 @@ class Module:
     nests: dict[str, Function] = field(default_factory=dict)
     repeated: frozenset[str] = frozenset()
     free: dict[int, int] = field(default_factory=dict)
+    has_places: bool = False
 
 
 @dataclass(slots=True)
@@ -98,8 +100,9 @@ def build_module(
     nests = {one.name: one.nest for one in functions if one.nest is not None}
     repeated = frozenset(name for body in bodies for name in _in_loops(body, dialect))
     return Module(
-        name, text, function_text, origins, statements, dialect.objects, nests, repeated, free
-    )
+        name, text, function_text, origins, statements, dialect.objects, nests, repeated, free,
+        has_places=bool(fn.places),
+    )  # fmt: skip
 
 
 def _inside(lines: list[Line], at: int) -> int:

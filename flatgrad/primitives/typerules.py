@@ -83,16 +83,17 @@ def require_same(
         raise error("shape-mismatch", message(left, right), context.span)
 
     def described(lengths: dict[str, int]) -> str:
-        return message(_known(left, lengths), _known(right, lengths))
+        return message(_known(left, lengths, "m"), _known(right, lengths, "n"))
 
     context.requirements.append(Requirement(left, right, described, context.span, guard))
 
 
-def _known(size: Size, lengths: dict[str, int]) -> Any:
+def _known(size: Size, lengths: dict[str, int], letter: str) -> Any:
+    """A length for a message; a letter for one that only running can tell."""
     if isinstance(size, int):
         return size
     found = size.value(lengths)
-    return found if found is not None else "?" if opaque(size) else size
+    return found if found is not None else letter if opaque(size) else size
 
 
 def fail(code: str, message: str, help: str | None = None) -> Exception:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from flatgrad.analysis.activity import carried_params, carried_yields, slots
+from flatgrad.analysis.lasting import lasting
 from flatgrad.ir.builder import Builder
 from flatgrad.ir.dims import Size
 from flatgrad.ir.ops import (
@@ -74,6 +75,7 @@ class Context:
         self.trips: dict[Size, tuple[Operand, ...]] = {}
         self.hooks: set[object] = set()
         self.released: dict[Value, Operand] = {}
+        self.lasting = lasting(fn.body)
 
     def rebuilt(self, block: Block) -> Block:
         """The block with the operations that record for the backward sweep."""
@@ -215,7 +217,10 @@ def _visit_loop(sweep: _Sweep, op: For | While) -> None:
     active, free = context.active_slots(op), context.free(op)
     starts = [sweep.adjoint.get(op.results[k]) for k in active]
     inits = [
-        *[_given(bar, op.results[k], builder) for k, bar in zip(active, starts, strict=True)],
+        *[
+            _given(sweep.owned(bar, op.results[k]), op.results[k], builder)
+            for k, bar in zip(active, starts, strict=True)
+        ],
         *[_given(_so_far(sweep, value), value, builder) for value in free],
     ]
     inner = sweep.nested(op.body, op)

@@ -206,6 +206,7 @@ class Supply:
         self.made |= {value: op for op in forward.ops for value in op.results}
         self.sizes: dict[tuple[Value, int], Any] = {}
         self.followed: dict[Value, Value] = {}
+        self.held: set[Value] = set()
         self.read_anyway = set(all_reads(self.back))
 
     def run(self) -> Block:
@@ -282,16 +283,14 @@ class Supply:
     def keep(self, needed: set[Value]) -> set[Value]:
         """The values to record, with the lengths of those whose shape differs from trip to trip."""
         while True:
-            self.followed = {}
-            kept = cheapest_cut(
-                [v for v in self.made if v in needed], self.made_from, self.cost
-            )
+            self.followed, self.held = {}, set()
+            kept = self.cut(needed)
+            self.held = {v for v in kept if v in self.made and v in self.context.lasting}
+            if self.held:
+                kept = self.cut(needed)
             self.followed = self.tape.following(kept)
             if self.followed:
-                before = set(self.followed.values())
-                kept = before | cheapest_cut(
-                    [v for v in self.made if v in needed], self.made_from, self.cost
-                )
+                kept = set(self.followed.values()) | self.cut(needed)
             mine = {value for value in kept if value in self.made}
             more: set[Value] = set()
             for value in [v for v in self.made if v in mine]:
@@ -300,6 +299,10 @@ class Supply:
             if more <= needed:
                 return mine
             needed |= more
+
+    def cut(self, needed: set[Value]) -> set[Any]:
+        """What it costs least to keep."""
+        return cheapest_cut([v for v in self.made if v in needed], self.made_from, self.cost)
 
     def cost(self, value: Any) -> int:
         """What keeping a value costs: a place per trip, or for one from outside, one in all.
@@ -314,6 +317,9 @@ class Supply:
         """What a value can be computed from again; None if it must be recorded."""
         if value in self.mapping or value in self.followed:
             return []
+        place = self.context.lasting.get(value)
+        if place is not None and (value in self.held or not place.stored):
+            return [o for o in place.index if self.is_volatile(o)]
         op = self.made.get(value)
         if not isinstance(op, Apply) or len(op.results) != 1 or op.primitive.effect:
             return None
@@ -354,6 +360,9 @@ class Supply:
             self.mapping[value] = self.tape.after(value, self.followed[value])
             return
         op = self.made[value]
+        place = self.context.lasting.get(value)
+        if place is not None and (value in self.held or not place.stored):
+            op = place.read
         assert isinstance(op, Apply)
         for k, operand in enumerate(op.operands):
             if isinstance(operand, Value) and operand in self.made:

@@ -98,7 +98,7 @@ class TripRows:
     def read(self, value: Value) -> Rows | None:
         """The array from outside the loop of which a value is the row; None if it is none.
 
-        An array of as many rows as there are trips, or a tape, which is at least as long.
+        An array of at least as many rows as there are trips, or a tape, which always is that long.
         """
         made = self.inner.get(value)
         if not isinstance(made, Apply) or made.primitive.function is not operator.getitem:
@@ -117,7 +117,14 @@ class TripRows:
             return None
         if first == 0 and array.type.shape[len(at)] == self.size:
             return Rows(array, None, tuple(at))
-        return Rows(array, first, tuple(at)) if is_tape(array) else None
+        if not is_tape(array) and not self.fits(array, at, first):
+            return None
+        return Rows(array, first, tuple(at))
+
+    def fits(self, array: Value, at: list[Operand], first: int) -> bool:
+        """Whether an array certainly has a row for each trip from the row `first` on."""
+        rows = array.type.shape[len(at)]
+        return self.size is not None and natural(rows - self.size - first)
 
     def is_outside(self, operand: Operand) -> bool:
         """Whether an operand is the same in every trip."""

@@ -162,7 +162,7 @@ class BlockEmitter:
             index = self.declare(op.body.params[0])
             self.trip(op, carried)
         head = f"for {index} in range({arguments}):"
-        if op.apart and self.depth == 1 and self.put_apart(op, [Line(head, op.origin), *lines]):
+        if op.apart and self.put_apart(op, [Line(head, op.origin, self.depth), *lines]):
             return
         self.text(head, op.origin, free=op.free)
         self.body(lines, op.origin)

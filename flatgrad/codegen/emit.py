@@ -125,13 +125,15 @@ class _Emitter(BlockEmitter):
         names = {result: self.written[result].id for result in op.results}  # type: ignore[attr-defined]
         changed = set_by(lines)
         arrays = {name for result, name in names.items() if result.type.ndim}
-        known = {*self.params, *set_by(self.lines)}
+        known = {*self.params, *set_by(self.lines), *self.identifiers.values()}
         if not self.dialect.puts_apart or arrays & changed:
             return False
         numbers = [name for result, name in names.items() if name in changed]
         params = [name for name in read_first(lines) if name in known]
         made = self.names.fresh("over_strips")
         returned = [Line(f"return {', '.join(numbers)}")] if numbers else []
+        outside = self.depth - 1
+        lines = [replace(line, depth=line.depth - outside) for line in lines]
         self.apart.append(Apart(made, params, [*lines, *returned]))
         sweeps = {line.origin.sweep for line in lines if line.origin is not None}
         origin = replace(op.origin, sweep="early") if len(sweeps) > 1 else op.origin

@@ -33,6 +33,7 @@ from flatgrad.transform.handed_on import without_handed_on
 from flatgrad.transform.join_nests import SHAPES, holds_nest, with_partner
 from flatgrad.transform.select import with_choices
 from flatgrad.transform.strip_loops import LANES, Strips
+from flatgrad.transform.strip_seeds import with_large_seeds
 
 
 def strip_mine(fn: Function) -> Function:
@@ -101,10 +102,18 @@ def _strip(
         own = {one.result for one in nest.threads.values() if one.kind in kinds}
         if own & (_elements_read(around) | set(yields)):
             return None
-        made = Strips(op, nest, integers, fn).build()
+        made = with_large_seeds(op, nest, fn, lambda one: _in_strips(one, integers, fn))
+        if made is None:
+            made = Strips(op, nest, integers, fn).build()
     except Dependent:
         return None
     return made, {result: init for init, _, _, result in slots(op) if result in own}
+
+
+def _in_strips(op: For, integers: Integers, fn: Function) -> list[Op]:
+    """A nest in strips; raises Dependent where that is not certainly right."""
+    integers.note(Block((), [op]))
+    return Strips(op, Nest(op, integers), integers, fn).build()
 
 
 def _with_choices(block: Block) -> Block:

@@ -59,15 +59,20 @@ class Uncertain(Exception):
 
 def strips_apart(fn: Function) -> Function:
     """The function with those loops over strips marked of which all is certain."""
-    if fn.places:
-        return fn
+    return fn if fn.places else replace(fn, body=_marked(fn.body, fn))
+
+
+def _marked(block: Block, fn: Function) -> Block:
+    """A block with its loops over strips; those in a loop of attempts are in the block of that."""
     ops: list[Op] = []
-    for op in fn.body.ops:
-        if isinstance(op, For) and _is_over_strips(op) and _written_alone(op, fn):
+    for op in block.ops:
+        if isinstance(op, For) and op.exits and block is fn.body:
+            op = replace(op, body=_marked(op.body, fn))
+        elif isinstance(op, For) and _is_over_strips(op) and _written_alone(op, block):
             with suppress(Uncertain):
                 op = replace(op, body=_Checked(op, fn).body(), apart=True)
         ops.append(op)
-    return replace(fn, body=Block(fn.body.params, ops, fn.body.yields))
+    return Block(block.params, ops, block.yields)
 
 
 def _is_over_strips(op: For) -> bool:
@@ -77,14 +82,17 @@ def _is_over_strips(op: For) -> bool:
 # Memory.
 
 
-def _written_alone(loop: For, fn: Function) -> bool:
-    """Whether each array that the loop writes is memory that it sees under no other name."""
+def _written_alone(loop: For, around: Block) -> bool:
+    """Whether each array that the loop writes is memory that it sees under no other name.
+
+    It must have been made in the block around, for that.
+    """
     read = _read_by_body(loop)
     seen: set[Value] = set()
     for init in loop.inits:
         if not init.type.ndim:
             continue
-        names = _sharers(init, loop, fn)
+        names = _sharers(init, loop, around)
         if names is None or names & (read | seen):
             return False
         seen |= names
@@ -107,9 +115,9 @@ def _defined(block: Block) -> set[Value]:
     return found
 
 
-def _sharers(init: Operand, loop: For, fn: Function) -> set[Value] | None:
+def _sharers(init: Operand, loop: For, around: Block) -> set[Value] | None:
     """All values that may share memory with an array, if it was made for this; else None."""
-    makers = {value: op for op in fn.body.ops for value in op.results}
+    makers = {value: op for op in around.ops for value in op.results}
     names: set[Value] = set()
     value = init
     while True:
@@ -127,7 +135,7 @@ def _sharers(init: Operand, loop: For, fn: Function) -> set[Value] | None:
             break
         else:
             return None
-    for op in fn.body.ops:
+    for op in around.ops:
         if op is not loop and names & read_by(op) and not _is_new(op):
             names |= {result for result in op.results if result.type.ndim}
     return names

@@ -18,11 +18,12 @@ import numpy as np
 
 from flatgrad import value_and_grad
 from flatgrad.errors import FlatgradError
-from flatgrad.transform import strip_loops
+from flatgrad.transform import strip_loops, strip_seeds
 from tests.emitted import loaded, plain_function
 from tests.transform.tally import tally
 
 POINTS = (1, 3, 64, 70)
+SCALES = (1.0, 2.0**400, 2.0**1023)
 READS = {
     "": ["u", "w[0]", "z[i]", "s", "main[0]", "r"],
     "c": ["u", "w[c]", "s", "main[c]", "z[i]", "r", "main[c - 1]", "w[c] * z[i]"],
@@ -93,6 +94,17 @@ def program(seed: int) -> str:
 
 
 @contextmanager
+def larger_seeds(scale: float):
+    """Seeds as many times as large, whether that pays or not; 2**1023 overflows."""
+    usual = strip_seeds.pays, strip_seeds.SCALE
+    strip_seeds.pays, strip_seeds.SCALE = lambda *_: True, scale
+    try:
+        yield
+    finally:
+        strip_seeds.pays, strip_seeds.SCALE = usual
+
+
+@contextmanager
 def wherever_it_is_right():
     """Strips whether they pay or not."""
     usual = strip_loops.strided_reads
@@ -128,7 +140,7 @@ def outcome(seed: int, folder: Path) -> str:
     try:
         expected = value_and_grad(f)(*args)
         derived = value_and_grad(f, backend="numba")
-        with wherever_it_is_right():
+        with wherever_it_is_right(), larger_seeds(SCALES[seed % len(SCALES)]):
             derived.source(*args)
     except FlatgradError:
         return "refused"

@@ -111,7 +111,8 @@ def runner(
 ) -> Any:
     """The function that runs one specialisation on arguments that fit it; `text` is its source.
 
-    `places` are leaves, by the number of the gradient that is written into them.
+    `places` are leaves, by the number of the gradient that is written into them, or of the result
+    where this is no gradient.
     """
     compiled, values = found.compiled, given.values
     space: dict[str, Any] = {
@@ -291,8 +292,9 @@ def _results(
 ) -> tuple[str, str]:
     """The target that takes the emitted results apart, and the expression that is returned."""
     if found.finish is not None:
-        space["finish"] = found.finish(found, given)
-        return "result", "result" if space["finish"] is None else "finish(result)"
+        space["finish"] = found.finish(found, given, [*places])
+        arrays = "".join(f", {local(leaf)}" for leaf in places.values())
+        return "result", "result" if space["finish"] is None else f"finish(result{arrays})"
     leaves, converted = [], []
     gradients = found.compiled.output_types[-len(found.wrt) :]
     straight = returned.is_straight(found.compiled.graph)

@@ -1,7 +1,8 @@
-"""Gradients written into arrays of the caller's: `step(w, X, out=grads)`.
+"""Derivatives written into arrays of the caller's: `step(w, X, out=grads)`.
 
     value, grads = step(w, X)
     value, grads = step(w, X, out=grads)       # the same arrays, with new gradients in them
+    y, dot_y = f_jvp(x, dot_x, out=dot_y)      # likewise tangents, Jacobians, rows of Hessians
 
 The code for such calls is that of ordinary ones with a parameter for each of these arrays (see
 transform/places.py). The arrays are leaves of a last argument, `out`: their classes, dtypes and
@@ -19,16 +20,25 @@ from typing import Any
 import numpy as np
 
 from flatgrad import callers, fast_path
+from flatgrad.derivatives import slots
 from flatgrad.errors import FlatgradError, error
 from flatgrad.exclusive import exclusive
 from flatgrad.ir.ops import Slot
 from flatgrad.ir.trees import Record, children
 from flatgrad.options import Options
 from flatgrad.pipeline import with_places
-from flatgrad.specialisation import Specialisation, check_requirements
+from flatgrad.specialisation import Specialisation, check_requirements, lengths_of
 from flatgrad.structures import Leaf, Node, Spread, Tree, spread
 
 OUT = "out"
+
+GRADIENTS = ("grad", "value_and_grad")
+
+WORDS = {
+    "jvp": "the tangent", "hvp": "the product with the Hessian",
+    "jacfwd": "the Jacobian", "value_and_jacfwd": "the Jacobian",
+}  # fmt: skip
+"""What other derivatives are called, of which a part may be a result of its own."""
 
 
 def release_workspace() -> None:
@@ -44,8 +54,8 @@ def release_workspace() -> None:
 
 def takes_out(derived: Any) -> bool:
     """Whether calls of a derivative may have `out=`: not if its function has such a parameter."""
-    plain = derived.kind in ("grad", "value_and_grad") and not derived.tangents()
-    return plain and OUT not in derived.signature.parameters
+    plain = derived.kind in GRADIENTS and not derived.tangents()
+    return (plain or derived.kind in WORDS) and OUT not in derived.signature.parameters
 
 
 @dataclass(slots=True, eq=False)
@@ -89,7 +99,8 @@ class Into:
 
     def call_slowly(self, *args: Any) -> Any:
         """A call with arguments not seen before, `out` last."""
-        given = spread(dict(zip([*self.derived.signature.parameters, OUT], args, strict=True)))
+        parameters = [*self.derived.signature.parameters, OUT]
+        given = spread(dict(zip(parameters, args, strict=True)), self.derived.tangents())
         own = _without_out(given)
         found = self.derived.specialised(own)
         check_requirements(found, own.values)
@@ -102,31 +113,32 @@ class Into:
     def places(self, found: Specialisation, given: Spread) -> dict[int, str]:
         """For each gradient, by number, the leaf of `out` that it is written into, if it is one.
 
+        Of other derivatives, the results are counted.
+
         Raises
         ------
         ArgumentError
-            If `out` has other parts than the gradient, or arrays of other dtypes or shapes.
+            If `out` has other parts than the derivative, or arrays of other dtypes or shapes.
         """
+        if self.kind in GRADIENTS:
+            form, wanted = found.form, _gradients(found, given)
+        else:
+            tree = found.compiled.graph.tree
+            form = tree[1] if self.kind in ("jvp", "value_and_jacfwd") else tree
+            wanted = _results(found, given, form, WORDS[self.kind])
         places = {}
-        for k, leaf in _matched(found.form, given.trees[OUT]):
-            name = found.wrt[k]
-            argument, place = given.values[name], given.values[leaf.name]
-            if not isinstance(argument, np.ndarray):
-                continue  # the gradient is a number
-            fits = isinstance(place, np.ndarray) and place.dtype == argument.dtype
-            if not fits or place.shape != argument.shape:
-                raise _misfit(
-                    f"`{leaf.shown}` is {_words(place)}; the gradient of `{given.shown[name]}` is "
-                    f"{_words(argument)}"
-                )
-            places[k] = leaf.name
+        for k, leaf in matched(form, given.trees[OUT]):
+            if k in wanted:  # what is not is a number
+                check_place(leaf.shown, given.values[leaf.name], *wanted[k])
+                places[k] = leaf.name
         return places
 
     def writing(
         self, found: Specialisation, places: dict[int, str], given: Spread
     ) -> Specialisation:
         """The specialisation that writes into these leaves; of rank 0 they are written later."""
-        first = len(found.compiled.graph.results) - len(found.wrt)
+        is_gradient = self.kind in GRADIENTS
+        first = len(found.compiled.graph.results) - len(found.wrt) if is_gradient else 0
         names = {first + k: leaf for k, leaf in places.items() if given.values[leaf].ndim}
         key = id(found), tuple(names.items())
         if key not in self.known or self.known[key][0] is not found:
@@ -134,6 +146,54 @@ class Into:
                 compiled = with_places(found.compiled, names, self.derived.source)
             self.known[key] = found, replace(found, compiled=compiled)
         return self.known[key][1]
+
+
+Wanted = tuple[str, np.dtype, tuple[int, ...]]
+"""What an array is, in words, and its dtype and shape."""
+
+
+def _gradients(found: Specialisation, given: Spread) -> dict[int, Wanted]:
+    """The gradients that are arrays."""
+    arguments = {k: given.values[name] for k, name in enumerate(found.wrt)}
+    return {
+        k: (f"the gradient of `{given.shown[found.wrt[k]]}`", one.dtype, one.shape)
+        for k, one in arguments.items()
+        if isinstance(one, np.ndarray)
+    }
+
+
+def _results(found: Specialisation, given: Spread, form: Any, words: str) -> dict[int, Wanted]:
+    """The results in a tree that are arrays with axes.
+
+    Raises
+    ------
+    ArgumentError
+        If the shape of one depends on the data.
+    """
+    lengths = lengths_of(found, given.values)
+    wanted = {}
+    for k in slots(form):
+        kind = found.compiled.graph.results[k].type
+        sizes = [size if isinstance(size, int) else size.value(lengths) for size in kind.shape]
+        known = [size for size in sizes if size is not None]
+        if len(known) < len(sizes):
+            raise error(
+                "bad-out", f"the shape of {words} is known only when the function has run",
+                help="call it without `out`",
+            )  # fmt: skip
+        if known:
+            wanted[k] = words, np.dtype(kind.dtype), tuple(known)
+    return wanted
+
+
+def check_place(
+    shown: str, place: Any, words: str, dtype: np.dtype, shape: tuple[int, ...]
+) -> None:
+    """Refuse something in `out` that is no array of this dtype and shape."""
+    if isinstance(place, np.ndarray) and place.dtype == dtype and place.shape == shape:
+        return
+    wanted = f"a {dtype} array of shape {shape}"
+    raise _misfit(f"`{shown}` is {_words(place)}; {words} is {wanted}")
 
 
 def _without_out(given: Spread) -> Spread:
@@ -148,22 +208,22 @@ def _without_out(given: Spread) -> Spread:
     )
 
 
-def _matched(form: Any, tree: Tree) -> Iterator[tuple[int, Leaf]]:
-    """The gradients in their form, each with what stands at its place in `out`."""
+def matched(form: Any, tree: Tree) -> Iterator[tuple[int, Leaf]]:
+    """The parts of a derivative in their form, each with what stands at its place in `out`."""
     if isinstance(form, Slot):
         if not isinstance(tree, Leaf):
-            raise _misfit("`out` has a container where the gradient has a number or an array")
+            raise _misfit("`out` has a container where the derivative has a number or an array")
         yield form.index, tree
         return
     parts = children(form)
     if not parts or not _has_slots(form):
         return
     if not isinstance(tree, Node) or not _alike(form, tree):
-        raise _misfit("`out` has other parts than the gradient")
+        raise _misfit("`out` has other parts than the derivative")
     items = dict(zip(tree.keys, tree.parts, strict=True))
     keys: Any = getattr(form, "fields", form) if isinstance(form, Record | dict) else tree.keys
     for key, part in zip(keys, parts, strict=True):
-        yield from _matched(part, items[key])
+        yield from matched(part, items[key])
 
 
 def _alike(form: Any, tree: Node) -> bool:
@@ -191,5 +251,5 @@ def _words(value: Any) -> str:
 def _misfit(message: str) -> FlatgradError:
     return error(
         "bad-out", message,
-        help="pass what the call without `out` returns as the gradient, or arrays like its arrays",
+        help="pass the derivative that the call without `out` returns, or arrays like its arrays",
     )  # fmt: skip

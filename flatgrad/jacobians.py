@@ -14,15 +14,18 @@ from typing import Any
 
 import numpy as np
 
+from flatgrad.callers import check_places
 from flatgrad.columns import BY_STACKS
 from flatgrad.derivatives import mapped, slots
 from flatgrad.derived import Derived
 from flatgrad.errors import FlatgradError
+from flatgrad.into import OUT, check_place, matched
+from flatgrad.ir.ops import Slot
 from flatgrad.ir.trees import finished
 from flatgrad.ir.types import Type
 from flatgrad.linear_maps import Late
 from flatgrad.specialisation import Specialisation, check_requirements
-from flatgrad.structures import Spread
+from flatgrad.structures import Spread, spread
 
 Function = Callable[..., Any]
 
@@ -50,6 +53,8 @@ class Jacobian:
         return derived
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        has_out = OUT in kwargs and OUT not in self.behind.signature.parameters
+        out = kwargs.pop(OUT) if has_out else None
         values = self.bound(args, kwargs)
         given: Spread | None = None
         key: tuple[Any, ...]
@@ -63,10 +68,37 @@ class Jacobian:
         if way is None:
             way = self.ways[key] = self.chosen(given or self.spread(values))
         if way == "sweep":
-            return self.sweep(*args, **kwargs)
+            into = {} if out is None else {OUT: out}
+            return self.sweep(*args, **kwargs, **into)
         y, linear = getattr(self, way)(*args, **kwargs)
-        found = assembled(linear)
+        places = {} if out is None else self.places(linear, out, given or self.spread(values))
+        found = assembled(linear, places)
         return (y, found) if self.with_value else found
+
+    def places(self, linear: Late, out: Any, given: Spread) -> dict[int, list[np.ndarray]]:
+        """For each float result, the arrays of `out` for its Jacobians.
+
+        Raises
+        ------
+        ArgumentError
+            If `out` has other parts than the Jacobian, or arrays that do not fit.
+        """
+        blocks = linear.empty_blocks()
+        count = len(linear.wrt)
+        form = mapped(linear.tree, lambda k: _form(linear, k, count) if k in blocks else None, None)
+        spread_out = spread({OUT: out})
+        found = []
+        for k, leaf in matched(form, spread_out.trees[OUT]):
+            block = blocks[k // count][k % count]
+            if block.ndim:
+                place = spread_out.values[leaf.name]
+                check_place(leaf.shown, place, "the Jacobian", block.dtype, block.shape)
+                blocks[k // count][k % count] = place
+                found.append(place)
+        others = [*given.values.values(), *[one.read() for one in linear.hidden]]
+        arrays = tuple([one for one in others if isinstance(one, np.ndarray)])
+        check_places(tuple(found), arrays, self.behind.options.backend == "numba")
+        return blocks
 
     def bound(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[Any]:
         """The arguments, one for each parameter."""
@@ -147,9 +179,18 @@ def public(made: Jacobian, function: Function) -> Function:
     return jacobian
 
 
-def assembled(linear: Late) -> Any:
-    """The Jacobians of all results by all chosen arguments, in their structures."""
-    blocks = linear.blocks()
+def _form(linear: Late, k: int, count: int) -> Any:
+    """The Jacobians of one result in their structure, numbered among those of all results."""
+    return mapped(linear.form, lambda j: Slot(k * count + j))
+
+
+def assembled(linear: Late, places: dict[int, list[np.ndarray]]) -> Any:
+    """The Jacobians of all results by all chosen arguments, in their structures.
+
+    They are written into `places`, if there are any.
+    """
+    blocks = places or linear.empty_blocks()
+    linear.fill(blocks)
 
     def row(k: int) -> Any:
         if k not in blocks:

@@ -36,22 +36,20 @@ from flatgrad.tangents import fitting
 Converter = Callable[[Any], Any]
 
 
-def finisher(found: Any, given: Spread) -> Callable[[Any], Any] | None:
-    """What is done with the result of the emitted code; None for nothing."""
-    values = given.values
-    request = found.compiled.request
-    if request.kind in columns.KINDS:
-        return jacobian_finisher(found, values)
-    tree = found.compiled.graph.tree
-    kinds = [item.type for item in found.compiled.graph.results]
-    wanted = wanted_kinds(request, tree, kinds, found.types)
+def finisher(
+    found: Any, given: Spread, places: Sequence[int] = ()
+) -> Callable[..., Any] | None:
+    """What is done with the result of the emitted code; None for nothing.
+
+    With `places`, results by number, it also gets the arrays that these were written into, which
+    are handed out in their places.
+    """
+    request, tree = found.compiled.request, found.compiled.graph.tree
     # Numba hands out Python's numbers, and tuples for dicts.
-    exact = request.options.backend == "numpy"
-    straight = is_straight(found.compiled.graph)
-    leaves = [
-        converter(kind, wanted.get(k, (kind, None)), values, exact, straight)
-        for k, kind in enumerate(kinds)
-    ]
+    exact = request.options.backend == "numpy" and request.kind not in columns.KINDS
+    leaves = _converters(found, given.values, exact)
+    if places:
+        return _with_places(tree, leaves, places)
     plan = mapped(tree, leaves.__getitem__, None)
     if found.compiled.late is None:
         needed = _is_needed(plan) or not exact
@@ -61,8 +59,32 @@ def finisher(found: Any, given: Spread) -> Callable[[Any], Any] | None:
     return lambda result: made.pair(found, given, plan, result)
 
 
-def jacobian_finisher(found: Any, values: dict[str, Any]) -> Callable[[Any], Any]:
-    """What is done with a Jacobian: where it has no axes, it is a number of its argument's kind."""
+def _with_places(
+    tree: Any, leaves: dict[int, Converter | None], places: Sequence[int]
+) -> Callable[..., Any]:
+    def finish(result: Any, *arrays: np.ndarray) -> Any:
+        put = {k: lambda _, array=array: array for k, array in zip(places, arrays, strict=True)}
+        return converted(result, mapped(tree, (leaves | put).__getitem__, None))
+
+    return finish
+
+
+def _converters(found: Any, values: dict[str, Any], exact: bool) -> dict[int, Converter | None]:
+    """What each result of the emitted code needs to become what is handed out."""
+    request, graph = found.compiled.request, found.compiled.graph
+    if request.kind in columns.KINDS:
+        return _jacobian_converters(found, values)
+    kinds = [item.type for item in graph.results]
+    wanted = wanted_kinds(request, graph.tree, kinds, found.types)
+    straight = is_straight(graph)
+    return {
+        k: converter(kind, wanted.get(k, (kind, None)), values, exact, straight)
+        for k, kind in enumerate(kinds)
+    }
+
+
+def _jacobian_converters(found: Any, values: dict[str, Any]) -> dict[int, Converter | None]:
+    """Where a Jacobian has no axes, it is a number of its argument's kind."""
     request, tree = found.compiled.request, found.compiled.graph.tree
     kinds = [item.type for item in found.compiled.graph.results]
     leaves: dict[int, Converter | None] = {}
@@ -76,8 +98,7 @@ def jacobian_finisher(found: Any, values: dict[str, Any]) -> Callable[[Any], Any
         leaves[k] = None
         if not kinds[k].ndim:
             leaves[k] = _number_like(values[name], found.types[name], kinds[k].dtype)
-    plan = mapped(tree, leaves.__getitem__, None)
-    return lambda result: converted(result, plan)
+    return leaves
 
 
 def _number_like(argument: Any, kind: Type, dtype: str) -> Converter:
@@ -173,6 +194,7 @@ class Late:
     ) -> None:
         values = given.values
         self.compiled = found.compiled.late
+        self.hidden = found.compiled.hidden
         self.straight = is_straight(self.compiled.graph)
         self.residuals = tuple(residuals)
         self.wrt: tuple[str, ...] = found.wrt
@@ -214,12 +236,15 @@ class Late:
         single = len(self.compiled.graph.results) == 1
         return (result,) if single else result
 
-    def blocks(self) -> dict[int, list[np.ndarray]]:
-        """For each float result, its Jacobians by each of `wrt`."""
+    def fill(self, blocks: dict[int, list[np.ndarray]]) -> None:
+        """Write the Jacobians into arrays."""
         raise NotImplementedError
 
     def empty_blocks(self) -> dict[int, list[np.ndarray]]:
-        """Jacobians to be filled; the dtype is what NumPy makes of both dtypes."""
+        """For each float result, its Jacobians by each of `wrt`, to be filled.
+
+        The dtype is what NumPy makes of both dtypes.
+        """
         return {
             k: [
                 np.empty((*shape, *inner), joined(kind, other))
@@ -258,15 +283,13 @@ class Pullback(Late):
         return made
 
 
-    def blocks(self) -> dict[int, list[np.ndarray]]:
+    def fill(self, blocks: dict[int, list[np.ndarray]]) -> None:
         """A run for each element of the results: rows."""
-        found = self.empty_blocks()
         outputs = list(self.outputs.items())
         for place, seeds in basis([output for _, output in outputs]):
             k, index = outputs[place[0]][0], place[1]
-            for block, gradient in zip(found[k], self.run(seeds), strict=True):
+            for block, gradient in zip(blocks[k], self.run(seeds), strict=True):
                 block[index] = gradient
-        return found
 
 
 class Pushforward(Late):
@@ -308,15 +331,13 @@ class Pushforward(Late):
         return made
 
 
-    def blocks(self) -> dict[int, list[np.ndarray]]:
+    def fill(self, blocks: dict[int, list[np.ndarray]]) -> None:
         """A run for each element of the arguments: columns."""
-        found = self.empty_blocks()
         inputs = list(zip(self.inputs, self.kinds, strict=True))
         for (j, index), seeds in basis(inputs):
             for k, tangent in zip(self.outputs, self.run(seeds), strict=True):
                 column: Any = (..., *index)
-                found[k][j][column] = tangent
-        return found
+                blocks[k][j][column] = tangent
 
 
 def basis(

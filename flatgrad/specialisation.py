@@ -54,20 +54,25 @@ def check_requirements(found: Any, values: dict[str, Any]) -> None:
     ShapeError
         In the user's words, at the line that needs them equal.
     """
-    graph = found.compiled.graph
-    hidden = {capture.name: capture.read() for capture in found.compiled.hidden}
-    lengths: dict[str, int] = {}
-    for atom, (value, axis) in graph.lengths.items():
-        argument = values.get(value.name or "", hidden.get(value.name or ""))
-        if isinstance(argument, np.ndarray) and axis < argument.ndim:
-            lengths[atom] = argument.shape[axis]
-    for name, argument in values.items():
-        if isinstance(found.types.get(name), Scalar) and isinstance(argument, int):
-            lengths[f"?{name}"] = lengths[f"?{name}+"] = int(argument)
-    for requirement in graph.requirements:
+    lengths = lengths_of(found, values)
+    for requirement in found.compiled.graph.requirements:
         left, right = (
             side if isinstance(side, int) else side.value(lengths)
             for side in (requirement.left, requirement.right)
         )
         if left is not None and right is not None and left != right:
             raise error("shape-mismatch", requirement.message(lengths), requirement.span)
+
+
+def lengths_of(found: Any, values: dict[str, Any]) -> dict[str, int]:
+    """The lengths that arguments and captured arrays give to the atoms of sizes."""
+    hidden = {capture.name: capture.read() for capture in found.compiled.hidden}
+    lengths: dict[str, int] = {}
+    for atom, (value, axis) in found.compiled.graph.lengths.items():
+        argument = values.get(value.name or "", hidden.get(value.name or ""))
+        if isinstance(argument, np.ndarray) and axis < argument.ndim:
+            lengths[atom] = argument.shape[axis]
+    for name, argument in values.items():
+        if isinstance(found.types.get(name), Scalar) and isinstance(argument, int):
+            lengths[f"?{name}"] = lengths[f"?{name}+"] = int(argument)
+    return lengths

@@ -55,8 +55,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     | {"pipeline", "signature", "structures", "inspection", "returned", "fast_path", "shortcut"},
     "compiled_calls": STAGES | {"pipeline", "signature", "structures"},
     "into": STAGES
-    | {"pipeline", "signature", "structures", "callers", "fast_path", "specialisation"}
-    | {"exclusive"},
+    | {"derivatives", "pipeline", "signature", "structures", "callers", "fast_path"}
+    | {"specialisation", "exclusive"},
     "linear_maps": RULES
     | {"derivatives", "columns", "returned", "callers", "structures", "tangents"},
     "derived": (CALLS - {"deriving", "api", "jacobians", "modes"}) | {"exclusive"},

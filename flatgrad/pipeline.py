@@ -57,6 +57,7 @@ from flatgrad.transform.products_after import products_after_loops
 from flatgrad.transform.products_before import products_before_loops
 from flatgrad.transform.quotients import share_quotients
 from flatgrad.transform.results import separate_results
+from flatgrad.transform.sample_blocks import sample_blocks
 from flatgrad.transform.second_arrays import with_second_arrays
 from flatgrad.transform.simplify import simplify
 from flatgrad.transform.split import split
@@ -102,6 +103,9 @@ SEGMENTS: list[tuple[str, Pass]] = [("segments", segment_tapes)]
 
 APART: list[tuple[str, Pass]] = [("strips apart", strips_apart)]
 """The pass after all others, where there are strips."""
+
+BLOCKS: list[tuple[str, Pass]] = [("blocks of samples", sample_blocks)]
+"""The pass after those, unless `fuse=False`, sums keep their order, or trips go to threads."""
 
 BATCHES: list[tuple[str, Pass]] = [("batches", batch_loops)]
 """The pass after those, unless `fuse=False`, or `deterministic=True`: BLAS has its own order."""
@@ -216,8 +220,10 @@ def _for_numba(options: Options) -> list[tuple[str, Pass]]:
     parallel = IN_RANGES if options.parallel else FREE
     if not options.fuse:
         return [*FOR_NUMBA, *parallel]
-    nests, apart = (NESTS, APART) if not (options.deterministic or options.parallel) else ([], [])
-    batches = [] if options.deterministic else BATCHES
+    nests, apart, blocks = NESTS, APART, BLOCKS
+    if options.deterministic or options.parallel:
+        nests, apart, blocks = [], [], []
+    batches = [] if options.deterministic else [*blocks, *BATCHES]
     fusing = [one for one in FUSING if not (options.parallel and one[1] is fill_parts)]
     return [*nests, *SEGMENTS, *FOR_NUMBA, *batches, *fusing, *apart, *parallel]
 

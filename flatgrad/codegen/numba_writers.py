@@ -32,7 +32,7 @@ from flatgrad.codegen.numba_shapes import (
 from flatgrad.codegen.numba_site import Site, Writer, fit, fitted, unsupported
 from flatgrad.codegen.numpy_dialect import plain_function
 from flatgrad.primitives.revolve import revolve_next, revolve_places
-from flatgrad.primitives.segments import segment_size
+from flatgrad.primitives.segments import block_size, segment_size
 from flatgrad.primitives.typerules import normalize_axes
 
 
@@ -304,6 +304,7 @@ WRITERS: dict[str, Writer] = {
     "revolve_next": _own_text(revolve_next),
     "revolve_places": _own_text(revolve_places),
     "segment_size": _own_text(segment_size),
+    "block_size": _own_text(block_size),
     "sum": _reduction(numba_text.sum_axes, "sum"),
     "mean": _reduction(numba_text.mean_axes, "mean"),
     "prod": _reduction(numba_text.prod_axes, "prod"),

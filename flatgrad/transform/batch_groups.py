@@ -50,10 +50,15 @@ class Batch:
 
 
 class Batches:
-    """The loops of one block."""
+    """The loops of one block; if `front`, also for products whose batch stands first everywhere.
 
-    def __init__(self, block: Block, lengths: Lengths) -> None:
+    The axes of `samples` come last in a trip, too.
+    """
+
+    def __init__(self, block: Block, lengths: Lengths, front: bool = False) -> None:
         self.block = block
+        self.front = front
+        self.samples: set[Label] = set()
         self.axes = Axes(block, lengths)
         self.place = {op: k for k, op in enumerate(block.ops)}
         self.maker = {value: op for op in block.ops for value in op.results}
@@ -247,7 +252,7 @@ class Batches:
             return None
         label = self.axes.of(values[0])[letters.inputs[0].index(batch[0])]
         first = all(term.startswith(batch[0]) for term in (*letters.inputs, letters.output))
-        if label is None or first or self.product(op, label) is None:
+        if label is None or (first and not self.front) or self.product(op, label) is None:
             return None
         return label
 

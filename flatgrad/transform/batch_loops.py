@@ -73,20 +73,24 @@ class _Walk:
     def block(self, block: Block) -> Block:
         ops = [with_blocks(op, self.block) for op in block.ops]
         block = Block(block.params, ops, block.yields)
-        batches = Batches(block, self.lengths)
-        if not batches.groups:
-            return block
-        order = ordered(block, batches.of)
-        assert order is not None, "a loop needs what needs it"
-        rows: Rows = {}
-        hoisted: dict[tuple[Value, Labels], tuple[Any, Labels]] = {}
-        found: list[Op] = []
-        for node in order:
-            if isinstance(node, Batch):
-                found += _Loop(self.fn, batches, node, rows, hoisted).written()
-            else:
-                found.append(node)
-        return Block(block.params, _in_sweeps(found, batches), block.yields)
+        return with_loops(block, self.fn, Batches(block, self.lengths))
+
+
+def with_loops(block: Block, fn: Function, batches: Batches) -> Block:
+    """The block with the loops that were found in it."""
+    if not batches.groups:
+        return block
+    order = ordered(block, batches.of)
+    assert order is not None, "a loop needs what needs it"
+    rows: Rows = {}
+    hoisted: dict[tuple[Value, Labels], tuple[Any, Labels]] = {}
+    found: list[Op] = []
+    for node in order:
+        if isinstance(node, Batch):
+            found += _Loop(fn, batches, node, rows, hoisted).written()
+        else:
+            found.append(node)
+    return Block(block.params, _in_sweeps(found, batches), block.yields)
 
 
 def _in_sweeps(ops: list[Op], batches: Batches) -> list[Op]:
@@ -152,6 +156,7 @@ class _Loop:
             if isinstance(value, Value)
         ]
         before = {x for labels in shapes if batch in labels for x in labels[: labels.index(batch)]}
+        before |= self.batches.samples
         inner = _in_order([[x for x in labels if x not in before] for labels in shapes])
         last = _in_order([[x for x in labels if x in before] for labels in shapes])
         return {x: k for k, x in enumerate(x for x in [*inner, *last] if x != batch)}

@@ -1,0 +1,193 @@
+"""Blocks of samples: the same results, where there are some, and what the text looks like."""
+
+from __future__ import annotations
+
+import warnings
+
+import numpy as np
+import pytest
+
+import flatgrad.primitives.rules  # noqa: F401
+from benchmarks.adbench import gmm
+from flatgrad import grad, value_and_grad
+from flatgrad.backends import python
+from flatgrad.codegen.module import build_module
+from flatgrad.codegen.numba_dialect import NumbaDialect
+from flatgrad.ir.interpret import interpret
+from flatgrad.ir.ops import substitute
+from flatgrad.ir.verify import verify
+from flatgrad.primitives.segments import block_size
+from flatgrad.transform.batch_loops import batch_loops
+from flatgrad.transform.fuse import fuse
+from flatgrad.transform.sample_blocks import sample_blocks
+from tests.emitted import graph_of, leaves
+from tests.transform.random_samples import KINDS, outcome
+
+RNG = np.random.default_rng(5)
+CASES = {}
+
+
+def A(*shape, dtype="float64"):
+    return RNG.normal(size=shape).astype(dtype)
+
+
+def case(*args, blocks=True, has=(), name=""):
+    def note(function):
+        CASES[function.__name__ + name] = function, args, blocks, has
+        return function
+
+    return note
+
+
+@case(*gmm.arguments(7, 3, 4), has=["x_block_T", "times_tiny_left(grad_y, "])
+@case(*gmm.arguments(7, 3, 1), name="_one_component", blocks=False)
+@case(*gmm.arguments(1, 3, 2), name="_one_point", blocks=False)
+@case(*gmm.arguments(0, 3, 2), name="_no_points")
+@case(*gmm.arguments(2, 3, 2), name="_two_points")
+def mixture(alphas, means, icf, x):
+    rows, columns = np.array([1, 2, 2]), np.array([0, 0, 1])
+    return gmm.arrays(alphas, means, icf, x, 1.0, 0.0, 0.5, rows, columns)
+
+
+def gates(scores):
+    e = np.exp(scores - np.max(scores, axis=1, keepdims=True))
+    return e / np.sum(e, axis=1, keepdims=True)
+
+
+@case(A(3, 4, 4), A(7, 4), A(3, 4), A(7), has=["grad_x_1[first:last], grad_x.T)"])
+@case(A(3, 4, 4), A(5, 8)[:, ::2], A(4, 3).T, A(10)[::2], name="_strided")
+def experts(W, x, b, target):
+    """A softmax over experts, and gradients of each sample."""
+    h = np.einsum("kab,nkb->nka", W, x[:, None, :] + b)
+    p = gates(np.sum(h, axis=2))
+    y = np.sum(p * np.sum(np.tanh(h), axis=2), axis=1)
+    return np.sum((y - target) ** 2)
+
+
+@case(A(3, 4, 4), A(6, 4), A(3, 4), blocks=False)
+def nothing_meets(F, x, m):
+    c = x[:, None, :] - m
+    y = np.einsum("kab,nkb->nka", F, c)
+    return 0.5 * np.sum(y * y)
+
+
+@case(A(3, 4, 4), A(6, 4), A(3, 4), blocks=False)
+def sum_that_is_read_again(F, x, m):
+    """The samples are compared with their mean: two loops would be needed."""
+    y = np.einsum("kab,nkb->nka", F, x[:, None, :] - m)
+    s = gates(np.sum(y * y, axis=2))
+    return np.sum((s - np.sum(s, axis=0)) ** 2)
+
+
+@case(A(3, 4, 4), A(6, 4), A(3, 4), blocks=False)
+def neighbours(F, x, m):
+    """A sample is added to all later ones."""
+    y = np.einsum("kab,nkb->nka", F, x[:, None, :] - m)
+    s = gates(np.sum(y * y, axis=2))
+    return np.sum(np.cumsum(np.max(s, axis=1)) * np.sum(s, axis=1))
+
+
+@case(A(3, 4, 4), A(6, 4), A(3, 4), 2)
+def in_a_loop(F, x, m, steps):
+    total = 0.0
+    for _ in range(steps):
+        y = np.einsum("kab,nkb->nka", F, x[:, None, :] - m)
+        s = gates(np.sum(y * y, axis=2))
+        total += np.sum(s * s)
+    return total
+
+
+def copies(args):
+    return [np.array(arg) if isinstance(arg, np.ndarray) else arg for arg in args]
+
+
+@pytest.fixture
+def two_in_a_block(monkeypatch):
+    """Blocks of two samples, in the interpreter and in the text; the text as plain Python."""
+    monkeypatch.setattr("numba.njit", lambda *args, **kwargs: lambda function: function)
+
+
+def small(text):
+    assert "max(256, 1572864 // max(row, 1))" in text or "block_size" not in text
+    return text.replace("max(256, 1572864 // max(row, 1))", "2")
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_same_results(name, two_in_a_block):
+    """By the interpreter, and as Numba's text run as plain Python; arguments are not changed."""
+    f, args, blocks, has = CASES[name]
+    graph = graph_of(f, args)
+    looped = batch_loops(sample_blocks(graph))
+    verify(looped)
+    fused = fuse(looped)
+    verify(fused)
+    given = copies(args)
+    with np.errstate(all="ignore"), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        expected = interpret(graph, copies(args))
+        found = interpret(looped, given)
+        text = small(build_module(fused, "derived", NumbaDialect()).text)
+        run = python.load("derived", text, {}).derived(*given)
+    expected = leaves(substitute(graph.tree, expected.__getitem__))
+    found = leaves(substitute(looped.tree, found.__getitem__))
+    for one, other, third in zip(expected, found, leaves(run), strict=True):
+        np.testing.assert_allclose(other, one, rtol=1e-11, atol=1e-12)
+        np.testing.assert_allclose(third, one, rtol=1e-11, atol=1e-12, err_msg=text)
+        if np.ndim(one):
+            assert other.dtype == one.dtype == third.dtype
+    for one, other in zip(given, args, strict=True):
+        np.testing.assert_array_equal(one, other)
+    main = text[text.index("def derived") :]
+    assert ("block_size(" in main) == blocks, main
+    assert all(piece in main for piece in has), main
+
+
+def test_no_parts_are_refused_without_samples_too(two_in_a_block):
+    """A maximum over no components is an error, whether there are points or not."""
+    args = gmm.arguments(0, 3, 2)
+    fused = fuse(batch_loops(sample_blocks(graph_of(mixture, args))))
+    text = small(build_module(fused, "derived", NumbaDialect()).text)
+    run = python.load("derived", text, {}).derived
+    for n in (0, 3):
+        with pytest.raises(ValueError, match=r"no elements|zero-size"):
+            run(*gmm.arguments(n, 3, 0))
+
+
+def test_compiled():
+    """More samples than a block has, of a size that is no multiple."""
+    args = (A(40, 3, 3), A(1111, 3), A(40, 3), A(1111))
+    value, grads = value_and_grad(experts, backend="numba")(*args)
+    expected, others = value_and_grad(experts)(*args)
+    np.testing.assert_allclose(value, expected, rtol=1e-11)
+    for one, other in zip(leaves(tuple(grads)), leaves(tuple(others)), strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-9, atol=1e-10)
+
+
+def test_sizes_of_blocks():
+    assert block_size(1000, 6400) == 250
+    assert block_size(1000, 80) == 1000
+    assert block_size(0, 80) == 1
+    assert block_size(257, 10**9) == 129
+    for samples in range(1, 3000, 37):
+        size = block_size(samples, 8000)
+        assert 1 <= size <= max(256, 1572864 // 8000)
+
+
+def test_options_that_leave_the_statements():
+    """Sums in blocks have another order, and threads have ranges of their own."""
+    args = A(3, 4, 4), A(7, 4), A(3, 4), A(7)
+    for options in ({"deterministic": True}, {"fuse": False}, {"parallel": True}):
+        assert "block_size" not in grad(experts, backend="numba", **options).source(*args)
+
+
+@pytest.mark.parametrize("seed", range(0, 60, 3))
+def test_random_programs(seed, tmp_path, two_in_a_block):
+    with np.errstate(all="ignore"):
+        found = outcome(seed, tmp_path)
+    assert found in KINDS, found
+
+
+def test_the_programs_reach_what_they_are_for(tmp_path, two_in_a_block):
+    with np.errstate(all="ignore"):
+        found = {outcome(seed, tmp_path) for seed in range(12)}
+    assert "blocks" in found

@@ -43,6 +43,7 @@ import flatgrad.backends.numba_products  # noqa: F401  (both add to LEAN)
 from flatgrad.backends.numba_borrowed import BorrowingLower
 from flatgrad.backends.numba_free import mark_innermost_loops
 from flatgrad.backends.numba_lean import LEAN, Lean
+from flatgrad.backends.numba_width import use_wide_vectors
 from flatgrad.backends.numba_workspace import use_workspace
 
 NUMBERS = types.Number, types.Boolean, types.Literal
@@ -203,6 +204,7 @@ class FastLower(BorrowingLower):
         super().setup_function(fndesc)
         if self.func_ir.func_id.func.__doc__ != ROLE:
             return
+        use_wide_vectors(self.function)
         data = re.compile(r"arg\.\w+\.4")  # the fifth field of an array, by Numba's names
         for one in self.function.args:
             if data.fullmatch(one.name) and one.type.is_pointer:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from llvmlite.ir import Function, FunctionType, Module, VoidType
 
 from flatgrad import value_and_grad
-from flatgrad.backends import numba_compiler, numba_cpu
+from flatgrad.backends import numba_compiler, numba_cpu, numba_width
 from flatgrad.codegen import apart
 from tests.emitted import assert_same
 
@@ -157,3 +158,14 @@ def test_the_compiler_is_told_that_arrays_share_no_memory():
     told, untold = llvm_text(apart.ROLE), llvm_text("some other line")
     assert "alias.scope" in told
     assert "alias.scope" not in untold
+
+
+def test_strips_use_wide_vectors_where_they_do_not_slow_down(monkeypatch):
+    monkeypatch.setattr(numba_width.config, "CPU_NAME", "icelake-server")
+    function = Function(Module(), FunctionType(VoidType(), ()), "f")
+    numba_width.use_wide_vectors(function)
+    assert '"prefer-vector-width"="512"' in str(function)
+    monkeypatch.setattr(numba_width.config, "CPU_NAME", "skylake-avx512")
+    narrow = Function(Module(), FunctionType(VoidType(), ()), "f")
+    numba_width.use_wide_vectors(narrow)
+    assert "512" not in str(narrow)

@@ -98,7 +98,10 @@ def __getattr__(name: str) -> Any:
         raise AttributeError(f"module 'flatgrad' has no attribute {name!r}")
     from importlib import import_module
 
-    value = import_module(f"flatgrad.{home or name}")
+    from flatgrad.collector import paused
+
+    with paused():
+        value = import_module(f"flatgrad.{home or name}")
     if home is not None:
         value = getattr(value, name)
     globals()[name] = value

@@ -21,6 +21,7 @@ from typing import Any
 
 import numpy as np
 
+from flatgrad.collector import paused
 from flatgrad.errors import FlatgradError, error
 from flatgrad.frontend.lower import Static
 from flatgrad.ir.dims import Dim, SliceLength
@@ -32,7 +33,8 @@ from flatgrad.structures import Leaf, Spread, Tree, is_structure
 def make_compiled_callable(derived: Any, public: Callable[..., Any]) -> None:
     """Register `public` with Numba, which is imported here."""
     # The extensions come along for where flatgrad is not installed and Numba does not find them.
-    from flatgrad.backends import numba_callable, numba_extensions  # noqa: F401
+    with paused():
+        from flatgrad.backends import numba_callable, numba_extensions  # noqa: F401
 
     numba_callable.register(public, CompiledCalls(derived, numba_callable))
 

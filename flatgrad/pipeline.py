@@ -137,8 +137,9 @@ def load(module: Module, backend: str) -> ModuleType:
 
         nests = module.nests.items()
         free = {name: name in module.repeated for name, fn in nests if runs_side_by_side(fn)}
+        own = module.text.count("\n") - module.function_text.count("\n")
         return numba_cpu.load(
-            module.name, module.text, free, module.free, keeps_memory=module.has_places
+            module.name, module.text, free, module.free, own=own, keeps_memory=module.has_places
         )
     return python.load(module.name, module.text, module.objects)
 

@@ -24,7 +24,8 @@ CALLS = STAGES | {
 MAY_IMPORT: dict[str, set[str]] = {
     "_version": set(),
     "errors": set(),
-    "exclusive": set(),
+    "collector": set(),
+    "exclusive": {"collector"},
     "activations": set(),  # and of other packages only NumPy
     "activations_numba": {"activations"},
     "vector_math": set(),  # and of other packages only NumPy
@@ -37,7 +38,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "analysis": RULES,
     "transform": RULES | {"analysis"},
     "codegen": RULES,
-    "backends": {"_version", "errors", "activations", "activations_numba", "optim"},  # never IR
+    "backends": {"_version", "errors", "activations", "activations_numba", "optim"}
+    | {"collector"},  # never IR
     "derivatives": RULES | {"analysis", "transform"},
     "pipeline": STAGES | {"derivatives"},
     "columns": RULES | {"analysis", "transform", "derivatives"},
@@ -53,7 +55,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "shortcut": {"fast_path"},
     "callers": STAGES
     | {"pipeline", "signature", "structures", "inspection", "returned", "fast_path", "shortcut"},
-    "compiled_calls": STAGES | {"pipeline", "signature", "structures"},
+    "compiled_calls": STAGES | {"collector", "pipeline", "signature", "structures"},
     "into": STAGES
     | {"derivatives", "pipeline", "signature", "structures", "callers", "fast_path"}
     | {"specialisation", "exclusive"},
@@ -72,7 +74,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "testing": {"errors", "ir", "api", "differences", "structures"},
     "teach": CALLS,
     "cli": CALLS | {"testing", "teach", "__init__"},
-    "__init__": CALLS | {"testing", "optim", "sparse"},
+    "__init__": CALLS | {"collector", "testing", "optim", "sparse"},
 }
 ONLY_IN = {"astor": "codegen/format.py", "numba": "backends/"}
 

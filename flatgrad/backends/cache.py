@@ -68,7 +68,7 @@ def store(name: str, text: str) -> Path | None:
     try:
         path = folder / f"{file_stem(name, text)}.py"
         content = text.encode("utf-8")
-        if _holds(path, content) or _replace(path, content):
+        if _holds(path, content) or write_file(path, content):
             return path
     except DISK_TROUBLE:
         pass
@@ -143,7 +143,7 @@ def _holds(path: Path, content: bytes) -> bool:
         return False
 
 
-def _replace(path: Path, content: bytes) -> bool:
+def write_file(path: Path, content: bytes) -> bool:
     """Put `content` at `path` in one step; whether it lies there afterwards."""
     # Random, not the process's number: a home folder can be shared by several machines.
     draft = path.with_name(f".{path.name}.{os.urandom(8).hex()}.tmp")

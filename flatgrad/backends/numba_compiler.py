@@ -24,6 +24,7 @@ from collections.abc import Callable
 from types import CodeType
 from typing import Any
 
+import llvmlite.binding as llvm
 import numpy as np
 from numba.core import ir, types
 from numba.core.codegen import JITCodeLibrary
@@ -45,6 +46,7 @@ from flatgrad.backends.numba_free import mark_innermost_loops
 from flatgrad.backends.numba_lean import LEAN, Lean
 from flatgrad.backends.numba_width import use_wide_vectors
 from flatgrad.backends.numba_workspace import use_workspace
+from flatgrad.collector import paused
 
 NUMBERS = types.Number, types.Boolean, types.Literal
 
@@ -172,6 +174,16 @@ def _kernel(context: Any, builder: Any, ufunc: Any, sig: Any, args: Any) -> Any:
 
 class PartLibrary(JITCodeLibrary):
     """Code that is linked into that of its callers, and is optimised there."""
+
+    is_part = True
+
+    @classmethod
+    def of_bitcode(cls, codegen: Any, name: str, bitcode: bytes) -> PartLibrary:
+        """Code that another process has brought together."""
+        made = cls(codegen, name)
+        made._final_module = llvm.parse_bitcode(bitcode)
+        made._finalized = True
+        return made
 
     def finalize(self) -> None:
         """Bring together what belongs to it."""
@@ -379,11 +391,12 @@ class FastCompiler(Compiler):
 
     def compile_extra(self, func: Any) -> Any:
         """Compile a Python function; by Numba's own passes if these fail."""
-        try:
-            return super().compile_extra(func)
-        except TypingError:
-            raise
-        except Exception:
-            if self.strict:
+        with paused():
+            try:
+                return super().compile_extra(func)
+            except TypingError:
                 raise
-            return Compiler(*self.given).compile_extra(func)
+            except Exception:
+                if self.strict:
+                    raise
+                return Compiler(*self.given).compile_extra(func)

@@ -33,14 +33,16 @@ def load(
     free: Mapping[str, bool] = NONE,
     loops: Mapping[int, int] = NONE,
     *,
+    own: int = 0,
     keeps_memory: bool = False,
 ) -> ModuleType:
     """Execute a module of jitted functions; where no cache can be had they compile in memory.
 
     `free` are functions whose innermost loops may make their trips in any order; true for those
     that are called in loops, so that theirs are presumably short. `loops` are the first and last
-    lines of other such loops, in which no index is out of bounds. A module that `keeps_memory` has
-    that of its temporaries for the next call (numba_workspace.py).
+    lines of other such loops, in which no index is out of bounds. The first `own` lines are
+    functions of flatgrad's, which other modules have, too. A module that `keeps_memory` has that of
+    its temporaries for the next call (numba_workspace.py).
     """
     try:
         module = python.load(name, text)
@@ -51,5 +53,5 @@ def load(
     if RELEASE in TUNED:
         from flatgrad.backends.numba_parts import tune
 
-        tune(module, name, free, loops, keeps_memory=keeps_memory)
+        tune(module, text, name, free, loops, own=own, keeps_memory=keeps_memory)
     return module

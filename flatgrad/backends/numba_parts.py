@@ -1,12 +1,13 @@
 """The functions of a generated module: one that Python calls, and the parts that it is made of.
 
-    tune(module, "f_grad")     # before anything is compiled
+    tune(module, text, "f_grad", ...)     # before anything is compiled
 
 Every function is compiled by the passes of numba_compiler.py, which are imported when one is: code
 that comes from the disk does without. Functions with `parallel=True` are compiled by Numba's own.
 
-What only compiled code of the module calls gets no wrapper for calls from Python, and no file of
-its own in the cache: the function that calls it contains it.
+What only compiled code of the module calls gets no wrapper for calls from Python, and Numba keeps
+no file of it: the function that calls it contains it. It may be compiled for several modules at
+once (numba_shared.py).
 """
 
 from __future__ import annotations
@@ -18,26 +19,32 @@ from typing import Any
 from numba.core.caching import NullCache
 from numba.core.registry import CPUDispatcher
 
+from flatgrad.backends.numba_shared import share
 from flatgrad.backends.numba_start import import_bindings, quicken
+from flatgrad.collector import paused
 
 
 def tune(
     module: ModuleType,
+    text: str,
     name: str,
     free: Mapping[str, bool],
     loops: Mapping[int, int],
     *,
+    own: int = 0,
     keeps_memory: bool = False,
 ) -> None:
     """Prepare the dispatchers of a generated module; `name` is the function that Python calls.
 
     The innermost loops of the functions in `free` may make their trips in any order; true for
-    those that are presumably short. `loops` are lines with such loops in other functions.
+    those that are presumably short. `loops` are lines with such loops in other functions. The first
+    `own` lines of the text are functions of flatgrad's.
     """
-    for key, dispatcher in _dispatchers(module).items():
+    dispatchers = _dispatchers(module)
+    for key, dispatcher in dispatchers.items():
         if key in free:
             dispatcher.py_func.has_short_loops = free[key]
-        elif loops:
+        elif loops and dispatcher.py_func.__code__.co_firstlineno > own:
             dispatcher.py_func.free_loops = loops
         if not dispatcher.targetoptions.get("parallel"):
             dispatcher._compiler.pipeline_class = _fast_compiler
@@ -47,6 +54,12 @@ def tune(
             quicken(dispatcher)
         else:
             _make_part(dispatcher)
+    parts = {
+        key: one
+        for key, one in dispatchers.items()
+        if key != name and not one.targetoptions.get("parallel")
+    }
+    share(module, text, parts, own)
 
 
 def _dispatchers(module: ModuleType) -> dict[str, Any]:
@@ -60,10 +73,11 @@ def _dispatchers(module: ModuleType) -> dict[str, Any]:
 
 def _fast_compiler(*args: Any) -> Any:
     """What compiles one function; Numba's implementations and ours are imported now."""
-    import_bindings()
-    from flatgrad.backends.numba_compiler import FastCompiler
+    with paused():
+        import_bindings()
+        from flatgrad.backends.numba_compiler import FastCompiler
 
-    return FastCompiler(*args)
+        return FastCompiler(*args)
 
 
 def _make_part(dispatcher: Any) -> None:

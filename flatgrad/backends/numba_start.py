@@ -29,6 +29,7 @@ from numba.core.registry import cpu_target
 from numba.core.runtime import _nrt_python, rtsys  # type: ignore[attr-defined]
 
 from flatgrad.backends.numba_workspace import OURS, provide_workspace
+from flatgrad.collector import paused
 
 PARENT, BINDINGS = "scipy.linalg", "scipy.linalg.cython_blas"
 
@@ -45,7 +46,7 @@ class QuickCache(FunctionCache):
 
     def load_overload(self, sig: Any, target_context: Any) -> Any:
         """The compiled function for a signature, or None."""
-        with self._guard_against_spurious_io_errors():
+        with self._guard_against_spurious_io_errors(), paused():
             return self._load_overload(sig, target_context)
         return None
 
@@ -58,7 +59,7 @@ class QuickImplementation(CompileResultCacheImpl):
 
     def reduce(self, cres: Any) -> Any:
         """A compiled function as data, without the text that shows types beside statements."""
-        needs = functools.partial(provide, _names_needed(cres.library._final_module))
+        needs = functools.partial(provide, names_needed(cres.library._final_module))
         calls = [needs, *cres.reload_init]
         return super().reduce(cres._replace(type_annotation="", reload_init=calls))
 
@@ -70,7 +71,7 @@ class QuickImplementation(CompileResultCacheImpl):
         return super().rebuild(target_context, payload)
 
 
-def _names_needed(module: Any) -> list[str]:
+def names_needed(module: Any) -> list[str]:
     """The functions and variables that are not in the code itself."""
     return [
         one.name

@@ -386,7 +386,7 @@ for i in range(60):
     content = path.read_bytes()             # the file of the moment: ours or the spoiler's, whole
     assert content in (text.encode(), b"spoilt" * 5000), len(content)
     if me == "spoiler":
-        cache._replace(path, b"spoilt" * 5000)
+        cache.write_file(path, b"spoilt" * 5000)
 print("done")
 """
 

@@ -3,7 +3,8 @@
     a @ b       b @ v       np.dot(u, v)       np.outer(u, v)
 
 The order of checks and calls is Numba's: a product with a matrix of one row or one column is one
-of a matrix and a vector.
+of a matrix and a vector. The product of a transposed matrix with a narrow one, `X.T @ s`, is
+computed as `(s.T @ X).T` where that is faster.
 """
 
 from __future__ import annotations
@@ -99,7 +100,50 @@ def _call(context: Any, builder: Any, a: Any, b: Any, out: Any) -> None:
             with mixed:
                 _times_vector(context, builder, b, a, out, transposed=b[0].layout == "F")
             with matrices:
-                linalg.call_xxgemm(context, builder, *a, *b, *out)
+                _times_matrix(context, builder, a, b, out)
+
+
+def _times_matrix(context: Any, builder: Any, a: Any, b: Any, out: Any) -> None:
+    """Two matrices; `X.T @ s` the other way round if `s` is narrow."""
+    if not (a[0].layout == "F" and b[0].layout == "C" and a[0].dtype == types.float64):
+        linalg.call_xxgemm(context, builder, *a, *b, *out)
+        return
+    with builder.if_else(_is_narrow(builder, a[1], b[1])) as (narrow, other):
+        with narrow:
+            _turned(context, builder, a, b, out)
+        with other:
+            linalg.call_xxgemm(context, builder, *a, *b, *out)
+
+
+def _is_narrow(builder: Any, a_shape: Any, b_shape: Any) -> Any:
+    """Whether `s.T @ X` is faster, by the columns of `s` and the size of `X`: as measured."""
+    rows, columns = a_shape[0], b_shape[1]
+    size = builder.mul(a_shape[0], a_shape[1])
+
+    def within(least: int, most: int, elements: int) -> Any:
+        found = builder.icmp_signed(">=", size, size.type(elements))
+        found = builder.and_(found, builder.icmp_signed(">=", columns, columns.type(least)))
+        return builder.and_(found, builder.icmp_signed("<=", columns, columns.type(most)))
+
+    fits = builder.or_(within(8, 24, 50_000), within(2, 32, 250_000))
+    tall = builder.icmp_signed(">=", rows, builder.mul(columns, columns.type(3)))
+    return builder.and_(fits, tall)
+
+
+def _turned(context: Any, builder: Any, a: Any, b: Any, out: Any) -> None:
+    """`a @ b` as the transposed product of `b.T` and `a.T`, which are there without a copy."""
+    (rows, inner), columns, kind = a[1], b[1][1], out[0]
+    flat = empty(context, builder, kind, [columns, rows])
+    transposed = types.Array(kind.dtype, 2, "F")
+    left, right = (transposed, [columns, inner], b[2]), (kind, [inner, rows], a[2])
+    linalg.call_xxgemm(context, builder, *left, *right, kind, [columns, rows], flat.data)
+    with cgutils.for_range(builder, rows) as outer:
+        row = builder.gep(out[2], [builder.mul(outer.index, columns)])
+        with cgutils.for_range(builder, columns) as within:
+            place = builder.add(builder.mul(within.index, rows), outer.index)
+            item = builder.load(builder.gep(flat.data, [place]))
+            builder.store(item, builder.gep(row, [within.index]))
+    context.nrt.decref(builder, kind, flat._getvalue())
 
 
 def _times_vector(

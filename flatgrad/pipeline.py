@@ -13,6 +13,7 @@ from types import ModuleType
 from typing import Any
 
 import flatgrad.primitives.rules  # noqa: F401  (fills the registry)
+from flatgrad.analysis.apart import Places
 from flatgrad.analysis.side_by_side import runs_side_by_side
 from flatgrad.backends import python
 from flatgrad.codegen.dialect import Dialect
@@ -57,6 +58,7 @@ from flatgrad.transform.products_after import products_after_loops
 from flatgrad.transform.products_before import products_before_loops
 from flatgrad.transform.quotients import share_quotients
 from flatgrad.transform.results import separate_results
+from flatgrad.transform.rows_replaced import replace_rows
 from flatgrad.transform.sample_blocks import sample_blocks
 from flatgrad.transform.second_arrays import with_second_arrays
 from flatgrad.transform.simplify import simplify
@@ -117,6 +119,7 @@ FUSING: list[tuple[str, Pass]] = [
     ("second arrays", with_second_arrays),
     ("parts in nests", take_parts_inside),
     ("parts filled", fill_parts),
+    ("rows replaced", replace_rows),
     ("fused final", eliminate_dead),
 ]
 """The passes after those, unless `fuse=False`."""
@@ -251,7 +254,7 @@ def build(
     if request.options.backend == "numba":
         fn = in_one_order(fn)
     verify(fn)
-    dialect = DIALECTS[request.options.backend](request.options)
+    dialect = _dialect(request.options)
     module = build_module(fn, name, dialect, source.comments)
     stages["emitted"] = lambda: module.text
     loaded = load(module, request.options.backend)
@@ -269,17 +272,24 @@ def build(
     )
 
 
+def _dialect(options: Options) -> Dialect:
+    """What writes a module, and knows which parts of an array are apart."""
+    dialect = DIALECTS[options.backend](options)
+    dialect.destinations.places = Places.of_function
+    return dialect
+
+
 def with_places(compiled: Compiled, names: dict[int, str], source: Source) -> Compiled:
     """The same function, which writes some of its results into arrays that it is given."""
     options = compiled.request.options
     elsewhere: Collection[int] = names  # threads have zeros of their own
     if not options.parallel:
         fn = into_places(compiled.graph, names)
-        elsewhere = astray(fn, DIALECTS[options.backend](options).plan(fn)[1], names)
+        elsewhere = astray(fn, _dialect(options).plan(fn)[1], names)
     if elsewhere:
         fn = into_places(compiled.graph, names, elsewhere)
     verify(fn)
-    dialect = DIALECTS[options.backend](options)
+    dialect = _dialect(options)
     module = build_module(fn, compiled.module.name, dialect, source.comments)
     loaded = load(module, options.backend)
     stages = {**compiled.stages, "emitted": lambda: module.text}

@@ -1,30 +1,29 @@
-"""Nests that write a result where it goes next.
+"""Nests that write a result where it goes next, or add it there.
 
-    y = y_loop(x, w)                        y_loop(x, w, tape[t])
+    y, grad = y_loop(x, w)                  y_loop(x, w, tape[t], total[k])
     tape[t] = y                  ->
+    total[k] += grad
 
 The program stays as it is: it is the text of the call that names the place, and the function gets
 a variant that fills what it is handed instead of an array of its own. What is needed for that is
 what the plan of buffers says: the write is done in place, the nest reads nothing of that memory,
-and nothing between the call and the write touches it.
+and nothing between the call and the write touches it; other parts that are known to be apart may
+be.
 """
 
 from __future__ import annotations
 
 import operator
-from collections.abc import Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Protocol
 
-import numpy as np
-
-from flatgrad.codegen.buffers import Buffers, is_copied, written_operand
+from flatgrad.codegen.buffers import Buffers, Roots, aliased_operand, is_copied, written_operand
+from flatgrad.codegen.filling import CREATED, Place, all_read, filling
 from flatgrad.ir.builder import Builder
-from flatgrad.ir.dims import Size
 from flatgrad.ir.ops import (
     Apply,
     Block,
-    For,
     Function,
     Op,
     Operand,
@@ -35,43 +34,52 @@ from flatgrad.ir.ops import (
     substitute,
 )
 from flatgrad.primitives.callee import Callee, function_of
-from flatgrad.primitives.index import SET_ITEM, set_item
-from flatgrad.primitives.symbolic import DIM, REQUIRE_EQUAL, Symbol, apply_function, symbol_of
-
-
-@dataclass(frozen=True, slots=True)
-class Place:
-    """What a nest fills: a part with these lengths.
-
-    With `index`, slices with known bounds, it is handed the whole of an array of this `name`, and
-    takes the part itself.
-    """
-
-    sizes: tuple[Size, ...]
-    index: Any = None
-    name: str | None = None
+from flatgrad.primitives.index import ADD_ITEM, SET_ITEM
+from flatgrad.primitives.symbolic import Symbol, apply_function, symbol_of
 
 
 @dataclass(frozen=True, slots=True)
 class Placed:
-    """A call whose nest fills the places of `writes`; `results` are the others, in order."""
+    """A call whose nest fills the places of `writes`; `results` are the others, in order.
+
+    `bases` are the arrays that are written, as they are when the call is made.
+    """
 
     callee: Callee
     writes: tuple[Apply, ...]
+    bases: tuple[Value, ...]
     places: tuple[Place, ...]
     results: tuple[Value, ...]
+
+    @property
+    def read(self) -> set[int]:
+        """The numbers of the operands that are not handed over."""
+        return {place.read for place in self.places if place.read is not None}
+
+
+class Apart(Protocol):
+    """Knows of two reads or writes in a block which elements they have in common."""
+
+    def apart(self, one: Apply, other: Apply) -> bool:
+        """Whether they certainly have none."""
+
+    def same(self, one: Apply, other: Apply) -> bool:
+        """Whether they certainly have all."""
 
 
 @dataclass(slots=True)
 class Destinations:
-    """The calls with places, and the writes that are thereby done.
+    """The calls with places, the writes that are thereby done, and the parts that are unread.
 
-    Without `zeros`, results that nests add up in zeros are left: threads have zeros of their own.
+    Without `zeros`, results that nests add up in zeros are left, and what is to be added: threads
+    have zeros of their own. `places` says of a function which writes are apart.
     """
 
     zeros: bool = True
+    places: Callable[[Function], Apart] | None = None
     calls: dict[Op, Placed] = field(default_factory=dict)
     done: set[Op] = field(default_factory=set)
+    unread: set[Op] = field(default_factory=set)
     variants: dict[Any, Callee] = field(default_factory=dict)
     parts: dict[Function, dict[Value, Place]] = field(default_factory=dict)
 
@@ -93,14 +101,18 @@ class _Search:
         self.found = found
         self.fn = fn
         self.buffers = buffers
+        self.apart = found.places(fn) if found.places else None
+        self.written: dict[Operand, Value] = {}
         self.uses: dict[Value, int] = {}
-        for operand in _all_read(fn.body):
+        for operand in all_read(fn.body):
             if isinstance(operand, Value):
                 self.uses[operand] = self.uses.get(operand, 0) + 1
 
     def block(self, block: Block) -> None:
         made: dict[Value, int] = {}
         for at, op in enumerate(block.ops):
+            if op in self.buffers.in_place and isinstance(op, Apply) and _is_write(op):
+                self.written[op.result] = _base(op)
             if isinstance(op, Apply) and _is_write(op):
                 value = op.operands[op.arguments["value"].index]
                 if isinstance(value, Value) and value in made:
@@ -117,11 +129,15 @@ class _Search:
         assert isinstance(write, Apply)
         if self.uses[value] > 1 or not value.type.ndim:
             return
-        if not self.is_free(block, first, last, value):
-            return
         room = self.room(write, value)
         if room is None:
             return
+        views = self.views(block.ops[:first])
+        read = self.read_there(call, write, room, views)
+        handed = [one for k, one in enumerate(call.operands) if k != read]
+        if not self.is_free(block, first, last, handed, views):
+            return
+        room = replace(room, read=read)
         known = self.found.calls.get(call)
         results = known.results if known else call.results
         spare = call.results.index(value)
@@ -130,14 +146,50 @@ class _Search:
         if callee is None:
             return
         writes = dict(zip(before, known.writes, strict=True)) if known else {}
+        bases = dict(zip(before, known.bases, strict=True)) if known else {}
         writes[spare] = write
+        bases[spare] = self.base_before(write, block.ops[first + 1 : last])
         self.found.calls[call] = Placed(
             callee,
             tuple([writes[k] for k in sorted(writes)]),
+            tuple([bases[k] for k in sorted(writes)]),
             tuple([place for _, place in sorted({**before, spare: room}.items())]),
             tuple([result for result in results if result is not value]),
         )
         self.found.done.add(write)
+        if read is not None:
+            self.found.unread.add(views[call.operands[read]])
+
+    def views(self, ops: list[Op]) -> dict[Operand, Apply]:
+        """The operations that take parts of arrays which are no parts themselves."""
+        return {
+            op.result: op for op in ops
+            if isinstance(op, Apply) and op.primitive.function is operator.getitem
+            and op.result.type.ndim and aliased_operand(op) is not None
+            and op.operands[0] not in self.buffers.views and op.result not in self.buffers.parts
+        }  # fmt: skip
+
+    def read_there(
+        self, call: Apply, write: Apply, room: Place, views: dict[Operand, Apply]
+    ) -> int | None:
+        """The number of the operand that is the part to be set, and is read by the call alone."""
+        before = self.found.calls.get(call)
+        if room.adds or room.index is not None or self.apart is None:
+            return None
+        for k, operand in enumerate(call.operands):
+            view = views.get(operand)
+            if view is None or self.uses[view.result] > 1 or (before and k in before.read):
+                continue
+            same_array = self.first_version(view.operands[0]) is self.first_version(_base(write))
+            if same_array and self.apart.same(view, write):
+                return k
+        return None
+
+    def first_version(self, value: Operand) -> Operand:
+        """The array that writes in place have made `value` of."""
+        while value in self.written:
+            value = self.written[value]
+        return value
 
     def filled(self, call: Apply, known: Placed | None) -> dict[int, Place]:
         """The places that there are already, by the numbers of the results."""
@@ -147,32 +199,54 @@ class _Search:
             found[call.results.index(value)] = place
         return found
 
-    def is_free(self, block: Block, first: int, last: int, value: Value) -> bool:
+    def is_free(
+        self, block: Block, first: int, last: int, handed: list[Operand],
+        views: dict[Operand, Apply],
+    ) -> bool:  # fmt: skip
         """Whether the write can be done at the call.
 
-        The array is there by then, nobody in between reads or changes it, and what the call reads
-        is other memory, as are the other places.
+        The array is there by then, nobody in between reads or changes it, and what the call is
+        `handed` is other memory or other parts of it, as are the other places.
         """
         call, write = block.ops[first], block.ops[last]
+        assert isinstance(call, Apply)
         assert isinstance(write, Apply)
-        base = _base(write)
-        roots = self.buffers.of(base)
+        roots = self.buffers.of(_base(write))
         if write not in self.buffers.in_place or not roots:
             return False
         between = block.ops[first + 1 : last]
-        made = {result for op in (call, *between) for result in op.results} - {value}
-        if any(operand in made for operand in write.operands):
+        made = {result for op in (call, *between) for result in op.results}
+        made.discard(write.operands[write.arguments["value"].index])
+        indices = [one for one in write.operands if one is not _base(write)]
+        if any(one in made for one in (self.base_before(write, between), *indices)):
             return False
         known = self.found.calls.get(call)
-        others = [_base(one) for one in known.writes] if known else []
-        touched = [*operands_of(call), *others]
+        others: list[Op] = [*known.writes] if known else []
+        others += [views[one] for one in handed if one in views]
+        touched = [one for one in handed if one not in views]
         for op in between:
-            if op not in self.found.done:
-                touched += [*operands_of(op), *op.results]
-                touched += [one for inner in blocks_of(op) for one in _all_read(inner)]
-            elif isinstance(op, Apply) and self.buffers.of(_base(op)) & roots:
-                return False
-        return not any(self.buffers.of(one) & roots for one in touched)
+            if op in self.found.done:
+                others.append(op)
+                continue
+            touched += [*operands_of(op), *op.results]
+            touched += [one for inner in blocks_of(op) for one in all_read(inner)]
+        if any(self.buffers.of(one) & roots for one in touched):
+            return False
+        return all(self.is_apart(write, one, roots) for one in others if isinstance(one, Apply))
+
+    def base_before(self, write: Apply, between: list[Op]) -> Value:
+        """The array that is written, as it is before the writes that are done by calls."""
+        base = _base(write)
+        for op in reversed(between):
+            if isinstance(op, Apply) and op in self.found.done and op.result is base:
+                base = _base(op)
+        return base
+
+    def is_apart(self, write: Apply, other: Apply, roots: Roots) -> bool:
+        """Whether a write and another write or read concern other memory, or other parts of it."""
+        if not self.buffers.of(other.operands[0]) & roots:
+            return True
+        return self.apart is not None and self.apart.apart(write, other)
 
     def room(self, write: Apply, value: Value) -> Place | None:
         """The part that is written; None where the value is spread or converted."""
@@ -185,16 +259,19 @@ class _Search:
             return None
         if 1 in kind.shape or 1 in value.type.shape:
             return None
+        adds = write.primitive.function is ADD_ITEM
+        if adds and not self.found.zeros:
+            return None
         known = all(isinstance(entry, slice) for entry in entries) and len(write.operands) == 2
         if not known or all(entry == slice(None) for entry in entries):
-            return Place(tuple(kind.shape))
-        return Place(tuple(kind.shape), index, _base(write).name)
+            return Place(tuple(kind.shape), adds=adds)
+        return Place(tuple(kind.shape), index, _base(write).name, adds)
 
     def variant(self, callee: Callee, places: dict[int, Place]) -> Callee | None:
         """The nest that fills places for the results of these numbers."""
         key = (callee, str(sorted(places.items())))
         if key not in self.found.variants:
-            made = _filling(callee.called, places, CREATED if self.found.zeros else CREATED[:1])
+            made = filling(callee.called, places, CREATED if self.found.zeros else CREATED[:1])
             if made is None:
                 return None
             fn, filled = made
@@ -211,93 +288,13 @@ def part_type(write: Apply) -> Any:
     return part.value.type
 
 
-def _all_read(block: Block) -> Iterator[Operand]:
-    for op in block.ops:
-        yield from operands_of(op)
-        for inner in blocks_of(op):
-            yield from _all_read(inner)
-    yield from block.yields
-
-
 def _is_write(op: Apply) -> bool:
-    return op.primitive.function is SET_ITEM and isinstance(op.arguments["value"], Slot)
+    if op.primitive.function not in (SET_ITEM, ADD_ITEM):
+        return False
+    return isinstance(op.arguments["value"], Slot)
 
 
 def _base(write: Apply) -> Value:
     base = written_operand(write)
     assert base is not None
     return base
-
-
-CREATED: tuple[Any, ...] = (np.empty, np.zeros)
-
-
-def _filling(
-    fn: Function, places: dict[int, Place], created: tuple[Any, ...]
-) -> tuple[Function, dict[Value, Place]] | None:
-    """The function with the arrays that it makes for some results as parameters.
-
-    Zeros are written at the start. None where a result is not an array that loops begin with.
-    """
-    makers = {result: op for op in fn.body.ops for result in op.results}
-    filled: dict[Value, tuple[Value, Place]] = {}
-    for k, place in sorted(places.items()):
-        made = _made_new(fn.results[k], makers)
-        if made is None or made.result in filled or made.primitive.function not in created:
-            return None
-        zeros = made.primitive.function is np.zeros
-        param = Value(made.result.type, made.result.name) if zeros else made.result
-        filled[made.result] = param, place
-    ops: list[Op] = []
-    builder = Builder(Block((), ops))
-    for op in fn.body.ops:
-        if not isinstance(op, Apply) or not op.results or op.results[0] not in filled:
-            ops.append(op)
-            continue
-        param, place = filled[op.result]
-        builder.origin = op.origin
-        if place.sizes != op.result.type.shape:
-            _compared(op, param, builder)
-        if param is not op.result:
-            set_item(Symbol(param, builder), 0.0, Ellipsis)
-            ops[-1] = replace(ops[-1], results=(op.result,))
-    kept = [k for k in range(len(fn.results)) if k not in places]
-    results = tuple([fn.results[k] for k in kept])
-    given = dict(filled.values())
-    params = (*fn.params, *given)
-    tree = Slot(0) if len(kept) == 1 else tuple([Slot(k) for k in range(len(kept))])
-    body = Block(params, _needed(ops, results), results)
-    return replace(fn, body=body, tree=tree, places=(*fn.places, *given)), given
-
-
-def _made_new(result: Operand, makers: dict[Value, Op]) -> Apply | None:
-    """The `np.empty` or `np.zeros` from which loops make a result."""
-    while isinstance(result, Value):
-        op = makers.get(result)
-        if isinstance(op, For):
-            result = op.inits[op.results.index(result)]
-            continue
-        is_new = isinstance(op, Apply) and op.primitive.function in CREATED
-        return op if is_new else None  # type: ignore[return-value]
-    return None
-
-
-def _compared(op: Apply, place: Value, builder: Builder) -> None:
-    """A place must have the lengths of the array that it replaces: the loops look at no bounds."""
-    shape = substitute(op.arguments["shape"], lambda k: symbol_of(op.operands[k], builder))
-    for axis, length in enumerate(shape if isinstance(shape, tuple) else (shape,)):
-        own = apply_function(DIM, (Symbol(place, builder), axis), {}, builder)
-        message = "operands could not be broadcast together"
-        apply_function(REQUIRE_EQUAL, (own, length, message), {}, builder)
-
-
-def _needed(ops: list[Op], results: tuple[Operand, ...]) -> list[Op]:
-    """The operations without lengths that only the arrays needed."""
-    read = {*results}
-    kept: list[Op] = []
-    for op in reversed(ops):
-        if isinstance(op, Apply) and op.primitive.function is DIM and op.result not in read:
-            continue
-        read |= {*operands_of(op), *[one for inner in blocks_of(op) for one in _all_read(inner)]}
-        kept.append(op)
-    return kept[::-1]

@@ -19,7 +19,7 @@ from flatgrad.codegen.apart import Apart, read_first, set_by
 from flatgrad.codegen.blocks import BlockEmitter
 from flatgrad.codegen.buffers import written_operand
 from flatgrad.codegen.coalesce import Variable
-from flatgrad.codegen.destinations import Place, Placed
+from flatgrad.codegen.destinations import Placed
 from flatgrad.codegen.dialect import Dialect, Emitted
 from flatgrad.codegen.expressions import (
     call,
@@ -28,6 +28,7 @@ from flatgrad.codegen.expressions import (
     name,
     subscript,
 )
+from flatgrad.codegen.filling import Place
 from flatgrad.codegen.format import statement_text
 from flatgrad.codegen.growing import push_helper
 from flatgrad.codegen.lines import Line, sweep_heading
@@ -203,14 +204,15 @@ class _Emitter(BlockEmitter):
 
     def apply(self, op: Apply) -> None:
         """Write one call, as a statement or for use in an expression."""
-        if op in self.dialect.destinations.done:
+        destinations = self.dialect.destinations
+        if op in destinations.done or (op in destinations.unread and op.result not in self.inline):
             self.declare(op.result)
             return
         if op.primitive.in_place:
             self.write_in_place(op)
             return
         operands = [self.operand(operand) for operand in op.operands]
-        placed = self.dialect.destinations.calls.get(op)
+        placed = destinations.calls.get(op)
         if placed is not None:
             self.call_with_places(op, placed, operands)
             return
@@ -248,8 +250,9 @@ class _Emitter(BlockEmitter):
 
     def call_with_places(self, op: Apply, placed: Placed, operands: list[ast.expr]) -> None:
         """`L = L_loop(x, tape[t])`: a nest that writes some of its results where they go."""
-        pairs = zip(placed.writes, placed.places, strict=True)
-        operands += [self.part_to_fill(made, place) for made, place in pairs]
+        operands = [one for k, one in enumerate(operands) if k not in placed.read]
+        parts = zip(placed.writes, placed.bases, placed.places, strict=True)
+        operands += [self.part_to_fill(*part) for part in parts]
         node = call(name(self.dialect.functions[placed.callee]), operands, {})
         targets: list[ast.expr] = [
             ast.Name(self.declare(result), ast.Store()) for result in placed.results
@@ -260,9 +263,9 @@ class _Emitter(BlockEmitter):
         target = targets[0] if len(targets) == 1 else ast.Tuple(targets, ast.Store())
         self.line(ast.Assign([target], node, lineno=0), op.origin)
 
-    def part_to_fill(self, op: Apply, place: Place) -> ast.expr:
-        """Where the write `op` would have put a result of a nest."""
-        base = self.operand(op.operands[op.arguments["x"].index])
+    def part_to_fill(self, op: Apply, array: Value, place: Place) -> ast.expr:
+        """Where the write `op` would have put a result of a nest, or would have added it."""
+        base = self.operand(array)
         index = substitute(op.arguments["index"], lambda k: self.operand(op.operands[k]))
         whole = place.index is not None or index in (slice(None), Ellipsis)
         return base if whole else subscript(base, index)

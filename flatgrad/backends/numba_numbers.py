@@ -15,21 +15,28 @@ from numba.np.arrayobj import make_array
 from flatgrad.backends.numba_lean import LEAN, Lean
 
 
-def _sign_of_ints(args: Any, kws: Any) -> Any:
-    """`min(n, m)` of ints."""
+def _sign_of_equals(args: Any, kws: Any) -> Any:
+    """`min(n, m)` of ints, or of floats of one type."""
     kinds = [types.unliteral(kind) for kind in args]
-    if kws or len(kinds) < 2 or any(kind != types.intp for kind in kinds):
+    if kws or len(kinds) < 2 or len({*kinds}) > 1:
         return None
-    return signature(types.intp, *kinds)
+    if kinds[0] not in (types.intp, types.float64, types.float32):
+        return None
+    return signature(kinds[0], *kinds)
 
 
 def _chosen(comparison: str) -> Any:
-    """What writes the choice of the int that is less, or greater, than the others."""
+    """What writes the choice of the number that is less, or greater, than the others.
+
+    As in Python, one that comes later must be so; no comparison with nan holds.
+    """
 
     def lower(context: Any, builder: Any, sig: Any, args: Any) -> Any:
         best, *others = args
+        is_float = isinstance(sig.return_type, types.Float)
+        compare = builder.fcmp_ordered if is_float else builder.icmp_signed
         for other in others:
-            better = builder.icmp_signed(comparison, other, best)
+            better = compare(comparison, other, best)
             best = builder.select(better, other, best)
         return best
 
@@ -80,8 +87,8 @@ def _mean(context: Any, builder: Any, sig: Any, args: Any) -> Any:
 
 
 LEAN.update({
-    min: Lean(_sign_of_ints, _chosen("<")),
-    max: Lean(_sign_of_ints, _chosen(">")),
+    min: Lean(_sign_of_equals, _chosen("<")),
+    max: Lean(_sign_of_equals, _chosen(">")),
     (types.Float, "view"): Lean(_sign_view, _view),
     (types.Integer, "view"): Lean(_sign_view, _view),
     np.sum: Lean(_sign_total, _total),

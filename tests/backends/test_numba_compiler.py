@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import itertools
+import math
 import os
 import subprocess
 import sys
@@ -158,6 +159,19 @@ def test_numbers():
             warnings.simplefilter("ignore")
             expected = f(*args)
         np.testing.assert_allclose(fast(f)(*args), expected, rtol=1e-15)
+
+
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+def test_the_least_and_the_greatest_are_pythons(dtype):
+    """The first of equal ones, and what nan gives depends on its place."""
+
+    def f(x, y, z):
+        return min(x, y), max(x, y), min(x, y, z), max(x, y, z)
+
+    compiled = fast(f)
+    for numbers in itertools.product(map(dtype, (0.0, -0.0, 1.5, math.nan, -math.inf)), repeat=3):
+        got = np.array(compiled(*numbers), dtype)
+        assert got.tobytes() == np.array(f(*numbers), dtype).tobytes()
 
 
 # --- views

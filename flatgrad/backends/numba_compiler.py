@@ -9,7 +9,8 @@ They are Numba's own, with less repetition, and make the same machine code:
   and LLVM's passes over loops are quadratic in the number of loops;
 - some functions have short implementations here (numba_lean.py), where Numba compiles dozens of
   small functions;
-- passes that would change nothing are left out, as each lists the variables of all statements;
+- passes that would change nothing are left out, as each lists the variables of all statements, and
+  the others list them with less work (numba_variables.py);
 - what is linked into its callers is optimised and made machine code there, and only there.
 
 Where something of this fails, as it may with another release of Numba, Numba's own passes compile
@@ -44,6 +45,7 @@ import flatgrad.backends.numba_products  # noqa: F401  (both add to LEAN)
 from flatgrad.backends.numba_borrowed import BorrowingLower
 from flatgrad.backends.numba_free import mark_innermost_loops
 from flatgrad.backends.numba_lean import LEAN, Lean
+from flatgrad.backends.numba_variables import quick_lists
 from flatgrad.backends.numba_width import use_wide_vectors
 from flatgrad.backends.numba_workspace import use_workspace
 from flatgrad.collector import paused
@@ -391,7 +393,7 @@ class FastCompiler(Compiler):
 
     def compile_extra(self, func: Any) -> Any:
         """Compile a Python function; by Numba's own passes if these fail."""
-        with paused():
+        with paused(), quick_lists():
             try:
                 return super().compile_extra(func)
             except TypingError:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import inspect
 import itertools
 import math
@@ -14,7 +15,7 @@ from pathlib import Path
 import numba
 import numpy as np
 import pytest
-from numba.core import compiler
+from numba.core import compiler, ir
 from numba.core.codegen import JITCodeLibrary
 from numba.core.runtime import _nrt_python, rtsys
 from numba.core.typing.context import Context
@@ -25,6 +26,7 @@ from flatgrad.backends import numba_cpu
 if numba_cpu.RELEASE not in numba_cpu.TUNED:
     pytest.skip("other releases of Numba have their own passes", allow_module_level=True)
 
+from flatgrad.backends import numba_compiler, numba_variables
 from flatgrad.backends.numba_compiler import FastCompiler
 
 ROOT = Path(__file__).parents[2]
@@ -354,6 +356,34 @@ def test_few_functions_are_compiled(monkeypatch):
         np.testing.assert_allclose(got, wanted)
     assert not [name for name in names if "dot_2" in name or "np_empty" in name]
     assert len(names) < 35  # Numba's own passes: 64
+
+
+def test_variables_are_listed_as_numba_lists_them(monkeypatch):
+    """For every statement that the passes ask about, in the same order."""
+    seen = []
+
+    def both(self, part):
+        quick, slow = numba_variables._listed(self, part), numba_variables.NUMBAS(self, part)
+        seen.append(len(slow))
+        assert len(quick) == len(slow)
+        assert all(one is other for one, other in zip(quick, slow, strict=True))
+        return slow
+
+    def f(x, n):
+        total, (a, b) = 0.0, x.shape
+        for i in range(min(a, n)):
+            for j in range(0, b, 2):
+                total += x[i, j] ** 2 if x[i, j] > 0 else np.sin(x[i, j:].sum())
+            if total > 100.0:
+                raise ValueError("too much")
+        return total, x[:, ::2].copy(), {"shape": (a, b)}["shape"]
+
+    monkeypatch.setattr(ir.Inst, "_rec_list_vars", both)
+    monkeypatch.setattr(numba_compiler, "quick_lists", contextlib.nullcontext)
+    x = np.linspace(-1.0, 1.0, 12).reshape(3, 4)
+    assert np.isclose(fast(f)(x, 3)[0], f(x, 3)[0])
+    assert len(seen) > 1000
+    assert max(seen) > 2
 
 
 # --- parts of a module

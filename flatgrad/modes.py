@@ -41,7 +41,8 @@ def jvp(
         A Python function of numbers and arrays; it may return anything made of these.
     primals
         The arguments. Without them, the result is the derived function
-        `f_jvp(x, w, dot_x=None, dot_w=None)`, which shows its code as that of `grad` does.
+        `f_jvp(x, w, dot_x=None, dot_w=None)`, which shows its code as that of `grad` does, and
+        with the keyword `out` writes tangents into arrays of the caller's (docs/training.md).
     tangents
         One for each of `primals`, of its shape and dtype, or of its structure. None stands for
         zero, of a part or of the whole, and for whatever cannot have a tangent.
@@ -78,7 +79,7 @@ def hvp(
 
     It is forward over reverse mode, `jvp(grad(function, argnums), primals, tangents)[1]`, for a few
     times the cost of a gradient; the result has the structure of that gradient. Without `primals`
-    it is the derived function, as for `jvp`; `stacked` as there.
+    it is the derived function, as for `jvp`; `stacked` as there, and so is `out`.
     """
     gradient = _derived(function, "grad", argnums, chosen(choices))
     derived = _derived(gradient, "hvp", None, chosen(choices), stacked=stacked)
@@ -118,7 +119,8 @@ def jacfwd(function: Function, argnums: Argnums = None, **choices: Unpack[Choice
     gradients do (`argnums` as for `grad`), in their structures, within the structure of the result.
     All columns come from one sweep, in which each value carries a tangent for each input: of up to
     8 inputs under names of their own, of more as rows of one array. `.source()` shows it. Beyond
-    512 inputs, each column is a run of the compiled pushforward (see `linearize`).
+    512 inputs, each column is a run of the compiled pushforward (see `linearize`). With the keyword
+    `out` the Jacobian is written into arrays of the caller's (docs/training.md).
     """
     return _jacobian(function, argnums, chosen(choices), backwards=False)
 

@@ -138,6 +138,19 @@ def test_calls_with_out_alone_keep_memory(monkeypatch):
     assert kept == [False, True]
 
 
+def test_wide_products_are_written_where_they_belong(monkeypatch):
+    def f(Wx, xs):
+        h = np.zeros((xs.shape[1], Wx.shape[1]))
+        for t in range(len(xs)):
+            h = np.tanh(xs[t] @ Wx + h)
+        return np.sum(h * h)
+
+    args = np.ones((3, 2)), np.linspace(0, 1, 24).reshape(2, 4, 3)
+    text = texts_with_out(monkeypatch, f, args, "Wx", "numba")
+    assert "out[...]" not in text
+    assert "    np.dot(" in text
+
+
 def texts_with_out(monkeypatch, function, args, argnums, backend):
     """The emitted code of a call with `out=`, whose results are compared."""
     texts = []

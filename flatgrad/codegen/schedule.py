@@ -248,7 +248,9 @@ def _width(op: Apply, plan: Schedule) -> int:
     static = [item for item in op.arguments.items() if isinstance(item[1], bool | int | str)]
     own += sum(len(key) + len(repr(tree)) + 3 for key, tree in static)
     total = own + sum(plan.width.get(part, len(part.name or "value")) + 2 for part in parts)
-    if total > MAX_WIDTH:
+    # What fills an array stays in the statement: a product writes into it, without an array before.
+    fills = op.primitive.in_place and op.arguments.get("index") is Ellipsis
+    if total > MAX_WIDTH and not fills:
         inlined = [part for part in parts if part in plan.inline and plan.width[part] > 12]
         inlined = [part for part in inlined if part not in plan.atoms]  # may have a shorter text
         if inlined:

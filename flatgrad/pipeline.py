@@ -58,6 +58,7 @@ from flatgrad.transform.products_after import products_after_loops
 from flatgrad.transform.products_before import products_before_loops
 from flatgrad.transform.quotients import share_quotients
 from flatgrad.transform.results import separate_results
+from flatgrad.transform.row_blocks import row_blocks
 from flatgrad.transform.rows_replaced import replace_rows
 from flatgrad.transform.sample_blocks import sample_blocks
 from flatgrad.transform.second_arrays import with_second_arrays
@@ -106,8 +107,11 @@ SEGMENTS: list[tuple[str, Pass]] = [("segments", segment_tapes)]
 APART: list[tuple[str, Pass]] = [("strips apart", strips_apart)]
 """The pass after all others, where there are strips."""
 
-BLOCKS: list[tuple[str, Pass]] = [("blocks of samples", sample_blocks)]
-"""The pass after those, unless `fuse=False`, sums keep their order, or trips go to threads."""
+BLOCKS: list[tuple[str, Pass]] = [
+    ("blocks of rows", row_blocks),
+    ("blocks of samples", sample_blocks),
+]
+"""The passes after those, unless `fuse=False`, sums keep their order, or trips go to threads."""
 
 BATCHES: list[tuple[str, Pass]] = [("batches", batch_loops)]
 """The pass after those, unless `fuse=False`, or `deterministic=True`: BLAS has its own order."""

@@ -58,6 +58,7 @@ class Lanes:
         self.model: dict[Any, Value] = {}
         self.pending: list[Op] = []
         self.stores: list[tuple[Row, Operand]] = []
+        self.lane_sums: dict[Value, Value] = {}
         self.local: dict[Value, Operand] = {}
         self.lane: Any = None
         self.start: Any = None
@@ -125,8 +126,8 @@ class Lanes:
         if ops:
             self.builder.origin = ops[0].origin
         rows = self.pieces.rows
-        self.defined_here = {value for op in ops for value in op.results}
-        made = [value for op in ops for value in op.results if value in rows]
+        self.defined_here = set(made_in(ops))
+        made = [value for value in made_in(ops) if value in rows]
         totals: list[tuple[Apply, Value, Value]] = []
         for op in ops:
             if isinstance(op, Apply) and self.adds(op):
@@ -134,25 +135,41 @@ class Lanes:
                 name = f"{self.model[self.nest.threads[op.result]].name or 'value'}_sum"
                 pair = Value(kind, name, kept=True), Value(kind, name, kept=True)
                 totals.append((op, *pair))
-        grown: dict[Apply, Operand] = {op: param for op, param, _ in totals}
+        grown: dict[Any, Operand] = {op: param for op, param, _ in totals}
+        summed = [self.start_sum(one) for one in made_in(ops) if one in self.pieces.summed.numbers]
+        grown |= {number: param for number, param, _ in summed}
 
         def fill() -> None:
             for op in ops:
                 self.lane_op(op, grown)
+            for number, _, _ in summed:
+                self.grow(number, grown)
             values = [(rows[value], value) for value in made] + stores
             for row, operand in [(row, self.number(operand)) for row, operand in values]:
                 self.put(SET_ITEM, row, operand, (self.lane,))
 
         self.over_lanes(
             Const(LANES), fill,
-            extra=tuple([(Const(0.0), param, result) for _, param, result in totals]),
-            yields=lambda: tuple([grown[op] for op, _, _ in totals]),
+            extra=tuple([(Const(0.0), param, result) for _, param, result in (*totals, *summed)]),
+            yields=lambda: tuple([grown[key] for key, _, _ in (*totals, *summed)]),
         )  # fmt: skip
         for op, _, result in totals:
             self.builder.origin = op.origin
             index = self.uniform_index(op)
             self.put(ADD_ITEM, self.nest.threads[op.result], result, index)
         self.defined_here = set()
+
+    def start_sum(self, number: Value) -> tuple[Value, Value, Value]:
+        """The sum over the lanes of a number that is made in the loop to come."""
+        kind, name = Scalar("float64", weak=True), f"{number.name or number.part or 'value'}_sum"
+        self.lane_sums[number] = Value(kind, name, kept=True)
+        return number, Value(kind, name, kept=True), self.lane_sums[number]
+
+    def grow(self, number: Value, grown: dict[Any, Operand]) -> None:
+        """One more term of such a sum."""
+        made = twin(grown[number])  # type: ignore[arg-type]
+        call_into(made, PLUS, (self.symbol(grown[number]), self.masked(number)), self.builder)
+        grown[number] = made
 
     def over_lanes(self, count: Operand, fill: Callable[[], None], **more: Any) -> None:
         lane = Value(INT, "lane", kept=True)
@@ -322,6 +339,11 @@ class Lanes:
     def uniform_index(self, op: Apply) -> tuple[Any, ...]:
         entries = scalar_entries(op) or ()
         return tuple([one if type(one) is int else self.symbol(one) for one in entries])
+
+
+def made_in(ops: list[Op]) -> list[Value]:
+    """The results of operations."""
+    return [value for op in ops for value in op.results]
 
 
 def short(index: tuple[Any, ...]) -> Any:

@@ -15,16 +15,25 @@ import numpy as np
 
 from flatgrad.analysis.activity import slots
 from flatgrad.analysis.dependence import LENGTHS
-from flatgrad.analysis.threads import Dependent, Thread, defined_inside, scalar_entries, value_of
+from flatgrad.analysis.threads import (
+    Dependent,
+    Thread,
+    base_of,
+    defined_inside,
+    scalar_entries,
+    value_of,
+)
+from flatgrad.ir.copies import twin
 from flatgrad.ir.ops import Apply, Block, Const, For, Op, Operand, Value, substitute
 from flatgrad.primitives.core import SMALLER
 from flatgrad.primitives.index import ADD_ITEM, SET_ITEM
 from flatgrad.primitives.symbolic import Symbol, operand_of
-from flatgrad.transform.building import shifted
+from flatgrad.transform.building import call_into, shifted
 from flatgrad.transform.dce import read_by
 from flatgrad.transform.strip_lanes import INT, LANES, Lanes, short
 from flatgrad.transform.strip_reads import Key, strided_reads
 from flatgrad.transform.strip_rows import OWN
+from flatgrad.transform.strip_sums import Term
 from flatgrad.transform.tape import dtype_keyword
 
 
@@ -90,7 +99,9 @@ class Strips(Lanes):
             thread = self.nest.threads.get(param)
             if thread is not None and thread.kind in OWN:
                 zeros = thread.kind == "restored"
-                self.start_with(thread, self.widened(param, self.lengths(init), zeros), param)
+                lanes = () if thread in self.pieces.summed.threads else (LANES,)
+                made = self.widened(param, self.lengths(init), zeros, lanes)
+                self.start_with(thread, made, param)
                 self.model[thread] = self.current[thread]  # type: ignore[assignment]
             else:
                 key = param if param in self.nest.sums else thread
@@ -134,10 +145,12 @@ class Strips(Lanes):
             return self.lengths(op.operands[0])
         return list(self.symbol(init).shape)
 
-    def widened(self, like: Value, lengths: list[Any], zeros: bool) -> Value:
+    def widened(
+        self, like: Value, lengths: list[Any], zeros: bool, lanes: tuple[int, ...] = (LANES,)
+    ) -> Value:
         """An array with an axis for the lanes."""
         function, name = np.zeros if zeros else np.empty, like.name or "value"
-        shape = (*lengths, LANES) if lengths else LANES
+        shape = short((*lengths, *lanes))
         made = self.make(function, shape, name=name, **dtype_keyword(like.type))
         found: Value = made.value
         return found
@@ -210,6 +223,8 @@ class Strips(Lanes):
         for op in block.ops:
             if isinstance(op, For) and op in self.pieces.place:
                 self.nested(op)
+            elif op in self.pieces.summed:
+                self.summed(op)  # type: ignore[arg-type]
             elif op in self.pieces.place and self.pieces.stands_alone(op):
                 self.flush()
                 self.alone(op)  # type: ignore[arg-type]
@@ -237,6 +252,38 @@ class Strips(Lanes):
         if any(value in nest.threads for value in read_by(op)):
             raise Dependent
         self.builder.block.ops.append(op)
+
+    def summed(self, op: Apply) -> None:
+        """What is done with sums over the lanes."""
+        summed, builder = self.pieces.summed, self.builder
+        if op in summed.dropped:
+            return
+        term = summed.terms.get(op)
+        if term is not None and term.number not in self.lane_sums:
+            self.flush()
+        builder.origin = op.origin
+        function = op.primitive.function
+        if function in (SET_ITEM, ADD_ITEM):
+            value = value_of(op) if term is None else self.added(term)
+            self.put(function, self.nest.threads[op.result], value, self.uniform_index(op))
+        elif function is operator.getitem:
+            given = self.latest(self.nest.threads[base_of(op)])  # type: ignore[index]
+            call_into(op.result, function, (given, short(self.uniform_index(op))), builder)
+        elif op.result in self.nest.sums:
+            first = self.nest.sums[op.result]
+            made = twin(self.model[first])
+            call_into(made, function, (self.latest(first), self.symbol(op.operands[1])), builder)
+            self.current[first] = made
+        else:
+            builder.block.ops.append(op)
+
+    def added(self, term: Term) -> Operand:
+        """The sum over the lanes of what a write adds."""
+        total = self.symbol(self.lane_sums[term.number])
+        for factor in term.factors:
+            others = [self.symbol(o) for o in factor.operands if o not in self.nest.varying]
+            total = self.make(factor.primitive.function, total, *others)
+        return operand_of(total)
 
     def length(self, op: Apply) -> Apply:
         """A length of an array of which the lanes have their own: of what it starts from."""

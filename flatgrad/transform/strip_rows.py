@@ -25,6 +25,7 @@ from flatgrad.analysis.threads import Thread, base_of, covers, scalar_entries, v
 from flatgrad.ir.ops import Apply, Block, For, Op, Operand, Value, blocks_of
 from flatgrad.primitives.index import ADD_ITEM, SET_ITEM
 from flatgrad.transform.dce import read_by
+from flatgrad.transform.strip_sums import Summed
 
 OWN = ("made", "private", "restored")
 """Kinds of arrays of which every lane has its own."""
@@ -133,6 +134,7 @@ class Pieces:
         self.newest: dict[Thread, Value] = {thread: thread.first for thread in nest.current}
         self.loops: list[For] = []
         self.own = Own(nest)
+        self.summed = Summed(nest, self.own.added)
         self.cut(nest.loop.body)
         self.collect(nest.loop.body)
         for value, places in self.uses.items():
@@ -155,6 +157,10 @@ class Pieces:
                 self.loops.append(op)
                 self.cut(op.body)
                 number += 2
+            elif op in self.summed:
+                made = self.summed.made_by(op)
+                if made is not None and self.place.get(made) == (block, number):
+                    number += 2
             elif self.stands_alone(op):
                 self.place[op] = (block, number + 1)
                 number += 2
@@ -166,6 +172,7 @@ class Pieces:
         """Whether something in a loop differs from lane to lane."""
         return any(
             (isinstance(inner, For) and self.is_nest(inner))
+            or inner in self.summed
             or self.stands_alone(inner)
             or self.is_lane(inner)
             for inner in op.body.ops

@@ -9,6 +9,7 @@ a sum is read. Whether strips are worth it is not asked here: what may be done i
 from __future__ import annotations
 
 import random
+from collections.abc import Callable
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -128,7 +129,9 @@ def arguments(seed: int) -> tuple[Any, ...]:
     )  # fmt: skip
 
 
-def outcome(seed: int, folder: Path) -> str:
+def outcome(
+    seed: int, folder: Path, program: Callable[[int], str] = program, argnums: Any = None
+) -> str:
     """ "ok", "strips", "refused", "raises" where an index is wrong, or a line on what differs."""
     f = loaded(program(seed), folder / f"nest_{seed}.py")
     args = arguments(seed)
@@ -138,8 +141,8 @@ def outcome(seed: int, folder: Path) -> str:
     except IndexError:
         return "raises"
     try:
-        expected = value_and_grad(f)(*args)
-        derived = value_and_grad(f, backend="numba")
+        expected = value_and_grad(f, argnums)(*args)
+        derived = value_and_grad(f, argnums, backend="numba")
         with wherever_it_is_right(), larger_seeds(SCALES[seed % len(SCALES)]):
             derived.source(*args)
     except FlatgradError:

@@ -172,7 +172,8 @@ def _einsum(site: Site) -> ast.expr | None:
         tuple(k for k, (letter, n) in enumerate(term) if n == 1 and letter in long)
         for term in sizes
     )
-    helper = numba_text.einsum(subscripts, [k.dtype for k in kinds], units)
+    products = not site.dialect.options.deterministic
+    helper = numba_text.einsum(subscripts, [k.dtype for k in kinds], units, products)
     return site.helper(helper, *operands)
 
 

@@ -2,6 +2,8 @@
 
 import itertools
 import math
+import random
+import re
 
 import numpy as np
 import pytest
@@ -237,6 +239,39 @@ def test_einsum(subscripts, shapes):
     singles = [x.astype("float32") for x in operands]
     helper = nh.einsum(subscripts, ["float32"] * len(shapes))
     check(helper, np.einsum(subscripts, *singles), *singles)
+
+
+@pytest.mark.parametrize("letters", ["bij,bjk->bik", "ij,jk->ik", "cbij,bcjk->bcik"])
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+def test_einsum_of_matrices(letters, dtype):
+    """Large products are those of BLAS, in whatever order the axes stand."""
+    rng = random.Random(0)
+    tolerance = {"float64": 1e-12, "float32": 2e-4}[dtype]
+    for sizes in ({"i": 7, "j": 8, "k": 9}, {"i": 2, "j": 3, "k": 2}, {"i": 30, "j": 0, "k": 30}):
+        lengths = {"b": 3, "c": 2, **sizes}
+        for _ in range(8):
+            one, other, out = (
+                "".join(rng.sample(term, len(term))) for term in re.split(",|->", letters)
+            )
+            operands = [
+                array([lengths[c] for c in term], dtype, k) for k, term in enumerate((one, other))
+            ]
+            text = f"{one},{other}->{out}"
+            helper = nh.einsum(text, [dtype, dtype], products=True)
+            assert "np.dot(" in helper.source
+            expected = np.einsum(text, *operands)
+            for left in layouts(operands[0]):
+                found = run(helper)(left, operands[1])
+                np.testing.assert_allclose(found, expected, rtol=tolerance, atol=tolerance)
+                assert found.dtype == expected.dtype
+
+
+@pytest.mark.parametrize("text", ["bij,bij->bi", "ij,j->i", "ij,ik->i", "ijl,jlk->ik", "ii,ij->ij",
+                                  "bij,jk->bik", "i,j->ij", "ij,jk,kl->il"])  # fmt: skip
+def test_einsum_that_is_no_product_of_matrices(text):
+    assert "np.dot(" not in nh.einsum(text, products=True).source
+    mixed = nh.einsum("ij,jk->ik", ["float32", "float64"], products=True)
+    assert "np.dot(" not in mixed.source
 
 
 def test_einsum_lengths():

@@ -80,6 +80,7 @@ def njit():
 def compiled_cases():
     t, m, v = array((2, 3, 4)), array((3, 4)), array((4,))
     f = m.astype("float32")
+    P = array((3, 7, 9))
     return {
         "sum": (nh.sum_axes(3, (0, 2), True), t.sum(axis=(0, 2), keepdims=True), t),
         "sum_f32": (nh.sum_axes(2, 0, dtype="float32"), f.sum(axis=0), f.T.copy().T),
@@ -98,6 +99,9 @@ def compiled_cases():
         "tensordot": (nh.tensordot(3, 2, ((1, 2), (0, 1))), np.tensordot(t, m), t, m),
         "outer": (nh.outer(2, 1, "float32"), np.outer(f, f[0]), f, f[0]),
         "einsum": (nh.einsum("ij,kj->ik"), m @ m.T, m, m),
+        "einsum_products": (
+            nh.einsum("bji,bjk->kbi", products=True), np.einsum("bji,bjk->kbi", P, P), P, P
+        ),
         "trace": (nh.trace(3, 1, 1, 2), np.trace(t, 1, 1, 2), t),
         "diagonal": (nh.diag(2), np.diag(m, -1), m, -1),
         "triu": (nh.triangle("triu", 3), np.triu(t, 1), t, 1),

@@ -13,6 +13,7 @@ A generated module prints the helpers it needs (`in_order`) at its top, under
 take arrays of any memory layout and, but for those called `set_...` and `add_...`, change none.
 """
 
+from flatgrad.codegen.numba_helpers.einsum import einsum
 from flatgrad.codegen.numba_helpers.elementwise import (
     PLUS,
     SCALARS,
@@ -33,7 +34,6 @@ from flatgrad.codegen.numba_helpers.indexing import (
 )
 from flatgrad.codegen.numba_helpers.linalg import (
     dot,
-    einsum,
     inner,
     matmul,
     matmul_of_ints,

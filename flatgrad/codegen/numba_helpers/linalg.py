@@ -227,64 +227,6 @@ def _matrix(name: str, array: str, order: list[int], shape: str) -> list[str]:
     return [f"{name} = np.ascontiguousarray({moved}).reshape({shape})"]
 
 
-def einsum(
-    subscripts: str,
-    dtypes: Sequence[str] | None = None,
-    unit_axes: Sequence[Sequence[int]] | None = None,
-) -> Helper:
-    """np.einsum for explicit subscripts like "ij,jk->ik" without an ellipsis, as a loop nest.
-
-    `unit_axes` names, for each operand, the axes of length 1 that broadcast against longer ones.
-    """
-    left, output = subscripts.replace(" ", "").split("->")
-    operands = left.split(",")
-    dtypes = dtypes or ["float64"] * len(operands)
-    units = unit_axes or [()] * len(operands)
-    names = [f"x{k}" for k in range(len(operands))]
-    sizes, checks = _letter_sizes(operands, names, units)
-    factors = [
-        at(x, ["0" if k in unit else f"i_{c}" for k, c in enumerate(letters)])
-        for x, letters, unit in zip(names, operands, units, strict=True)
-    ]
-    summed = [letter for letter in sizes if letter not in output]
-    dtype = result_dtype(dtypes)
-    inner = nest([(f"i_{c}", f"n_{c}") for c in summed], [f"acc += {' * '.join(factors)}"])
-    body = [*(f"n_{c} = {size}" for c, size in sizes.items()), *checks]
-    if output:
-        inner = ["acc = 0.0", *inner, f"{at('out', [f'i_{c}' for c in output])} = acc"]
-        shape = tuple_text([f"n_{c}" for c in output])
-        body.append(f"out = np.empty({shape}, {NUMPY_DTYPES[dtype]})")
-        body += [*nest([(f"i_{c}", f"n_{c}") for c in output], inner), "return out"]
-    else:
-        body += ["acc = 0.0", *inner, f"return {cast(dtype, 'acc')}"]
-    ones = "".join(f"_unit{k}{''.join(map(str, u))}" for k, u in enumerate(units) if u)
-    name = f"einsum_{'_'.join(operands)}_to_{output or 'scalar'}{ones}{dtypes_suffix(dtypes)}"
-    return define(name, ", ".join(names), f"einsum {subscripts}", body)
-
-
-def _letter_sizes(
-    operands: Sequence[str], names: Sequence[str], units: Sequence[Sequence[int]]
-) -> tuple[dict[str, str], list[str]]:
-    """Where each letter's length is read, and checks that other operands agree."""
-    sizes: dict[str, str] = {}
-    checks: list[str] = []
-    for x, letters, unit in zip(names, operands, units, strict=True):
-        for axis, letter in enumerate(letters):
-            size = f"{x}.shape[{axis}]"
-            if axis in unit:
-                continue
-            if letter not in sizes:
-                sizes[letter] = size
-                continue
-            checks += [
-                f"if {size} != n_{letter}:",
-                f'    raise ValueError("einsum: axes named {letter} differ in length")',
-            ]
-    for letter in "".join(operands):
-        sizes.setdefault(letter, "1")
-    return sizes, checks
-
-
 def trace(
     rank: int = 2, offset: int = 0, axis1: int = 0, axis2: int = 1, dtype: str = "float64"
 ) -> Helper:

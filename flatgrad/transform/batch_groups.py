@@ -52,13 +52,14 @@ class Batch:
 class Batches:
     """The loops of one block; if `front`, also for products whose batch stands first everywhere.
 
-    The axes of `samples` come last in a trip, too.
+    The axes of `samples` come last in a trip, too; `scaled` says that no adjoint is subnormal.
     """
 
     def __init__(self, block: Block, lengths: Lengths, front: bool = False) -> None:
         self.block = block
         self.front = front
         self.samples: set[Label] = set()
+        self.scaled = False
         self.axes = Axes(block, lengths)
         self.place = {op: k for k, op in enumerate(block.ops)}
         self.maker = {value: op for op in block.ops for value in op.results}

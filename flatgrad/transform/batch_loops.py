@@ -250,7 +250,7 @@ class _Loop:
         left = a if la[-1] == summed else a.T
         right = b if lb[0] == summed else b.T
         made = left @ right
-        if a.ndim == b.ndim == 2:
+        if a.ndim == b.ndim == 2 and not self.batches.scaled:
             self.note_tiny(op, left, right)
         return made, wanted
 

@@ -12,7 +12,8 @@ Whatever has the axis of the samples is done in the loop, forward and backward s
 leaves are sums over its samples, or rows of its own. So arrays with an entry for each sample and
 each matrix are those of one block, which stay in the cache. `sample_axes.py` says where that is
 right. In a block the samples come last (`sample_order.py`): loops over them are long, and
-vectorise. How many samples a block has is found out while running.
+vectorise. How many samples a block has is found out while running. `sample_seeds.py` keeps adjoints
+away from subnormal numbers.
 """
 
 from __future__ import annotations
@@ -41,6 +42,7 @@ from flatgrad.transform.dce import swept
 from flatgrad.transform.fuse_spaces import Lengths
 from flatgrad.transform.sample_axes import Samples, samples_of
 from flatgrad.transform.sample_order import SamplesLast, last
+from flatgrad.transform.sample_seeds import Seeds
 
 WHOLE = slice(None)
 
@@ -69,6 +71,7 @@ class _Blocks:
         self.lengths = lengths
         self.builder = Builder(Block(), fn.lengths)
         self.order = SamplesLast(samples, self.builder)
+        self.seeds = Seeds(samples)
         self.before, self.body = Block(), Block()
         self.carried: list[tuple[Operand, Value, Operand, Value]] = []
         taken = {v.name for v in (*fn.params, *samples.maker)}
@@ -93,14 +96,19 @@ class _Blocks:
         batches = Batches(body, self.lengths, front=True)
         part = self.order.moved[next(iter(self.samples.given))]
         batches.samples = set(batches.axes.labels(part)[-1:])
+        batches.scaled = self.seeds.fits
         loop = For(
             Const(0), operand_of(count), Const(1), tuple([init for init, _, _, _ in self.carried]),
             with_loops(body, self.fn, batches),
             tuple([result for *_, result in self.carried]), origin=self.origin,
         )  # fmt: skip
+        loops: list[Op] = [loop]
+        if self.seeds.fits:
+            with self.builder.at(self.origin):
+                loops = self.seeds.attempts(loop, self.builder)
         early = [_in_sweep(op, self.origin.sweep) for op in self.samples.early]
         return Block(
-            block.params, [*early, *self.before.ops, loop, *self.samples.late], block.yields
+            block.params, [*early, *self.before.ops, *loops, *self.samples.late], block.yields
         )
 
     def make(self, function: Any, *args: Any) -> Any:
@@ -195,6 +203,8 @@ class _Blocks:
         axis = self.samples.axes.of(value).index(self.samples.label)
         with self.builder.inside(self.body):
             given, made = self.symbols(param, part)
+            if self.seeds.fits and self.seeds.of(value) == 1:
+                made = made * Symbol(self.seeds.inverse, self.builder)
             if axis < value.type.ndim - 1:
                 made = made.T  # of two axes at most
             done = self.make(SET_ITEM, given, made, self.rows(axis))

@@ -1,4 +1,4 @@
-"""Files with compiled parts: functions of flatgrad's own that many programs call.
+"""Files with compiled parts: functions of flatgrad's own, and loops of a program that is edited.
 
     ~/.cache/flatgrad/__pycache__/exp_f64_2f6c...part        key, and bitcode of LLVM
 

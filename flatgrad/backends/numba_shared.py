@@ -3,10 +3,11 @@
     share(module, text, parts, own)     # module.exp_f64 is now the dispatcher of an earlier module
 
 Each generated module carries the text of every function that it calls, so that it can be read and
-saved. Most of these texts are flatgrad's own, the same in one module and the next. Here a function
-is known by its text and by all that the text refers to; the dispatcher that was made first for
-these serves all modules of the process, and with the types of its arguments they are the key of a
-file that other processes read (numba_files.py).
+saved. Many of these texts are flatgrad's own, the same in one module and the next, and most loops
+of a program are what they were before it was edited. Here a function is known by its text and by
+all that the text refers to; the dispatcher that was made first for these serves all modules of the
+process, and with the types of its arguments they are the key of a file that other processes read
+(numba_files.py).
 
 A function is left alone where it refers to something of which no text says what it is.
 """
@@ -42,9 +43,9 @@ def share(module: ModuleType, text: str, parts: Mapping[str, Any], own: int) -> 
             continue
         with _lock:
             known = _known.setdefault(key, part)
+            if known is part:
+                part._cache = PartFiles(key, part.__name__)
             if part.py_func.__code__.co_firstlineno <= own:
-                if known is part:
-                    part._cache = PartFiles(key, part.__name__)
                 _kept[key] = _kept.pop(key, known)
                 while len(_kept) > MOST:
                     del _kept[next(iter(_kept))]

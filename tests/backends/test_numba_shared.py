@@ -1,4 +1,4 @@
-"""Functions of flatgrad's own are compiled once for many programs, and kept in files."""
+"""Equal functions of several programs are compiled once, and kept in files."""
 
 from __future__ import annotations
 
@@ -26,9 +26,12 @@ SHIFT = "SHIFT = 0.5\n\n\n"
 MAIN = '@numba.njit(cache=True, error_model="numpy")\ndef main(x):\n    return {}\n'
 
 
-def module(body="helper(x)", square=SQUARE, helper=HELPER, shift=SHIFT, free=numba_cpu.NONE):
-    own = HEAD + square + shift + helper
-    return numba_cpu.load("main", own + MAIN.format(body), free, own=own.count("\n"))
+def module(
+    body="helper(x)", square=SQUARE, helper=HELPER, shift=SHIFT, free=numba_cpu.NONE, loops=None
+):
+    own = HEAD + square + shift
+    text = own + helper + MAIN.format(body)
+    return numba_cpu.load("main", text, free, loops or {}, own=own.count("\n"))
 
 
 @pytest.fixture(autouse=True)
@@ -83,6 +86,19 @@ def test_a_function_that_reads_an_object_is_left_alone():
     text = SHIFT.replace("0.5", "(0.5, object)[0]"), SHIFT.replace("0.5", "[0.5]")
     assert module(shift=text[0]).helper is module(shift=text[0]).helper
     assert module(shift=text[1]).helper is not module(shift=text[1]).helper
+
+
+def test_a_function_with_marks_on_its_lines_is_left_alone():
+    loops = {1000: 1001}
+    assert module(loops=loops).helper is not module(loops=loops).helper
+    assert module(loops=loops).square is module(loops=loops).square
+
+
+def test_what_stays():
+    """Functions of flatgrad's own, which come first; others go with the modules that have them."""
+    one = module()
+    assert list(numba_shared._kept.values()) == [one.square]
+    assert {*numba_shared._known.values()} == {one.square, one.helper}
 
 
 def test_tables_are_compared():

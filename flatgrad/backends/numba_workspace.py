@@ -317,11 +317,22 @@ def provide_workspace() -> None:
 
 
 def use_workspace(module: Any) -> None:
-    """Let the machine code of a module allocate here."""
+    """Let the machine code of a module allocate here.
+
+    Parts that other modules contain, too, get names of their own: of functions of one name the
+    linker takes the first for all.
+    """
     provide_workspace()
     for function in module.functions:
         if function.name == NUMBAS:
             function.name = OURS
+        elif function.linkage == llvm.Linkage.linkonce_odr and not _is_numbas(function.name):
+            function.name += ".keeps"
+
+
+def _is_numbas(name: str) -> bool:
+    """Whether a function counts references: LLVM is to find these by their names."""
+    return name.startswith("NRT_")
 
 
 def kept() -> Kept:

@@ -129,7 +129,7 @@ def _functions(fn: Function, dialect: Dialect, taken: frozenset[str]) -> list[_T
         dialect.enter(callee.body)
         body, comments = callee.body, callee.comments
         *apart, made = _written(body, name, dialect, taken, comments, nest=callee.nest)
-        key = f"{callee.name}{made.text.partition('(')[2]}"
+        key = f"{callee.name}:{made.text.replace(f'def {name}(', 'def (', 1)}"
         if key in known:
             dialect.functions[callee] = known[key]
             continue

@@ -17,7 +17,9 @@ from dataclasses import dataclass, field
 from itertools import takewhile, zip_longest
 from typing import Any
 
-from flatgrad.analysis.activity import carried_params, carried_yields
+import numpy as np
+
+from flatgrad.analysis.activity import carried_params, carried_yields, slots
 from flatgrad.analysis.affine import Affine, Integers, number
 from flatgrad.analysis.ranges import Trips, never_below_zero
 from flatgrad.ir.ops import (
@@ -43,32 +45,18 @@ WRITES = (SET_ITEM, ADD_ITEM)
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """The part of `array` in which a value is found, at the index of `access`, a read or write."""
+    """Where a value is found: `read` is the operation that reads it, whose result it is.
 
-    array: Value
-    access: Apply
+    `stored`: the value is computed and then stored there, so it may be had in another way, too.
+    """
+
+    read: Apply
     stored: bool
 
     @property
     def index(self) -> list[Value]:
         """The values that the index consists of."""
         return [one for one in self.read.operands[1:] if isinstance(one, Value)]
-
-    @property
-    def read(self) -> Apply:
-        """The operation that reads the value from the array."""
-        op = self.access
-        value = op.operands[op.arguments["value"].index] if self.stored else op.result
-        assert isinstance(value, Value)
-        operands: list[Operand] = [self.array]
-
-        def moved(k: int) -> Slot:
-            operands.append(op.operands[k])
-            return Slot(len(operands) - 1)
-
-        index = substitute(op.arguments["index"], moved)
-        arguments = {"x": Slot(0), "index": index}
-        return Apply(PRIMITIVES[operator.getitem], tuple(operands), arguments, (value,), op.origin)
 
 
 def lasting(block: Block) -> dict[Value, Place]:
@@ -81,6 +69,21 @@ def lasting(block: Block) -> dict[Value, Place]:
                 if result.type.ndim:
                     found |= _Followed(op, k, integers).places()
     return found
+
+
+def _reading(array: Value, access: Apply, value: Value, swap: Mapping[Operand, Operand]) -> Apply:
+    """The operation that reads `value` from `array` at the index of a read or write."""
+    operands: list[Operand] = [array]
+
+    def moved(k: int) -> Slot:
+        given = access.operands[k]
+        operands.append(swap.get(given, given))
+        return Slot(len(operands) - 1)
+
+    index = substitute(access.arguments["index"], moved)
+    arguments = {"x": Slot(0), "index": index}
+    getitem = PRIMITIVES[operator.getitem]
+    return Apply(getitem, tuple(operands), arguments, (value,), access.origin)
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,11 +140,54 @@ class _Followed:
         for one in self.writes:
             value = _stored(one)
             if value is not None and self.lasts(one):
-                found[value] = Place(array, one.op, stored=True)
+                found[value] = Place(_reading(array, one.op, value, {}), stored=True)
+                if one.block is self.loop.body:
+                    found |= self.before(value, one)
         for one in self.reads:
             if self.lasts(one):
-                found[one.op.result] = Place(array, one.op, stored=False)
+                value = one.op.result
+                found[value] = Place(_reading(array, one.op, value, {}), stored=False)
         return found
+
+    def before(self, value: Value, write: _Access) -> dict[Value, Place]:
+        """The variable that is `value` in the next trip: it is where this trip's has been stored.
+
+            ys[0] = y
+            for i in range(n):
+                y = step(y)             # y on entry: ys[i]
+                ys[i + 1] = y
+        """
+        loop, array = self.loop, self.loop.results[self.slot]
+        index, start = loop.body.params[0], loop.start
+        params = [one for _, one, item, _ in slots(loop) if item is value]
+        assert isinstance(loop.step, Const)
+        next_index = Affine(frozenset({(index, 1)}), loop.step.value)
+        entries = [one for one in write.op.operands[2:] if _is_int(one)]
+        if len(params) != 1 or len(entries) != 1 or self.integers.of(entries[0]) != next_index:
+            return {}
+        first = _reading(array, write.op, value, {entries[0]: start})
+        init = loop.inits[carried_params(loop).index(params[0])]
+        if not self.starts_with(first, init) or params[0].type != value.type:
+            return {}
+        ranges = self.ranges(first, ())
+        entry = ranges and _Access(first, (), Block(), 0, ranges)
+        if not entry or not all(self.is_elsewhere(one, entry) for one in self.writes):
+            return {}
+        read = _reading(array, write.op, params[0], {entries[0]: index})
+        return {params[0]: Place(read, stored=False)}
+
+    def starts_with(self, first: Apply, init: Operand) -> bool:
+        """Whether the array has the value of `init` there when the loop begins."""
+        made = self.integers.made
+        written = made.get(self.loop.inits[self.slot])  # type: ignore[arg-type]
+        if written is None or written.primitive.function is not SET_ITEM:
+            return False
+        value = written.operands[written.arguments["value"].index]
+        return (
+            _entries(written) == _entries(first)
+            and (value is init or _copied(made.get(init), value))  # type: ignore[arg-type]
+            and _fits(written, init)
+        )
 
     # What happens to the array, in order.
 
@@ -231,9 +277,8 @@ class _Followed:
 
     def ranges(self, op: Apply, loops: tuple[For, ...]) -> tuple[_Range, ...] | None:
         """The indices along the axes; None for arrays of indices, masks and new axes."""
-        index = substitute(op.arguments["index"], op.operands.__getitem__)
         found = []
-        for entry in index if isinstance(index, tuple) else (index,):
+        for entry in _entries(op):
             if isinstance(entry, slice):
                 found.append(self.slice(entry, loops))
             elif _is_int(entry):
@@ -318,24 +363,38 @@ def _above(first: Affine | None, last: Affine | None, around: list[Trips]) -> bo
 
 
 def _stored(write: _Access) -> Value | None:
-    """The value that a write stores, if the block of the write computes it; not what it adds.
-
-    An int for an axis, `:` or nothing: of other slices it is not known how long they are.
-    """
+    """The value that a write stores, if the block of the write computes it; not what it adds."""
     op = write.op
-    if op.primitive.function is not SET_ITEM:
+    value = op.operands[op.arguments["value"].index]
+    if op.primitive.function is not SET_ITEM or not _fits(op, value):
         return None
-    value, array = op.operands[op.arguments["value"].index], op.operands[0].type
-    index = op.arguments["index"]
-    entries = index if isinstance(index, tuple) else (index,)
+    return value if any(value in inner.results for inner in write.block.ops) else None
+
+
+def _fits(write: Apply, value: Operand) -> bool:
+    """Whether a value that is stored can be read again as it was.
+
+    At an int for an axis, `:` or nothing: of other slices it is not known how long they are.
+    """
+    array, entries = write.operands[0].type, _entries(write)
     slices = [entry for entry in entries if isinstance(entry, slice)]
     if any(entry != slice(None) for entry in slices) or value.type.dtype != array.dtype:
-        return None
+        return False
     left = [size for entry, size in zip_longest(entries, array.shape) if not _is_number(entry)]
-    same = len(left) == value.type.ndim and all(
+    return len(left) == value.type.ndim and all(
         size == given or given != 1 for size, given in zip(left, value.type.shape, strict=True)
     )
-    return value if same and any(value in inner.results for inner in write.block.ops) else None
+
+
+def _entries(access: Apply) -> tuple[Any, ...]:
+    """The entries of an index, numbers as such."""
+    index = substitute(access.arguments["index"], access.operands.__getitem__)
+    entries = index if isinstance(index, tuple) else (index,)
+    return tuple([one.value if isinstance(one, Const) else one for one in entries])
+
+
+def _copied(op: Apply | None, value: Operand) -> bool:
+    return op is not None and op.primitive.function is np.copy and op.operands[0] is value
 
 
 def _is_number(entry: Any) -> bool:

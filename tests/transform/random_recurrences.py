@@ -92,11 +92,27 @@ class Program:
             lines += self.loop(inside, depth + 1) if deeper else self.statement(inside)
         return [f"for {index} in range({bounds}):", *[f"    {line}" for line in lines]]
 
+    def states(self) -> list[str]:
+        """A loop that stores the state it carries, most often where the next trip might look."""
+        first = self.pick("1", "1", "2", "0")
+        lines = ["s = w[0] * 0.5", f"T[{first}] = {self.pick(*['s'] * 5, 's * a')}"]
+        lines.append(f"for i in range({self.pick(*[first] * 5, '1')}, n - 1):")
+        inside = [f"s = np.tanh(s * s + a * s + {self.sum(['i'])})"]
+        inside.append(f"T[i + {self.pick('1', '1', '1', '1', '2')}] = s")
+        if self.rng.random() < 0.6:
+            write = self.pick(
+                f"T[{first}] = s * 0.3", f"T[{first}] *= a", "T[i] *= a", "T[2] += s", "s = s * 0.9"
+            )
+            inside.insert(self.rng.choice([0, 1, 2]), write)
+        return [*lines, *[f"    {line}" for line in inside]]
+
     def text(self) -> str:
         start = "np.zeros(2 * n)" if self.rank == 1 else "np.zeros((2 * n, 2 * n))"
         lines = ["total = 0.0", "s = 0.1", "k = 1", f"T = {start}"]
         lines.append("T[:len(x)] = x" if self.rank == 1 else "T[:len(x), 1] = x")
         lines.append("T[3] = w[1]" if self.rank == 1 else "T[2] = w[1]")
+        if self.rank == 1 and self.rng.random() < 0.5:
+            lines += self.states()
         for _ in range(self.rng.choice([1, 1, 2])):
             lines += self.loop([], 0)
         if self.rng.random() < 0.3:

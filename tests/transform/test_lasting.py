@@ -56,7 +56,29 @@ def in_a_branch(x, n):
     return np.sum(y)
 
 
-LASTING = [(from_own_elements, 0.3), (downward, 0.9), (rows, np.ones(3) * 0.4), (triangular, 0.7),
+def carried(x, n):
+    """The state has a name of its own; each is stored."""
+    y = np.zeros(n + 1)
+    y[0] = x
+    state = x
+    for i in range(n):
+        state = state + 0.1 * state * state
+        y[i + 1] = state
+    return np.sum(y * y)
+
+
+def carried_vector(x, n):
+    y = np.zeros((n + 3, 3))
+    state = x.copy()
+    y[2] = x
+    for i in range(2, n + 2):
+        state = state * state[::-1]
+        y[i + 1] = state
+    return np.sum(y)
+
+
+LASTING = [(carried, 0.3), (carried_vector, np.ones(3) * 0.7),
+           (from_own_elements, 0.3), (downward, 0.9), (rows, np.ones(3) * 0.4), (triangular, 0.7),
            (in_a_branch, 0.8)]  # fmt: skip
 
 
@@ -120,7 +142,40 @@ def only_if(x, n):
     return np.sum(y)
 
 
-OVERWRITTEN = [written_again, ahead, from_the_end, second_round, unknown_place, only_if]
+def other_start(x, n):
+    """What is in the array before the first trip is not what the state starts from."""
+    y = np.ones(n + 1) * x
+    state = 0.5 * x
+    for i in range(n):
+        state = state * state
+        y[i + 1] = state
+    return np.sum(y)
+
+
+def other_state(x, n):
+    """What is stored is not what the next trip gets."""
+    y = np.ones(n + 1) * x
+    y[0] = x
+    state = x
+    for i in range(n):
+        next_state = state * state
+        y[i + 1] = next_state
+        state = next_state * 0.9
+    return np.sum(y)
+
+
+def start_overwritten(x, n):
+    y = np.ones(n + 1) * x
+    y[0] = x
+    state = x
+    for i in range(n):
+        state = state * state
+        y[i + 1] = state
+        y[0] = 2.0 * state
+    return np.sum(y)
+
+
+OVERWRITTEN = [other_start, other_state, start_overwritten, written_again, ahead, from_the_end, second_round, unknown_place, only_if]
 
 
 @pytest.mark.parametrize("f", OVERWRITTEN, ids=[f.__name__ for f in OVERWRITTEN])

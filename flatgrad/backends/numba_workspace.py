@@ -32,19 +32,15 @@ OURS = "flatgrad_alloc_aligned"
 # header are aligned. In front of it stand its place in the memory of the system, its size and its
 # class; of those that are free, the first word is the next of the list.
 TEXT = """
-%Pool = type { i64, i64, i64, i64, i64, i64, [256 x ptr] }
-
-@flatgrad_pool = global %Pool zeroinitializer
+@flatgrad_taken = global i64 0
+@flatgrad_asked = global i64 0
+@flatgrad_held = global i64 0
+@flatgrad_free = global i64 0
+@flatgrad_most = global i64 0
 @flatgrad_numba = global ptr null
+@lock = internal global i64 0
+@lists = internal global [256 x ptr] zeroinitializer
 @allocator = internal global { ptr, ptr, ptr, ptr } { ptr @take, ptr null, ptr @give, ptr null }
-
-@lock = internal alias i64, getelementptr (%Pool, ptr @flatgrad_pool, i64 0, i32 0)
-@taken = internal alias i64, getelementptr (%Pool, ptr @flatgrad_pool, i64 0, i32 1)
-@asked = internal alias i64, getelementptr (%Pool, ptr @flatgrad_pool, i64 0, i32 2)
-@held = internal alias i64, getelementptr (%Pool, ptr @flatgrad_pool, i64 0, i32 3)
-@free = internal alias i64, getelementptr (%Pool, ptr @flatgrad_pool, i64 0, i32 4)
-@most = internal alias i64, getelementptr (%Pool, ptr @flatgrad_pool, i64 0, i32 5)
-@lists = internal alias [256 x ptr], getelementptr (%Pool, ptr @flatgrad_pool, i64 0, i32 6)
 
 declare ptr @PyMem_RawMalloc(i64)
 declare void @PyMem_RawFree(ptr)
@@ -64,8 +60,8 @@ define void @flatgrad_drop() {
   br i1 %ours, label %drop, label %end
 drop:
   call void @free_until(i64 0)
-  %held = load atomic i64, ptr @held monotonic, align 8
-  store i64 %held, ptr @most
+  %held = load atomic i64, ptr @flatgrad_held monotonic, align 8
+  store i64 %held, ptr @flatgrad_most
   call void @unlock_lists()
   br label %end
 end:
@@ -109,7 +105,7 @@ make:
   br label %done
 done:
   %block = phi ptr [ %first, %found ], [ %made, %make ]
-  call void @add(ptr @taken, i64 1)
+  call void @add(ptr @flatgrad_taken, i64 1)
   call void @unlock_lists()
   ret ptr %block
 system:
@@ -132,11 +128,11 @@ keep:
   %first = load ptr, ptr %list
   store ptr %first, ptr %block
   store ptr %block, ptr %list
-  call void @add(ptr @free, i64 %size)
+  call void @add(ptr @flatgrad_free, i64 %size)
   call void @unlock_lists()
   ret void
 late:
-  %less = atomicrmw sub ptr @held, i64 %size monotonic
+  %less = atomicrmw sub ptr @flatgrad_held, i64 %size monotonic
   br label %system
 system:
   call void @to_system(ptr %block)
@@ -145,13 +141,13 @@ system:
 
 ; A new block; free ones make room for it, all if the system has no more.
 define internal ptr @make(i64 %size, i64 %class) {
-  %held = load atomic i64, ptr @held monotonic, align 8
-  %free = load i64, ptr @free
+  %held = load atomic i64, ptr @flatgrad_held monotonic, align 8
+  %free = load i64, ptr @flatgrad_free
   %used = sub i64 %held, %free
   %needed = add i64 %used, %size
-  %before = load i64, ptr @most
+  %before = load i64, ptr @flatgrad_most
   %most = call i64 @llvm.umax.i64(i64 %before, i64 %needed)
-  store i64 %most, ptr @most
+  store i64 %most, ptr @flatgrad_most
   %twice = shl i64 %most, 1
   %rest = sub i64 %twice, %needed
   call void @free_until(i64 %rest)
@@ -165,8 +161,8 @@ again:
   br i1 %lost, label %none, label %done
 done:
   %block = phi ptr [ %first, %0 ], [ %second, %again ]
-  %more = atomicrmw add ptr @held, i64 %size monotonic
-  call void @add(ptr @asked, i64 1)
+  %more = atomicrmw add ptr @flatgrad_held, i64 %size monotonic
+  call void @add(ptr @flatgrad_asked, i64 1)
   ret ptr %block
 none:
   ret ptr null
@@ -177,7 +173,7 @@ define internal void @free_until(i64 %rest) {
   br label %test
 test:
   %k = phi i64 [ 255, %0 ], [ %k, %drop ], [ %next, %empty ]
-  %free = load i64, ptr @free
+  %free = load i64, ptr @flatgrad_free
   %enough = icmp ule i64 %free, %rest
   %over = icmp slt i64 %k, 0
   %stop = or i1 %enough, %over
@@ -193,7 +189,7 @@ empty:
 drop:
   call void @unlink(ptr %block, ptr %list)
   %size = call i64 @size(ptr %block)
-  %less = atomicrmw sub ptr @held, i64 %size monotonic
+  %less = atomicrmw sub ptr @flatgrad_held, i64 %size monotonic
   call void @to_system(ptr %block)
   br label %test
 end:
@@ -206,7 +202,7 @@ define internal void @unlink(ptr %block, ptr %list) alwaysinline {
   store ptr %next, ptr %list
   %size = call i64 @size(ptr %block)
   %less = sub i64 0, %size
-  call void @add(ptr @free, i64 %less)
+  call void @add(ptr @flatgrad_free, i64 %less)
   ret void
 }
 
@@ -276,11 +272,10 @@ class Kept(NamedTuple):
 
 
 class _Workspace(NamedTuple):
-    """What is loaded; `engine` owns the code, which is needed as long as any array is."""
+    """What is loaded: a function, and where the numbers of `Kept` are."""
 
-    engine: Any
-    pool: int
     drop: Any
+    numbers: list[Any]
 
 
 _loaded: list[_Workspace] = []
@@ -312,7 +307,8 @@ def provide_workspace() -> None:
         numbas = ctypes.c_void_p.from_address(engine.get_global_value_address("flatgrad_numba"))
         numbas.value = allocate_external.value
         drop = ctypes.CFUNCTYPE(None)(engine.get_function_address("flatgrad_drop"))
-        _loaded.append(_Workspace(engine, engine.get_global_value_address("flatgrad_pool"), drop))
+        places = [engine.get_global_value_address(f"flatgrad_{name}") for name in Kept._fields]
+        _loaded.append(_Workspace(drop, [*map(ctypes.c_int64.from_address, places)]))
         llvm.add_symbol(OURS, engine.get_function_address(OURS))
 
 
@@ -339,8 +335,7 @@ def kept() -> Kept:
     """What was taken, and what is kept."""
     if not _loaded:
         return Kept(0, 0, 0, 0, 0)
-    words = (ctypes.c_int64 * 6).from_address(_loaded[0].pool)
-    return Kept(*words[1:])
+    return Kept(*[one.value for one in _loaded[0].numbers])
 
 
 def drop() -> None:

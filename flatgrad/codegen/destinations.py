@@ -260,7 +260,7 @@ class _Search:
         if 1 in kind.shape or 1 in value.type.shape:
             return None
         adds = write.primitive.function is ADD_ITEM
-        if adds and not self.found.zeros:
+        if adds and not (self.found.zeros and _is_dense(entries, write.result.type.ndim)):
             return None
         known = all(isinstance(entry, slice) for entry in entries) and len(write.operands) == 2
         if not known or all(entry == slice(None) for entry in entries):
@@ -278,6 +278,23 @@ class _Search:
             self.found.variants[key] = function_of(fn, nest=True)
             self.found.parts[fn] = {v: place for v, place in filled.items() if place.index}
         return self.found.variants[key]
+
+
+def _is_dense(entries: tuple[Any, ...], rank: int) -> bool:
+    """Whether a part of an array has its elements one behind the other: `x[i, a:b]`, not `x[:, i]`.
+
+    Of others compiled loops take one element after the other.
+    """
+    if any(entry is Ellipsis for entry in entries):
+        return False
+    slices = [k for k, entry in enumerate(entries) if isinstance(entry, slice)]
+    first = min(slices, default=len(entries))
+    if any(k not in slices for k in range(first, len(entries))):
+        return False
+    parts = [entries[k] for k in slices]
+    return all(part.step is None for part in parts) and all(
+        part == slice(None) for part in parts[1:]
+    ) and len(entries) <= rank  # fmt: skip
 
 
 def part_type(write: Apply) -> Any:

@@ -99,6 +99,24 @@ def test_rows_are_read_and_replaced_in_place():
     assert "add_to_1d(grad_w" not in main
 
 
+def columns(w, s, xs):
+    """Parts with gaps between their rows."""
+    for t in range(len(xs)):
+        s = np.tanh(s[:, :2] * w[0, :2] + s[:, 2:] * xs[t, :2] + s[:, 1:3])
+        s = np.concatenate((s, s * s), axis=1)
+    return np.sum(s)
+
+
+def test_parts_with_gaps_are_added_to_afterwards():
+    """Compiled loops take one element after the other where an array has gaps."""
+    w, s, xs = RNG.normal(size=(2, 4)), RNG.normal(size=(5, 4)), RNG.normal(size=(3, 4))
+    derived = value_and_grad(columns, argnums=("w", "s", "xs"), backend="numba")
+    text = derived.source(w, s, xs)
+    assert text.count("    add_to_2d(") == 3
+    expected = value_and_grad(columns, argnums=("w", "s", "xs"))(w, s, xs)
+    assert_same(plain_function(derived)(w, s, xs), expected)
+
+
 @pytest.mark.parametrize("function", [rows_that_may_be_one, rows_that_wrap])
 def test_rows_that_may_be_the_same_are_not(function):
     _, main = last_call(function, 4)

@@ -3,8 +3,8 @@
     with paused():
         ...             # hundreds of thousands of objects are made, and nearly all stay
 
-The collector looks at what is there again and again while it grows, and finds next to nothing: a
-tenth of the time and more to a first gradient.
+The collector looks at what is there again and again while it grows, and finds next to nothing, in 6
+to 8 % of the time to a first gradient from the disk.
 """
 
 from __future__ import annotations

@@ -19,7 +19,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 from flatgrad.codegen.buffers import Buffers, Roots, aliased_operand, is_copied, written_operand
-from flatgrad.codegen.filling import CREATED, Place, all_read, filling
+from flatgrad.codegen.filling import CREATED, Place, filling
 from flatgrad.ir.builder import Builder
 from flatgrad.ir.ops import (
     Apply,
@@ -29,6 +29,7 @@ from flatgrad.ir.ops import (
     Operand,
     Slot,
     Value,
+    all_reads,
     blocks_of,
     operands_of,
     substitute,
@@ -104,7 +105,7 @@ class _Search:
         self.apart = found.places(fn) if found.places else None
         self.written: dict[Operand, Value] = {}
         self.uses: dict[Value, int] = {}
-        for operand in all_read(fn.body):
+        for operand in all_reads(fn.body):
             if isinstance(operand, Value):
                 self.uses[operand] = self.uses.get(operand, 0) + 1
 
@@ -229,7 +230,7 @@ class _Search:
                 others.append(op)
                 continue
             touched += [*operands_of(op), *op.results]
-            touched += [one for inner in blocks_of(op) for one in all_read(inner)]
+            touched += [one for inner in blocks_of(op) for one in all_reads(inner)]
         if any(self.buffers.of(one) & roots for one in touched):
             return False
         return all(self.is_apart(write, one, roots) for one in others if isinstance(one, Apply))

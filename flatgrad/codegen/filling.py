@@ -12,7 +12,6 @@ Of a place that is added to, `y[i] += x[i] * x[i]`; of one that `x` was a part o
 from __future__ import annotations
 
 import operator
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -29,8 +28,9 @@ from flatgrad.ir.ops import (
     Operand,
     Slot,
     Value,
-    blocks_of,
+    all_reads,
     operands_of,
+    reads_of,
     substitute,
 )
 from flatgrad.primitives.index import ADD_ITEM, SET_ITEM, set_item
@@ -133,7 +133,7 @@ def _followed(body: Block, made: Apply, result: Operand, read: Value | None) -> 
         return found[0]
     lengths = [op for op in body.ops if isinstance(op, Apply) and op.primitive.function is DIM]
     measured = sum(read in op.operands for op in lengths)
-    if follower.replaced + measured != [*all_read(body)].count(read):
+    if follower.replaced + measured != [*all_reads(body)].count(read):
         return None
     ops = [  # the new array will be a parameter
         replace(op, operands=(made.result,)) if op in lengths and read in operands_of(op) else op
@@ -162,7 +162,7 @@ class _Follower:
         ops: list[Op] = []
         steps = 0
         for op in block.ops:
-            read = [one for one in _reads_of(op) if one in self.seen]
+            read = [one for one in reads_of(op) if one in self.seen]
             if read:
                 if isinstance(op, Apply) and self.read is not None:
                     ops = [self.read_there(one, op, version) for one in ops]
@@ -215,20 +215,6 @@ def _entries(op: Apply) -> tuple[Any, ...]:
     return index if isinstance(index, tuple) else (index,)
 
 
-def _reads_of(op: Op) -> Iterator[Operand]:
-    """What an operation and the blocks in it read."""
-    yield from operands_of(op)
-    for inner in blocks_of(op):
-        yield from all_read(inner)
-
-
-def all_read(block: Block) -> Iterator[Operand]:
-    """What a block reads and yields."""
-    for op in block.ops:
-        yield from _reads_of(op)
-    yield from block.yields
-
-
 def _compared(op: Apply, place: Value, builder: Builder) -> None:
     """A place must have the lengths of the array that it replaces: the loops look at no bounds."""
     if op.primitive.function is np.zeros_like:
@@ -251,6 +237,6 @@ def _needed(ops: list[Op], results: tuple[Operand, ...]) -> list[Op]:
     for op in reversed(ops):
         if isinstance(op, Apply) and op.primitive.function is DIM and op.result not in read:
             continue
-        read |= {*_reads_of(op)}
+        read |= {*reads_of(op)}
         kept.append(op)
     return kept[::-1]

@@ -296,6 +296,20 @@ def blocks_of(op: Op) -> tuple[Block, ...]:
     return ()
 
 
+def reads_of(op: Op) -> Iterator[Operand]:
+    """What an operation and the blocks inside it read."""
+    yield from operands_of(op)
+    for inner in blocks_of(op):
+        yield from all_reads(inner)
+
+
+def all_reads(block: Block) -> Iterator[Operand]:
+    """Every operand that is read in a block and in the blocks inside it, yields included."""
+    for op in block.ops:
+        yield from reads_of(op)
+    yield from block.yields
+
+
 def called_functions(block: Block) -> dict[Any, None]:
     """The primitives called in a block that are functions of the program, those they call first."""
     found: dict[Any, None] = {}

@@ -27,12 +27,12 @@ from flatgrad.analysis.affine import Affine, Integers, number
 from flatgrad.analysis.independent import element_index
 from flatgrad.ir.builder import Builder
 from flatgrad.ir.copies import copied_ops, twin
-from flatgrad.ir.ops import Apply, Block, Const, For, Function, Op, Operand, Value
+from flatgrad.ir.ops import Apply, Block, Const, For, Function, Op, Operand, Value, all_reads
 from flatgrad.ir.types import Array
 from flatgrad.primitives.index import ADD_ITEM, SET_ITEM
 from flatgrad.primitives.symbolic import Symbol, apply_function, operand_of, symbol_of
 from flatgrad.transform.building import rebuilt
-from flatgrad.transform.clone import all_reads, rewired, with_blocks
+from flatgrad.transform.clone import rewired, with_blocks
 from flatgrad.transform.dce import swept
 from flatgrad.transform.gather import row_size
 

@@ -20,7 +20,6 @@ from flatgrad.ir.ops import (
     Value,
     While,
     blocks_of,
-    operands_of,
 )
 
 Mapped = Mapping[Value, Operand]
@@ -118,15 +117,6 @@ def all_ops(block: Block) -> Iterator[Op]:
         yield op
         for inner in blocks_of(op):
             yield from all_ops(inner)
-
-
-def all_reads(block: Block) -> Iterator[Operand]:
-    """Every operand that is read in a block and in the blocks inside it, yields included."""
-    for op in block.ops:
-        yield from operands_of(op)
-        for inner in blocks_of(op):
-            yield from all_reads(inner)
-    yield from block.yields
 
 
 def defined_in(block: Block) -> list[Value]:

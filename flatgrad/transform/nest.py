@@ -31,12 +31,13 @@ from flatgrad.ir.ops import (
     Slot,
     Value,
     While,
+    all_reads,
     blocks_of,
     operands_of,
 )
 from flatgrad.primitives.index import SET_ITEM
 from flatgrad.primitives.symbolic import Symbol, apply_function, rule_arguments
-from flatgrad.transform.clone import all_ops, all_reads, rewired_block, with_blocks
+from flatgrad.transform.clone import all_ops, rewired_block, with_blocks
 from flatgrad.transform.dce import has_effect
 
 Loop = For | While

@@ -33,12 +33,13 @@ from flatgrad.ir.ops import (
     Slot,
     Value,
     While,
+    all_reads,
     blocks_of,
     called_functions,
 )
 from flatgrad.ir.types import Scalar, Type
 from flatgrad.primitives.callee import call_of, function_of
-from flatgrad.transform.clone import all_ops, all_reads, copied_block
+from flatgrad.transform.clone import all_ops, copied_block
 from flatgrad.transform.functions import finished
 from flatgrad.transform.same import Pattern
 from flatgrad.transform.split import reads

@@ -29,6 +29,7 @@ from flatgrad.ir.ops import (
     Operand,
     Slot,
     Value,
+    all_reads,
     is_const,
     operands_of,
     size_of,
@@ -43,7 +44,7 @@ from flatgrad.primitives.symbolic import (
     operand_of,
     symbol_of,
 )
-from flatgrad.transform.clone import all_reads, with_blocks
+from flatgrad.transform.clone import with_blocks
 
 MESSAGE = "operands could not be broadcast together"
 

@@ -25,11 +25,11 @@ import numpy as np
 from flatgrad.analysis.activity import carried_params, slots
 from flatgrad.ir.builder import Builder
 from flatgrad.ir.dims import Size
-from flatgrad.ir.ops import Apply, Block, For, Function, Op, Operand, Value, While
+from flatgrad.ir.ops import Apply, Block, For, Function, Op, Operand, Value, While, all_reads
 from flatgrad.ir.types import Array
 from flatgrad.primitives.index import SET_ITEM
 from flatgrad.primitives.symbolic import Symbol, apply_function, symbol_of
-from flatgrad.transform.clone import all_reads, defined_in, rewired_block, with_blocks
+from flatgrad.transform.clone import defined_in, rewired_block, with_blocks
 from flatgrad.transform.dce import swept
 from flatgrad.transform.tape import dtype_keyword, length, weight
 from flatgrad.transform.trip_rows import Rows, TripRows

@@ -35,6 +35,7 @@ from flatgrad.ir.ops import (
     Operand,
     Slot,
     Value,
+    all_reads,
     blocks_of,
     operands_of,
     substitute,
@@ -45,7 +46,7 @@ from flatgrad.primitives.callee import function_of
 from flatgrad.primitives.ranges import Argument, LoopRanges
 from flatgrad.primitives.symbolic import symbol_of
 from flatgrad.transform.building import call_into, plus
-from flatgrad.transform.clone import all_reads, defined_in, with_blocks
+from flatgrad.transform.clone import defined_in, with_blocks
 from flatgrad.transform.dce import swept
 
 INT = Scalar("int64", weak=True)

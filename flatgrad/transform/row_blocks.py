@@ -25,13 +25,13 @@ import numpy as np
 from flatgrad.ir.builder import Builder
 from flatgrad.ir.copies import twin
 from flatgrad.ir.dims import opaque
-from flatgrad.ir.ops import Apply, Block, Const, For, Function, Op, Operand, Slot, Value
+from flatgrad.ir.ops import Apply, Block, Const, For, Function, Op, Operand, Slot, Value, all_reads
 from flatgrad.ir.types import Array, Scalar
 from flatgrad.primitives.core import SMALLER, TRIPS
 from flatgrad.primitives.registry import PRIMITIVES
 from flatgrad.primitives.segments import block_size
 from flatgrad.primitives.symbolic import DIM, SIZE, Symbol, apply_function, operand_of, symbol_of
-from flatgrad.transform.clone import all_reads, picked, with_blocks
+from flatgrad.transform.clone import picked, with_blocks
 from flatgrad.transform.dce import read_by, swept
 from flatgrad.transform.fuse_spaces import Lengths, data_operands, is_map
 

@@ -23,12 +23,13 @@ from flatgrad.ir.ops import (
     Op,
     Operand,
     Value,
+    all_reads,
     is_const,
     operands_of,
 )
 from flatgrad.primitives.index import ADD_ITEM, SET_ITEM
 from flatgrad.primitives.registry import PRIMITIVES
-from flatgrad.transform.clone import all_reads, rewired_block, with_blocks
+from flatgrad.transform.clone import rewired_block, with_blocks
 
 
 def replace_rows(fn: Function) -> Function:

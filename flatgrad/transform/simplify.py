@@ -19,13 +19,12 @@ from typing import Any
 import numpy as np
 
 from flatgrad.ir.builder import Builder
-from flatgrad.ir.ops import Apply, Block, Const, Function, Operand, Slot, Value
+from flatgrad.ir.ops import Apply, Block, Const, Function, Operand, Slot, Value, all_reads
 from flatgrad.primitives.core import ASTYPE, IDENTITY
 from flatgrad.primitives.registry import PRIMITIVES
 from flatgrad.primitives.symbolic import DIM, SIZE, Symbol, apply_function, symbol_of
 from flatgrad.transform.branches import where_once
 from flatgrad.transform.clone import (
-    all_reads,
     picked,
     rewired_apply,
     rewired_outside,

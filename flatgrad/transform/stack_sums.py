@@ -14,9 +14,9 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
-from flatgrad.ir.ops import Apply, Block, Const, Function, Op, Operand, Slot, Value
+from flatgrad.ir.ops import Apply, Block, Const, Function, Op, Operand, Slot, Value, all_reads
 from flatgrad.primitives.stacked import ADD_PRODUCTS_OP, STACK_PRODUCT_OP
-from flatgrad.transform.clone import all_reads, with_blocks
+from flatgrad.transform.clone import with_blocks
 from flatgrad.transform.dce import eliminate_dead
 
 

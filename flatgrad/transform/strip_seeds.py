@@ -31,9 +31,20 @@ from flatgrad.analysis.homogeneous import Degrees, Mixed
 from flatgrad.analysis.nests import Nest
 from flatgrad.ir.builder import Builder
 from flatgrad.ir.copies import twin
-from flatgrad.ir.ops import Apply, Block, Const, For, Function, Op, Operand, Value, blocks_of
+from flatgrad.ir.ops import (
+    Apply,
+    Block,
+    Const,
+    For,
+    Function,
+    Op,
+    Operand,
+    Value,
+    all_reads,
+    blocks_of,
+)
 from flatgrad.primitives.symbolic import apply_function, operand_of, symbol_of
-from flatgrad.transform.clone import all_ops, all_reads, rewired_block
+from flatgrad.transform.clone import all_ops, rewired_block
 from flatgrad.transform.strip_lanes import INT
 from flatgrad.transform.strip_rows import OWN
 

@@ -17,11 +17,11 @@ from dataclasses import replace
 import numpy as np
 
 from flatgrad.ir.builder import Builder
-from flatgrad.ir.ops import Apply, Block, Function, Op, Operand, Value
+from flatgrad.ir.ops import Apply, Block, Function, Op, Operand, Value, all_reads
 from flatgrad.primitives.einsum import EINSUM, Subscripts, einsum_of
 from flatgrad.primitives.symbolic import Symbol, operand_of, symbol_of
 from flatgrad.primitives.typerules import normalize_axes
-from flatgrad.transform.clone import all_reads, with_blocks
+from flatgrad.transform.clone import with_blocks
 from flatgrad.transform.dce import eliminate_dead, swept
 from flatgrad.transform.stack_rules import one_or_all
 

@@ -32,6 +32,7 @@ from flatgrad.ir.ops import (
     Slot,
     Value,
     While,
+    all_reads,
     blocks_of,
     operands_of,
     size_of,
@@ -47,7 +48,7 @@ from flatgrad.primitives.symbolic import (
     operand_of,
     symbol_of,
 )
-from flatgrad.transform.clone import all_ops, all_reads, cloned, picked, rewired_block
+from flatgrad.transform.clone import all_ops, cloned, picked, rewired_block
 from flatgrad.transform.dce import swept
 
 if TYPE_CHECKING:

@@ -43,6 +43,7 @@ from flatgrad.transform.carried_rows import carry_rows
 from flatgrad.transform.contiguous import copy_strided_parts
 from flatgrad.transform.cse import merge_common
 from flatgrad.transform.dce import eliminate_dead
+from flatgrad.transform.factor_adjoints import structured_factor_adjoints
 from flatgrad.transform.free_loops import free_loops
 from flatgrad.transform.fuse import fuse
 from flatgrad.transform.join_loops import join_loops
@@ -87,6 +88,7 @@ CLEAN_UP: list[tuple[str, Pass]] = [
 
 FOR_NUMBA: list[tuple[str, Pass]] = [
     ("triangles", solve_triangles),
+    ("adjoints of factors", structured_factor_adjoints),
     ("quotients", share_quotients),
     ("products before loops", products_before_loops),
     ("products after loops", products_after_loops),

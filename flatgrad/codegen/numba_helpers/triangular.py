@@ -166,9 +166,14 @@ def inverse_lower(dtype: str = "float64") -> Helper:
         "    out, row, k = inverse[i], a[i], 0",
         *indented(SINGULAR),
         *indented(_minus_rows("inverse", "i", "k + 4", "k + 1")),
-        "    for j in range(i):",
-        "        out[j] /= row[i]",
-        "    out[i] = 1 / row[i]",
+        "    scale = 1 / row[i]",
+        "    if np.isinf(scale):  # the number is subnormal",
+        "        for j in range(i):",
+        "            out[j] /= row[i]",
+        "    else:",
+        "        for j in range(i):",
+        "            out[j] *= scale",
+        "    out[i] = scale",
         "return inverse",
     ]
     return define(f"inverse_lower{SUFFIXES[dtype]}", "a", "the inverse of a lower triangle", body)

@@ -30,7 +30,8 @@ from flatgrad.ir.ops import Apply, Block, Function, Operand, Origin, Slot, Value
 from flatgrad.ir.printer import print_function
 from flatgrad.ir.types import Scalar, Type
 from flatgrad.ir.verify import verify
-from flatgrad.pipeline import CLEAN_UP, DIALECTS
+from flatgrad.options import Options
+from flatgrad.pipeline import CLEAN_UP, new_dialect
 from flatgrad.primitives.symbolic import (
     NeedInteger,
     NeedStatic,
@@ -118,7 +119,7 @@ def compile_observation(
     for name, run in CLEAN_UP:
         fn = keep(name, run(fn))
     verify(fn)
-    dialect = DIALECTS[backend]()
+    dialect = new_dialect(Options(backend=backend))
     dialect.main_decorator = INLINED if backend == "numba" else None
     name = f"{fn.name}_entries"
     module = build_module(fn, name, dialect, source.comments)

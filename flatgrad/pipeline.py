@@ -2,6 +2,8 @@
 
     source -> lower -> differentiate -> simplify -> merge_common -> eliminate_dead -> emit
 
+Those for compiled code alone are in `compiled_passes.py`.
+
 `compile_derivative` runs them for one signature; `Compiled.stages` keeps the text after each.
 """
 
@@ -18,7 +20,6 @@ from flatgrad.analysis.side_by_side import runs_side_by_side
 from flatgrad.backends import python
 from flatgrad.codegen.dialect import Dialect
 from flatgrad.codegen.module import Module, build_module
-from flatgrad.codegen.numba_dialect import NumbaDialect
 from flatgrad.codegen.numpy_dialect import NumpyDialect
 from flatgrad.codegen.same_array import astray
 from flatgrad.derivatives import (
@@ -33,44 +34,21 @@ from flatgrad.errors import Span
 from flatgrad.frontend.lower import Static, lower
 from flatgrad.frontend.resolve import Capture, Captures
 from flatgrad.frontend.source import Source
-from flatgrad.ir.ops import Apply, Function
+from flatgrad.ir.ops import Apply, Function, called_functions
 from flatgrad.ir.printer import print_function
-from flatgrad.ir.types import Type
+from flatgrad.ir.types import Array, Type
 from flatgrad.ir.verify import verify
 from flatgrad.options import Options
-from flatgrad.transform.batch_loops import batch_loops
-from flatgrad.transform.carried_rows import carry_rows
-from flatgrad.transform.contiguous import copy_strided_parts
 from flatgrad.transform.cse import merge_common
 from flatgrad.transform.dce import eliminate_dead
-from flatgrad.transform.factor_adjoints import structured_factor_adjoints
-from flatgrad.transform.free_loops import free_loops
-from flatgrad.transform.fuse import fuse
-from flatgrad.transform.join_loops import join_loops
-from flatgrad.transform.join_slices import join_slices
 from flatgrad.transform.layouts import in_one_order
-from flatgrad.transform.loop_ranges import loops_in_ranges
 from flatgrad.transform.outline import outline
-from flatgrad.transform.parts_filled import fill_parts
-from flatgrad.transform.parts_inside import take_parts_inside
 from flatgrad.transform.places import into_places
 from flatgrad.transform.plain import without_marks
-from flatgrad.transform.products_after import products_after_loops
-from flatgrad.transform.products_before import products_before_loops
-from flatgrad.transform.quotients import share_quotients
 from flatgrad.transform.results import separate_results
-from flatgrad.transform.row_blocks import row_blocks
-from flatgrad.transform.rows_replaced import replace_rows
-from flatgrad.transform.sample_blocks import sample_blocks
-from flatgrad.transform.second_arrays import with_second_arrays
 from flatgrad.transform.simplify import simplify
 from flatgrad.transform.split import split
-from flatgrad.transform.strips import strip_mine
-from flatgrad.transform.strips_apart import strips_apart
 from flatgrad.transform.sums_of_products import sums_of_products
-from flatgrad.transform.tape_segments import segment_tapes
-from flatgrad.transform.triangular import solve_triangles
-from flatgrad.transform.vector_loops import vectorize_loops
 
 Pass = Callable[[Function], Function]
 
@@ -86,57 +64,14 @@ CLEAN_UP: list[tuple[str, Pass]] = [
 ]
 """The passes after differentiation."""
 
-FOR_NUMBA: list[tuple[str, Pass]] = [
-    ("triangles", solve_triangles),
-    ("adjoints of factors", structured_factor_adjoints),
-    ("quotients", share_quotients),
-    ("products before loops", products_before_loops),
-    ("products after loops", products_after_loops),
-    ("loops", vectorize_loops),
-    ("loops joined", join_loops),
-    ("loops merged", merge_common),
-    ("rows carried", carry_rows),
-    ("loops final", eliminate_dead),
-]
-"""The passes for compiled code alone, before the last: what they make is fast rather than short."""
 
-NESTS: list[tuple[str, Pass]] = [("strips", strip_mine)]
-"""The pass before those, unless `fuse=False`, sums keep their order, or trips go to threads."""
+def new_dialect(options: Options) -> Dialect:
+    """The dialect of a backend; what writes for Numba is imported when it is first used."""
+    if options.backend == "numpy":
+        return NumpyDialect(options)
+    from flatgrad.codegen.numba_dialect import NumbaDialect
 
-SEGMENTS: list[tuple[str, Pass]] = [("segments", segment_tapes)]
-"""The pass between those, unless `fuse=False`."""
-
-APART: list[tuple[str, Pass]] = [("strips apart", strips_apart)]
-"""The pass after all others, where there are strips."""
-
-BLOCKS: list[tuple[str, Pass]] = [
-    ("blocks of rows", row_blocks),
-    ("blocks of samples", sample_blocks),
-]
-"""The passes after those, unless `fuse=False`, sums keep their order, or trips go to threads."""
-
-BATCHES: list[tuple[str, Pass]] = [("batches", batch_loops)]
-"""The pass after those, unless `fuse=False`, or `deterministic=True`: BLAS has its own order."""
-
-FUSING: list[tuple[str, Pass]] = [
-    ("slices joined", join_slices),
-    ("fused", fuse),
-    ("contiguous", copy_strided_parts),
-    ("second arrays", with_second_arrays),
-    ("parts in nests", take_parts_inside),
-    ("parts filled", fill_parts),
-    ("rows replaced", replace_rows),
-    ("fused final", eliminate_dead),
-]
-"""The passes after those, unless `fuse=False`."""
-
-FREE: list[tuple[str, Pass]] = [("free loops", free_loops)]
-"""The pass after those, unless trips go to threads."""
-
-IN_RANGES: list[tuple[str, Pass]] = [("in ranges", loops_in_ranges)]
-"""The pass for `parallel=True`."""
-
-DIALECTS: dict[str, type[Dialect]] = {"numpy": NumpyDialect, "numba": NumbaDialect}
+    return NumbaDialect(options)
 
 
 def load(module: Module, backend: str) -> ModuleType:
@@ -205,8 +140,10 @@ def compile_derivative(
     fn = without_marks(fn)
     late, rest = None, None
     last = CLEAN_UP[-1:]
-    if request.options.backend == "numba":
-        last = [*_for_numba(request.options), *last]
+    if request.options.backend == "numba" and _has_arrays_or_loops(fn):
+        from flatgrad.compiled_passes import passes_for
+
+        last = [*passes_for(request.options), *last]
     for name, run in CLEAN_UP[:-1]:
         fn = run(fn)
         _keep(stages, name, fn)
@@ -225,17 +162,14 @@ def compile_derivative(
     return compiled
 
 
-def _for_numba(options: Options) -> list[tuple[str, Pass]]:
-    """The passes for compiled code alone."""
-    parallel = IN_RANGES if options.parallel else FREE
-    if not options.fuse:
-        return [*FOR_NUMBA, *parallel]
-    nests, apart, blocks = NESTS, APART, BLOCKS
-    if options.deterministic or options.parallel:
-        nests, apart, blocks = [], [], []
-    batches = [] if options.deterministic else [*blocks, *BATCHES]
-    fusing = [one for one in FUSING if not (options.parallel and one[1] is fill_parts)]
-    return [*nests, *SEGMENTS, *FOR_NUMBA, *batches, *fusing, *apart, *parallel]
+def _has_arrays_or_loops(fn: Function) -> bool:
+    """Whether a function is more than numbers, computed one after the other."""
+    if called_functions(fn.body) or any(isinstance(param.type, Array) for param in fn.params):
+        return True
+    return any(
+        not isinstance(op, Apply) or any(isinstance(out.type, Array) for out in op.results)
+        for op in fn.body.ops
+    )
 
 
 def _as_it_is(fn: Function) -> Function:
@@ -280,7 +214,7 @@ def build(
 
 def _dialect(options: Options) -> Dialect:
     """What writes a module, and knows which parts of an array are apart."""
-    dialect = DIALECTS[options.backend](options)
+    dialect = new_dialect(options)
     dialect.destinations.places = Places.of_function
     return dialect
 

@@ -20,6 +20,7 @@ import flatgrad as fg
 from flatgrad.backends import numba_cpu
 from flatgrad.codegen.module import build_module
 from flatgrad.codegen.numba_dialect import NumbaDialect
+from flatgrad.compiled_passes import FOR_NUMBA, FUSING, SEGMENTS
 from flatgrad.differences import Judge
 from flatgrad.errors import FlatgradError
 from flatgrad.frontend.lower import lower
@@ -27,7 +28,7 @@ from flatgrad.ir.interpret import interpret
 from flatgrad.ir.ops import Apply, Block, Const, For, Function, If, substitute
 from flatgrad.ir.types import Scalar
 from flatgrad.ir.verify import verify
-from flatgrad.pipeline import FOR_NUMBA, FUSING, SEGMENTS, differentiate, differentiate_inside
+from flatgrad.pipeline import differentiate, differentiate_inside
 from flatgrad.signature import hidden_type
 from flatgrad.transform.forward import forward
 from flatgrad.transform.fuse import fuse

@@ -41,7 +41,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "backends": {"_version", "errors", "activations", "activations_numba", "optim"}
     | {"collector"},  # never IR
     "derivatives": RULES | {"analysis", "transform"},
-    "pipeline": STAGES | {"derivatives"},
+    "compiled_passes": STAGES,
+    "pipeline": STAGES | {"derivatives", "compiled_passes"},
     "columns": RULES | {"analysis", "transform", "derivatives"},
     "structures": {"errors", "ir"},
     "optim": {"errors", "ir", "structures"},

@@ -22,10 +22,10 @@ from flatgrad.analysis.dependence import LENGTHS
 from flatgrad.analysis.nests import Nest
 from flatgrad.analysis.threads import base_of, value_of
 from flatgrad.ir.ops import Apply, Block, Const, For, If, Operand, Value
-from flatgrad.primitives.core import IDENTITY, PLUS
+from flatgrad.primitives.core import ASTYPE, IDENTITY, PLUS
 from flatgrad.primitives.index import ADD_ITEM, SET_ITEM
 
-SUMS = (operator.add, operator.sub, operator.neg, operator.pos, IDENTITY, PLUS)
+SUMS = (operator.add, operator.sub, operator.neg, operator.pos, IDENTITY, PLUS, ASTYPE)
 """What has the degree of all its operands."""
 
 
@@ -124,7 +124,7 @@ class Degrees:
             value = value_of(op)
             self.independent(one for one in op.operands if one not in (value, base_of(op)))
             self.note(op.result, self.of(value))
-        elif function in SUMS:
+        elif function in SUMS and op.result.type.dtype.startswith("float"):
             self.note(op.result, self.common(op.operands))
         else:
             self.note(op.result, self.product(op))

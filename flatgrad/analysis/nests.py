@@ -49,7 +49,8 @@ from flatgrad.ir.ops import (
 )
 from flatgrad.primitives.index import ADD_ITEM, SET_ITEM
 
-DTYPES = ("float64", "int64", "bool")
+FLOATS = ("float64", "float32")
+DTYPES = (*FLOATS, "int64", "bool")
 FOLLOWED = (operator.getitem, SET_ITEM, ADD_ITEM)
 
 
@@ -93,7 +94,7 @@ class Nest:
                 self.open(thread)
                 if self.is_zero(init):
                     self.zeros[thread].add((WHOLE,) * param.type.ndim)
-            elif param.type.dtype == "float64":
+            elif param.type.dtype in FLOATS:
                 self.sums[param] = self.newest[param] = param
             else:
                 raise Dependent
@@ -192,7 +193,7 @@ class Nest:
         first = self.sums.get(total) if isinstance(total, Value) else None
         if first is None or op.primitive.function not in SUMS or self.newest[first] is not total:
             raise Dependent
-        if op.result.type.dtype != "float64" or any(self.followed(o) for o in rest):
+        if op.result.type.dtype != total.type.dtype or any(self.followed(o) for o in rest):
             raise Dependent
         self.sums[op.result] = first
         self.newest[first] = op.result

@@ -46,7 +46,7 @@ from flatgrad.backends.numba_borrowed import BorrowingLower
 from flatgrad.backends.numba_free import mark_innermost_loops
 from flatgrad.backends.numba_lean import LEAN, Lean
 from flatgrad.backends.numba_variables import quick_lists
-from flatgrad.backends.numba_width import use_wide_vectors
+from flatgrad.backends.numba_width import use_wide_vectors, widens_singles
 from flatgrad.backends.numba_workspace import use_workspace
 from flatgrad.collector import paused
 
@@ -216,6 +216,8 @@ class FastLower(BorrowingLower):
     def setup_function(self, fndesc: Any) -> None:
         """LLVM asks no more which arrays overlap, where a function says that none does."""
         super().setup_function(fndesc)
+        if widens_singles(fndesc.calltypes.values()):
+            use_wide_vectors(self.function)
         if self.func_ir.func_id.func.__doc__ != ROLE:
             return
         use_wide_vectors(self.function)

@@ -15,13 +15,15 @@ from flatgrad.codegen.numba_site import Site, Writer, fit, fitted, unsupported
 from flatgrad.ir.ops import Slot
 from flatgrad.ir.types import Scalar
 
+FLOATS = {"float64", "float32"}
+
 
 def _where(site: Site) -> ast.expr | None:
     ranks = tuple(kind.ndim for kind in site.kinds)
     kinds = {site.dtype, *[kind.dtype for kind in site.kinds[1:]]}
     if any(ranks) and kinds == {"float64"}:  # of numbers, Numba's own makes an array without axes
         return None
-    if not any(ranks) and kinds == {"float64"} and site.dialect.in_nest:
+    if not any(ranks) and site.dialect.in_nest and len(kinds) == 1 and kinds <= FLOATS:
         condition, one, other = map(literal, site.operands)
         return ast.IfExp(condition, one, other)
     return site.helper(numba_text.where(ranks, site.dtype), *site.operands)

@@ -102,5 +102,6 @@ def _is(op: Apply, function: object) -> bool:
     return (
         op.primitive.function is function
         and op.origin.sweep == "backward"
-        and all(one.type.dtype == "float64" for one in (*op.operands, *op.results))
+        and op.result.type.dtype in ("float64", "float32")
+        and all(one.type.dtype == op.result.type.dtype for one in op.operands)
     )

@@ -131,10 +131,8 @@ class Lanes:
         totals: list[tuple[Apply, Value, Value]] = []
         for op in ops:
             if isinstance(op, Apply) and self.adds(op):
-                kind = Scalar("float64", weak=True)
                 name = f"{self.model[self.nest.threads[op.result]].name or 'value'}_sum"
-                pair = Value(kind, name, kept=True), Value(kind, name, kept=True)
-                totals.append((op, *pair))
+                totals.append((op, *lane_sum(value_of(op), name)))
         grown: dict[Any, Operand] = {op: param for op, param, _ in totals}
         summed = [self.start_sum(one) for one in made_in(ops) if one in self.pieces.summed.numbers]
         grown |= {number: param for number, param, _ in summed}
@@ -150,7 +148,7 @@ class Lanes:
 
         self.over_lanes(
             Const(LANES), fill,
-            extra=tuple([(Const(0.0), param, result) for _, param, result in (*totals, *summed)]),
+            extra=tuple([(zero(param), param, result) for _, param, result in (*totals, *summed)]),
             yields=lambda: tuple([grown[key] for key, _, _ in (*totals, *summed)]),
         )  # fmt: skip
         for op, _, result in totals:
@@ -161,9 +159,9 @@ class Lanes:
 
     def start_sum(self, number: Value) -> tuple[Value, Value, Value]:
         """The sum over the lanes of a number that is made in the loop to come."""
-        kind, name = Scalar("float64", weak=True), f"{number.name or number.part or 'value'}_sum"
-        self.lane_sums[number] = Value(kind, name, kept=True)
-        return number, Value(kind, name, kept=True), self.lane_sums[number]
+        name = f"{number.name or number.part or 'value'}_sum"
+        grown, self.lane_sums[number] = lane_sum(number, name)
+        return number, grown, self.lane_sums[number]
 
     def grow(self, number: Value, grown: dict[Any, Operand]) -> None:
         """One more term of such a sum."""
@@ -297,7 +295,8 @@ class Lanes:
             value = self.make(IDENTITY, value, name=f"{name}_term")
         counts = self.make(operator.lt, self.lane, self.width)
         counts.value.name = "counts"
-        return self.make(np.where, counts, value, 0.0)
+        single = isinstance(value, Symbol) and value.type.dtype == "float32"
+        return self.make(np.where, counts, value, np.float32(0.0) if single else 0.0)
 
     def number(self, operand: Operand) -> Operand:
         """An operand for the lane at hand."""
@@ -339,6 +338,18 @@ class Lanes:
     def uniform_index(self, op: Apply) -> tuple[Any, ...]:
         entries = scalar_entries(op) or ()
         return tuple([one if type(one) is int else self.symbol(one) for one in entries])
+
+
+def lane_sum(term: Operand, name: str) -> tuple[Value, Value]:
+    """A sum over the lanes of one strip, in the loop and behind it: 64 terms in their own dtype."""
+    single = term.type.dtype == "float32"
+    kind = Scalar("float32") if single else Scalar("float64", weak=True)
+    return Value(kind, name, kept=True), Value(kind, name, kept=True)
+
+
+def zero(total: Value) -> Const:
+    """What such a sum starts from."""
+    return Const(0.0 if total.type.dtype == "float64" else np.float32(0.0))
 
 
 def made_in(ops: list[Op]) -> list[Value]:

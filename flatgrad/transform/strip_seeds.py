@@ -14,7 +14,7 @@ Weights of what is far away, `exp(-720)`, are subnormal numbers, with which a pr
 hundred times slower, and in a nest each meets a whole loop. All adjoints are proportional to the
 seed (`analysis/homogeneous.py`), and a power of two changes no digit. Only what is larger than
 1e187 overflows on the way: that leaves infinity or NaN in a sum, as only sums leave the nest, and
-then it runs once more with the seed as it is.
+then it runs once more with the seed as it is. With float32 it is 2**64, and what exceeds 1.8e19.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ import numpy as np
 
 from flatgrad.analysis.activity import slots
 from flatgrad.analysis.homogeneous import Degrees, Mixed
-from flatgrad.analysis.nests import Nest
+from flatgrad.analysis.nests import FLOATS, Nest
 from flatgrad.ir.builder import Builder
 from flatgrad.ir.copies import twin
 from flatgrad.ir.ops import (
@@ -43,12 +43,15 @@ from flatgrad.ir.ops import (
     all_reads,
     blocks_of,
 )
+from flatgrad.primitives.core import ASTYPE
 from flatgrad.primitives.symbolic import apply_function, operand_of, symbol_of
 from flatgrad.transform.clone import all_ops, rewired_block
 from flatgrad.transform.strip_lanes import INT
 from flatgrad.transform.strip_rows import OWN
 
 SCALE = 2.0**400
+SINGLE_SCALE = 2.0**64
+"""Where there is float32, of which numbers from 1e-45 to 1e-38 are subnormal."""
 FADING = frozenset("exp exp2 sigmoid softplus silu gelu erfc normal_cdf".split())  # noqa: SIM905
 """Functions whose values may be subnormal."""
 
@@ -88,8 +91,17 @@ def _sums(loop: For, nest: Nest, degrees: Degrees) -> set[Value] | None:
 def _seeds(op: For, nest: Nest) -> list[Value]:
     """The adjoints that a nest reads from outside, if they are numbers."""
     read = dict.fromkeys(one for one in all_reads(op.body) if isinstance(one, Value))
-    outside = [value for value in read if value not in nest.inside and value.of is not None]
-    return [value for value in outside if value.type.dtype == "float64" and not value.type.ndim]
+    outside = [value for value in read if value not in nest.inside]
+    numbers = [one for one in outside if one.type.dtype in FLOATS and not one.type.ndim]
+    return [one for one in numbers if _is_adjoint(one, nest)]
+
+
+def _is_adjoint(value: Value, nest: Nest) -> bool:
+    """Whether a number is an adjoint, or one in another dtype."""
+    made = nest.integers.made.get(value)
+    if made is not None and made.primitive.function is ASTYPE:
+        return made.operands[0] in nest.integers.made and _is_adjoint(made.operands[0], nest)
+    return value.of is not None
 
 
 def pays(loop: For, degrees: Degrees) -> bool:
@@ -137,7 +149,8 @@ class _Attempts:
         leaving = [slot for slot in slots(self.loop) if self.leaves(slot[1])]
         with self.builder.inside(Block((), ops)):
             self.builder.origin = self.origin
-            scale = self.make(np.where, self.symbol(attempt) == 0, SCALE, 1.0, name="scale")
+            large = SINGLE_SCALE if self.has_singles() else SCALE
+            scale = self.make(np.where, self.symbol(attempt) == 0, large, 1.0, name="scale")
             inner, results = self.scaled(scale)
             ops += build(inner)
             self.builder.origin = self.origin
@@ -145,7 +158,7 @@ class _Attempts:
             finite = self.all_finite([grown[p] for _, p, _, _ in leaving if p in self.sums])
             back = self.make(operator.truediv, 1.0, scale, name="inverse")
             yields = [
-                operand_of(self.added(init, grown[p] * back) if p in self.sums else grown[p])
+                operand_of(self.added(init, grown[p], back) if p in self.sums else grown[p])
                 for init, p, _, _ in leaving
             ]
         params = (attempt, *[twin(param) for _, param, _, _ in leaving])
@@ -155,8 +168,19 @@ class _Attempts:
         two = Const(0), Const(2), Const(1)
         return [For(*two, inits, body, made, exits=True, origin=self.origin)]
 
-    def added(self, init: Operand, grown: Any) -> Any:
+    def has_singles(self) -> bool:
+        """Whether anything in the nest is float32, whose range ends much earlier."""
+        return any(value.type.dtype == "float32" for value in self.nest.inside)
+
+    def times(self, value: Any, power: Any) -> Any:
+        """A number or array times a power of two, in its own dtype."""
+        if value.type.dtype == "float32":
+            power = self.make(ASTYPE, power, np.float32)
+        return value * power
+
+    def added(self, init: Operand, grown: Any, back: Any) -> Any:
         """What a sum starts from and what the nest adds to it."""
+        grown = self.times(grown, back)
         return grown if self.nest.is_zero(init) else self.symbol(init) + grown
 
     def leaves(self, param: Value) -> bool:
@@ -168,7 +192,7 @@ class _Attempts:
         """The nest that reads larger seeds and starts from 0, and its results by parameter."""
         larger: dict[Value, Operand] = {}
         for seed in self.seeds:
-            made = self.symbol(seed) * scale
+            made = self.times(self.symbol(seed), scale)
             made.value.name, made.value.of = seed.name, seed.of
             larger[seed] = made.value
         inits, results = [], {}

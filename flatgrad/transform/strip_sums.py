@@ -20,7 +20,7 @@ from typing import Any
 
 from flatgrad.analysis.dependence import LENGTHS
 from flatgrad.analysis.independent import SUMS
-from flatgrad.analysis.nests import Nest
+from flatgrad.analysis.nests import FLOATS, Nest
 from flatgrad.analysis.threads import Thread, base_of, scalar_entries, value_of
 from flatgrad.ir.ops import Apply, Block, Const, For, Op, Operand, Value, blocks_of, operands_of
 from flatgrad.primitives.core import IDENTITY
@@ -160,7 +160,9 @@ class Summed:
 
     def is_factor(self, op: Op | None, number: Operand) -> bool:
         """Whether a call multiplies a number by what all lanes have in common."""
-        if not isinstance(op, Apply) or not self.is_plain(op) or op.result.type.dtype != "float64":
+        if not isinstance(op, Apply) or not self.is_plain(op):
+            return False
+        if op.result.type.dtype not in FLOATS:
             return False
         function = op.primitive.function
         if function in (operator.neg, IDENTITY):
@@ -184,7 +186,7 @@ class Summed:
         if not isinstance(made, Apply) or not self.is_plain(made) or not isinstance(value, Value):
             return None
         nest = self.nest
-        if value not in nest.varying or value in nest.sums or value.type.dtype != "float64":
+        if value not in nest.varying or value in nest.sums or value.type.dtype not in FLOATS:
             return None
         if made.primitive.function in (SET_ITEM, ADD_ITEM) or value in nest.views:
             return None

@@ -25,8 +25,20 @@ from typing import Any
 from flatgrad.analysis.activity import slots
 from flatgrad.analysis.affine import Integers
 from flatgrad.analysis.nests import Nest
-from flatgrad.analysis.threads import Dependent
-from flatgrad.ir.ops import Apply, Block, Const, For, Function, Op, Operand, Value, operands_of
+from flatgrad.analysis.threads import Dependent, scalar_entries
+from flatgrad.ir.builder import Builder
+from flatgrad.ir.ops import (
+    Apply,
+    Block,
+    Const,
+    For,
+    Function,
+    Op,
+    Operand,
+    Value,
+    blocks_of,
+    operands_of,
+)
 from flatgrad.transform.clone import rewired, with_blocks
 from flatgrad.transform.dce import swept
 from flatgrad.transform.handed_on import without_handed_on
@@ -34,6 +46,7 @@ from flatgrad.transform.join_nests import SHAPES, holds_nest, with_partner
 from flatgrad.transform.select import with_choices
 from flatgrad.transform.strip_loops import LANES, Strips
 from flatgrad.transform.strip_seeds import with_large_seeds
+from flatgrad.transform.wide_sums import with_wide_sums
 
 
 def strip_mine(fn: Function) -> Function:
@@ -98,6 +111,11 @@ def _strip(
     integers.note(Block((), [*around, op]))
     try:
         nest = Nest(op, integers)
+        builder = Builder(Block(), fn.lengths)
+        before, op, after = with_wide_sums(op, _growing(nest), integers.made, builder)
+        if before:
+            integers.note(Block((), before))
+            nest = Nest(op, integers)
         kinds = ("private", "restored")
         own = {one.result for one in nest.threads.values() if one.kind in kinds}
         if own & (_elements_read(around) | set(yields)):
@@ -107,7 +125,32 @@ def _strip(
             made = Strips(op, nest, integers, fn).build()
     except Dependent:
         return None
+    made = [*before, *made, *after]
     return made, {result: init for init, _, _, result in slots(op) if result in own}
+
+
+def _growing(nest: Nest) -> set[Value]:
+    """The sums of a nest, and the arrays from zeros to which all trips add at the same places."""
+    found = set(nest.sums.values())
+    seen = {view.base for view in nest.views.values()}
+    for init, param, _, _ in slots(nest.loop):
+        thread = nest.threads.get(param)
+        if thread is not None and thread.kind == "added" and nest.is_zero(init):
+            versions = {one for one, other in nest.threads.items() if other is thread}
+            if not versions & seen and _adds_for_all(nest.loop.body, versions, nest):
+                found.add(param)
+    return found
+
+
+def _adds_for_all(block: Block, versions: set[Value], nest: Nest) -> bool:
+    """Whether what is written to an array goes to places that all trips have in common."""
+    for op in block.ops:
+        if isinstance(op, Apply) and op.results and op.result in versions:
+            if any(entry in nest.varying for entry in scalar_entries(op) or ()):
+                return False
+        elif not all(_adds_for_all(inner, versions, nest) for inner in blocks_of(op)):
+            return False
+    return True
 
 
 def _in_strips(op: For, integers: Integers, fn: Function) -> list[Op]:

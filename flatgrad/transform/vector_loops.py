@@ -36,6 +36,7 @@ from flatgrad.transform.clone import all_ops, with_blocks
 from flatgrad.transform.dce import swept
 from flatgrad.transform.gather import Gathering, Workspaces
 from flatgrad.transform.select import with_choices
+from flatgrad.transform.wide_sums import with_wide_sums
 
 
 def vectorize_loops(fn: Function) -> Function:
@@ -102,9 +103,15 @@ class _Walk:
             self.builder.origin = op.origin
             op = self.upwards(op)
         self.integers.note(Block((), before))
+        after: list[Op] = []
+        if is_independent(others):
+            sums = {one.param for one in carried if one.kind == "sum"}
+            early, op, after = with_wide_sums(op, sums, {}, self.builder)
+            carried = Body(op, self.integers).carried()
+            before += early
         op = replace(op, body=with_sums(op.body, carried, self.builder), vector=True)
         if is_independent(others):
-            return [*before, op]
+            return [*before, op, *after]
         found = Gathering(op, carried, self.integers, self.builder, around).loops()
         if found is None:
             return None

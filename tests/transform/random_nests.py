@@ -1,6 +1,7 @@
 """Random nests of loops over points, components and columns, for the strips of their outer loops.
 
-    python -m tests.transform.random_nests 0 500      # the programs of these seeds
+    python -m tests.transform.random_nests 0 500              # the programs of these seeds
+    python -m tests.transform.random_nests 0 500 singles      # in float32, or both dtypes mixed
 
 Many of the programs must stay as they are: a buffer keeps something from one point to the next, or
 a sum is read. Whether strips are worth it is not asked here: what may be done is done.
@@ -9,6 +10,7 @@ a sum is read. Whether strips are worth it is not asked here: what may be done i
 from __future__ import annotations
 
 import random
+import sys
 from collections.abc import Callable
 from contextlib import contextmanager
 from dataclasses import replace
@@ -97,12 +99,13 @@ def program(seed: int) -> str:
 @contextmanager
 def larger_seeds(scale: float):
     """Seeds as many times as large, whether that pays or not; 2**1023 overflows."""
-    usual = strip_seeds.pays, strip_seeds.SCALE
+    usual = strip_seeds.pays, strip_seeds.SCALE, strip_seeds.SINGLE_SCALE
     strip_seeds.pays, strip_seeds.SCALE = lambda *_: True, scale
+    strip_seeds.SINGLE_SCALE = min(scale, 2.0**127)
     try:
         yield
     finally:
-        strip_seeds.pays, strip_seeds.SCALE = usual
+        strip_seeds.pays, strip_seeds.SCALE, strip_seeds.SINGLE_SCALE = usual
 
 
 @contextmanager
@@ -154,5 +157,47 @@ def outcome(
     return "strips" if "lane in range" in derived.source() else "ok"
 
 
+def narrow_arguments(seed: int) -> tuple[Any, ...]:
+    """In float32, but for an argument or two of every third program."""
+    rng = random.Random(seed)
+    kept = {rng.randrange(6), rng.randrange(6)} if seed % 3 == 0 else set()
+    if seed % 2:
+        kept.add(5)  # a Python float
+    args = arguments(seed)
+    return tuple([one if k in kept else np.float32(one) for k, one in enumerate(args)])
+
+
+def single(seed: int, folder: Path) -> str:
+    """The same of a program in float32, which must be about as near to float64 as NumPy is."""
+    text = program(seed).replace("np.zeros(k)", "np.zeros(k, w0.dtype)")
+    text = text.replace("np.zeros(d)", "np.zeros(d, x.dtype)")
+    text = text.replace("np.zeros((n, d))", "np.zeros((n, d), x.dtype)")
+    f = loaded(text, folder / f"single_{seed}.py")
+    args = narrow_arguments(seed)
+    wide = [np.float64(one) for one in args]
+    try:
+        if not np.isfinite(f(*args)) or abs(f(*args) - f(*wide)) > 1e-3 * (1 + abs(f(*wide))):
+            return "raises"
+    except IndexError:
+        return "raises"
+    nums = tuple(range(6))
+    try:
+        exact = value_and_grad(f, nums)(*wide)
+        expected = value_and_grad(f, nums)(*args)
+        derived = value_and_grad(f, nums, backend="numba")
+        with wherever_it_is_right(), larger_seeds(SCALES[seed % len(SCALES)]):
+            derived.source(*args)
+    except FlatgradError:
+        return "refused"
+    found = plain_function(derived)(*args)
+    rows = zip(*[(one[0], *one[1]) for one in (found, expected, exact)], strict=True)
+    for one, other, true in rows:
+        room = 1e-4 * (1 + np.max(np.abs(true))) + 3 * np.max(np.abs(other - true))
+        same = np.ndim(one) == 0 or one.dtype == other.dtype
+        if not same or np.max(np.abs(one - true)) > room:
+            return f"seed {seed}: {one!r} is not {other!r}, {true}\n{text}"
+    return "strips" if "lane in range" in derived.source() else "ok"
+
+
 if __name__ == "__main__":
-    tally(outcome, ("ok", "strips", "refused", "raises"))
+    tally(single if "singles" in sys.argv else outcome, ("ok", "strips", "refused", "raises"))

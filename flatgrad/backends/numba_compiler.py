@@ -52,6 +52,9 @@ from flatgrad.collector import paused
 
 NUMBERS = types.Number, types.Boolean, types.Literal
 
+CACHE_LINE = 64
+"""Bytes; also those of the widest vector."""
+
 
 class FastTyping(Context):
     """Numba's context for types, which remembers the calls of one function.
@@ -141,6 +144,10 @@ class FastContext(CPUContext):
         if isinstance(fn, types.Function) and _is_ufunc_of_numbers(fn.typing_key, sig):
             return lambda builder, args, loc=None: _kernel(self, builder, fn.typing_key, sig, args)
         return super().get_function(fn, sig, _firstcall)
+
+    def get_preferred_array_alignment(self, ty: Any) -> int:
+        """Arrays begin with a cache line, so that no vector of a row lies in two of them."""
+        return CACHE_LINE
 
     def get_executable(self, library: Any, fndesc: Any, env: Any) -> Any:
         """The function as Python calls it, or a mark for one that Python does not call.

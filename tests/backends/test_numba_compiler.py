@@ -66,6 +66,13 @@ def test_arrays_are_allocated(function):
             np.testing.assert_array_equal(got, expected)
 
 
+def test_arrays_begin_with_a_cache_line():
+    """A vector of a row would else lie in two: each is read in two steps."""
+    function = fast(empties)
+    kept = [array for n in range(1, 40) for array in function(n, 3)]
+    assert {array.ctypes.data % numba_compiler.CACHE_LINE for array in kept} == {0}
+
+
 def outers(u, v, w):
     return np.outer(u, v), np.outer(v[::2], u[::-1]), np.outer(w, w), np.outer(u[:0], v)
 

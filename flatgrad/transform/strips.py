@@ -43,9 +43,11 @@ from flatgrad.transform.clone import rewired, with_blocks
 from flatgrad.transform.dce import swept
 from flatgrad.transform.handed_on import without_handed_on
 from flatgrad.transform.join_nests import SHAPES, holds_nest, with_partner
+from flatgrad.transform.rows_again import with_rows_again
 from flatgrad.transform.select import with_choices
 from flatgrad.transform.strip_loops import LANES, Strips
 from flatgrad.transform.strip_seeds import with_large_seeds
+from flatgrad.transform.strip_tables import with_tables
 from flatgrad.transform.wide_sums import with_wide_sums
 
 
@@ -106,7 +108,7 @@ def _strip(
     op: For, fn: Function, around: list[Op], yields: tuple[Operand, ...]
 ) -> tuple[list[Op], dict[Value, Operand]] | None:
     """What stands in the place of a nest, and of the arrays of which only the shape is read."""
-    op = replace(op, body=swept(_with_choices(op.body)))
+    op = with_rows_again(replace(op, body=swept(_with_choices(op.body))))
     integers = Integers.of_function(fn)
     integers.note(Block((), [*around, op]))
     try:
@@ -122,7 +124,7 @@ def _strip(
             return None
         made = with_large_seeds(op, nest, fn, lambda one: _in_strips(one, integers, fn))
         if made is None:
-            made = Strips(op, nest, integers, fn).build()
+            made = with_tables(Strips(op, nest, integers, fn).build(), integers.made, fn)
     except Dependent:
         return None
     made = [*before, *made, *after]
@@ -156,7 +158,7 @@ def _adds_for_all(block: Block, versions: set[Value], nest: Nest) -> bool:
 def _in_strips(op: For, integers: Integers, fn: Function) -> list[Op]:
     """A nest in strips; raises Dependent where that is not certainly right."""
     integers.note(Block((), [op]))
-    return Strips(op, Nest(op, integers), integers, fn).build()
+    return with_tables(Strips(op, Nest(op, integers), integers, fn).build(), integers.made, fn)
 
 
 def _with_choices(block: Block) -> Block:

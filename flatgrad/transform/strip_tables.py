@@ -48,6 +48,7 @@ from flatgrad.primitives.symbolic import apply_function, operand_of, symbol_of
 from flatgrad.transform.building import call_into, shifted
 from flatgrad.transform.clone import cloned
 from flatgrad.transform.strip_lanes import INT, short
+from flatgrad.transform.tape import dtype_keyword
 
 HEAVY = frozenset(
     """
@@ -95,7 +96,7 @@ class _Tables:
             elif isinstance(op, Apply):
                 for value in op.results:
                     self.made[value] = op
-                if op.primitive.name in HEAVY and _is_double(op):
+                if op.primitive.name in HEAVY and _is_float(op):
                     op = self.looked_up(op, loops) or op
             ops.append(op)
         return Block(block.params, ops, block.yields)
@@ -190,7 +191,8 @@ class _Tables:
 
         with self.builder.inside(Block((), self.ops)):
             shape = short(tuple([symbol_of(bounds[loop][1], self.builder) for loop in used]))
-            empty = apply_function(np.empty, (shape,), {}, self.builder).value
+            kind = dtype_keyword(op.result.type)
+            empty = apply_function(np.empty, (shape,), kind, self.builder).value
             empty.name, empty.kept = f"{op.result.part or op.result.name or 'value'}_table", True
             around = [(self.loop.start, self.loop.stop)]
             for loop, (lowest, length) in bounds.items():
@@ -267,9 +269,9 @@ def _lowest(loop: For) -> int:
     return int(end.value) if upwards else int(end.value) + 1
 
 
-def _is_double(op: Apply) -> bool:
+def _is_float(op: Apply) -> bool:
     kind = op.result.type
-    return isinstance(kind, Scalar) and kind.dtype == "float64"
+    return isinstance(kind, Scalar) and kind.dtype in ("float64", "float32")
 
 
 def _is_simple(op: Apply) -> bool:

@@ -97,15 +97,20 @@ def text(function, *args):
     return derived(function, "numba").source(*args)
 
 
-@pytest.mark.parametrize("n", [3, 70])
-def test_one_table_serves_both_sweeps(n):
-    x, q = RNG.normal(size=(n, 3)), RNG.normal(size=(2, 3))
+@pytest.mark.parametrize(("n", "dtype"), [(3, "float64"), (70, "float64"), (70, "float32")])
+def test_one_table_serves_both_sweeps(n, dtype):
+    x, q = RNG.normal(size=(n, 3)).astype(dtype), RNG.normal(size=(2, 3)).astype(dtype)
     source = text(scaled, x, q)
-    assert source.count("exp_f64(") == 1
+    assert source.count(f"exp_f{dtype[-2:]}(") == 1
     assert source.count("y_table[c, a] = ") == 1
     assert source.count("y_table[c, a]") == 3
     assert "exp(" not in source.split("over_strips(")[1]
-    compare(scaled, x, q)
+    if dtype == "float32":
+        assert "y_table = np.empty((q.shape[0], x.shape[1]), dtype=np.float32)" in source
+        for got, expected in zip(derived(scaled, "numba")(x, q)[1], derived(scaled, "numpy")(x, q)[1], strict=True):
+            np.testing.assert_allclose(got, expected, rtol=1e-4, atol=1e-4)
+    else:
+        compare(scaled, x, q)
 
 
 @pytest.mark.parametrize("function", [of_what_adds_up, in_a_triangle])

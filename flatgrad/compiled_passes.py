@@ -29,6 +29,7 @@ from flatgrad.transform.products_after import products_after_loops
 from flatgrad.transform.products_before import products_before_loops
 from flatgrad.transform.quotients import share_quotients
 from flatgrad.transform.row_blocks import row_blocks
+from flatgrad.transform.rows_filled import fill_rows
 from flatgrad.transform.rows_replaced import replace_rows
 from flatgrad.transform.sample_blocks import sample_blocks
 from flatgrad.transform.second_arrays import with_second_arrays
@@ -80,6 +81,7 @@ FUSING: list[tuple[str, Pass]] = [
     ("parts in nests", take_parts_inside),
     ("parts filled", fill_parts),
     ("rows replaced", replace_rows),
+    ("rows filled", fill_rows),
     ("fused final", eliminate_dead),
 ]
 """The passes after those, unless `fuse=False`."""

@@ -45,7 +45,7 @@ def release_workspace() -> None:
     """Give the memory back to the system that calls with `out=` keep for the next.
 
     On Numba, such calls keep what their temporaries took, at most twice as much as was in use at
-    one time. What arrays still hold stays theirs.
+    one time, and so do programs with blocks of samples. What arrays still hold stays theirs.
     """
     workspace = sys.modules.get("flatgrad.backends.numba_workspace")
     if workspace is not None:

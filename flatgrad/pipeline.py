@@ -82,8 +82,9 @@ def load(module: Module, backend: str) -> ModuleType:
         nests = module.nests.items()
         free = {name: name in module.repeated for name, fn in nests if runs_side_by_side(fn)}
         own = module.text.count("\n") - module.function_text.count("\n")
+        keeps = "all" if module.has_places else "modest" if module.reuses else ""
         return numba_cpu.load(
-            module.name, module.text, free, module.free, own=own, keeps_memory=module.has_places
+            module.name, module.text, free, module.free, own=own, keeps_memory=keeps
         )
     return python.load(module.name, module.text, module.objects)
 

@@ -47,7 +47,7 @@ from flatgrad.backends.numba_free import mark_innermost_loops
 from flatgrad.backends.numba_lean import LEAN, Lean
 from flatgrad.backends.numba_variables import quick_lists
 from flatgrad.backends.numba_width import use_wide_vectors, widens_singles
-from flatgrad.backends.numba_workspace import use_workspace
+from flatgrad.backends.numba_workspace import OURS, OURS_MODEST, use_workspace
 from flatgrad.collector import paused
 
 NUMBERS = types.Number, types.Boolean, types.Literal
@@ -208,9 +208,20 @@ class PartLibrary(JITCodeLibrary):
 class KeepingLibrary(JITCodeLibrary):
     """Code whose arrays have memory that is kept from call to call."""
 
+    allocate = OURS
+
     def _optimize_final_module(self) -> None:
-        use_workspace(self._final_module)
+        use_workspace(self._final_module, self.allocate)
         super()._optimize_final_module()
+
+
+class ModestLibrary(KeepingLibrary):
+    """The same for all but large arrays."""
+
+    allocate = OURS_MODEST
+
+
+KEEPING = {"all": KeepingLibrary, "modest": ModestLibrary}
 
 
 ROLE = "many trips at a time; the arrays that are written share no memory with others"
@@ -294,8 +305,9 @@ class UseFastContexts(AnalysisPass):
         if state.flags.no_cpython_wrapper:
             state.library = PartLibrary(state.targetctx.codegen(), state.func_id.func_qualname)
             state.library.enable_object_caching()
-        elif getattr(state.func_id.func, "keeps_memory", False):
-            state.library = KeepingLibrary(state.targetctx.codegen(), state.func_id.func_qualname)
+        elif kept := getattr(state.func_id.func, "keeps_memory", ""):
+            name = state.func_id.func_qualname
+            state.library = KEEPING[kept](state.targetctx.codegen(), name)
             state.library.enable_object_caching()
         return False
 

@@ -34,15 +34,16 @@ def load(
     loops: Mapping[int, int] = NONE,
     *,
     own: int = 0,
-    keeps_memory: bool = False,
+    keeps_memory: str = "",
 ) -> ModuleType:
     """Execute a module of jitted functions; where no cache can be had they compile in memory.
 
     `free` are functions whose innermost loops may make their trips in any order; true for those
     that are called in loops, so that theirs are presumably short. `loops` are the first and last
     lines of other such loops, in which no index is out of bounds. The first `own` lines are
-    functions of flatgrad's, which other modules have, too. A module that `keeps_memory` has that of
-    its temporaries for the next call (numba_workspace.py).
+    functions of flatgrad's, which other modules have, too. A module that `keeps_memory`, of
+    "all" arrays or of "modest" ones, has that of its temporaries for the next call
+    (numba_workspace.py).
     """
     try:
         module = python.load(name, text)

@@ -32,7 +32,7 @@ def tune(
     loops: Mapping[int, int],
     *,
     own: int = 0,
-    keeps_memory: bool = False,
+    keeps_memory: str = "",
 ) -> None:
     """Prepare the dispatchers of a generated module; `name` is the function that Python calls.
 

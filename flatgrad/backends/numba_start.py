@@ -28,7 +28,7 @@ from numba.core.caching import CompileResultCacheImpl, FunctionCache
 from numba.core.registry import cpu_target
 from numba.core.runtime import _nrt_python, rtsys  # type: ignore[attr-defined]
 
-from flatgrad.backends.numba_workspace import OURS, provide_workspace
+from flatgrad.backends.numba_workspace import OURS, OURS_MODEST, provide_workspace
 from flatgrad.collector import paused
 
 PARENT, BINDINGS = "scipy.linalg", "scipy.linalg.cython_blas"
@@ -84,7 +84,7 @@ def provide(names: list[str]) -> None:
     """Make known what code refers to: little as a rule, all of Numba if that is not enough."""
     if any(name.startswith("numba_xx") for name in names):
         import_bindings()
-    if OURS in names:
+    if OURS in names or OURS_MODEST in names:
         provide_workspace()
     if not rtsys._init:
         for name, address in _nrt_python.c_helpers.items():

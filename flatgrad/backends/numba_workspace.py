@@ -11,6 +11,9 @@ Sizes have classes, four for each power of two, and each class a list of free bl
 taken for what is more than half as large. Before a new one is asked for from the system, free ones
 go back to it until no more than twice as much is held as has been in use at one time.
 
+Loops over blocks of samples have their temporaries from here in every call, as they make the same
+arrays for block after block; what is larger than `MODEST` comes from the system there.
+
 Nobody waits: a thread that finds the lists locked has its memory from the system, and gives it
 back there.
 """
@@ -26,7 +29,11 @@ from numba.core.runtime import _nrt_python  # type: ignore[attr-defined]
 
 NUMBAS = "NRT_MemInfo_alloc_aligned"
 OURS = "flatgrad_alloc_aligned"
+OURS_MODEST = "flatgrad_alloc_modest"
 """The functions that code calls for an array: Numba's, and ours with the same parameters."""
+
+MODEST = 1 << 22
+"""The largest array of a loop over blocks for which memory is kept, in bytes."""
 
 # A block begins 16 bytes behind a multiple of 64, so that the data behind the 48 bytes of Numba's
 # header are aligned. In front of it stand its place in the memory of the system, its size and its
@@ -40,7 +47,10 @@ TEXT = """
 @flatgrad_numba = global ptr null
 @lock = internal global i64 0
 @lists = internal global [256 x ptr] zeroinitializer
-@allocator = internal global { ptr, ptr, ptr, ptr } { ptr @take, ptr null, ptr @give, ptr null }
+@allocator = internal global { ptr, ptr, ptr, ptr }
+  { ptr @take, ptr null, ptr @give, ptr inttoptr (i64 70368744177664 to ptr) }
+@modest = internal global { ptr, ptr, ptr, ptr }
+  { ptr @take, ptr null, ptr @give, ptr inttoptr (i64 MODEST to ptr) }
 
 declare ptr @PyMem_RawMalloc(i64)
 declare void @PyMem_RawFree(ptr)
@@ -51,6 +61,13 @@ declare i64 @llvm.umax.i64(i64, i64)
 define ptr @flatgrad_alloc_aligned(i64 %size, i32 %align) {
   %numbas = load ptr, ptr @flatgrad_numba
   %array = tail call ptr %numbas(i64 %size, ptr @allocator)
+  ret ptr %array
+}
+
+; The same, where a large array has its memory from the system.
+define ptr @flatgrad_alloc_modest(i64 %size, i32 %align) {
+  %numbas = load ptr, ptr @flatgrad_numba
+  %array = tail call ptr %numbas(i64 %size, ptr @modest)
   ret ptr %array
 }
 
@@ -68,8 +85,8 @@ end:
   ret void
 }
 
-; A block of at least this size, or null.
-define internal ptr @take(i64 %wanted, ptr %unused) {
+; A block of at least this size, or null. The second parameter is the limit of what is kept.
+define internal ptr @take(i64 %wanted, ptr %limit) {
   %size = call i64 @llvm.umax.i64(i64 %wanted, i64 256)
   %last = sub i64 %size, 1
   %zeros = call i64 @llvm.ctlz.i64(i64 %last, i1 true)
@@ -81,7 +98,8 @@ define internal ptr @take(i64 %wanted, ptr %unused) {
   %class = or i64 %doubled, %quarter
   %up = add i64 %quarters, 1
   %whole = shl i64 %up, %shift
-  %small = icmp ult i64 %wanted, 70368744177664
+  %most = ptrtoint ptr %limit to i64
+  %small = icmp ult i64 %wanted, %most
   br i1 %small, label %try, label %system
 try:
   %ours = call i1 @lock_lists()
@@ -293,7 +311,7 @@ def provide_workspace() -> None:
             function = getattr(ctypes.pythonapi, name)
             llvm.add_symbol(name, ctypes.cast(function, ctypes.c_void_p).value)
         machine = llvm.Target.from_default_triple().create_target_machine(opt=2, jit=True)
-        module = llvm.parse_assembly(TEXT)
+        module = llvm.parse_assembly(TEXT.replace("MODEST", str(MODEST)))
         passes = llvm.create_new_module_pass_manager()
         passes.add_always_inliner_pass()
         options = llvm.create_pipeline_tuning_options(speed_level=1)
@@ -309,11 +327,12 @@ def provide_workspace() -> None:
         drop = ctypes.CFUNCTYPE(None)(engine.get_function_address("flatgrad_drop"))
         places = [engine.get_global_value_address(f"flatgrad_{name}") for name in Kept._fields]
         _loaded.append(_Workspace(drop, [*map(ctypes.c_int64.from_address, places)]))
-        llvm.add_symbol(OURS, engine.get_function_address(OURS))
+        for name in (OURS, OURS_MODEST):
+            llvm.add_symbol(name, engine.get_function_address(name))
 
 
-def use_workspace(module: Any) -> None:
-    """Let the machine code of a module allocate here.
+def use_workspace(module: Any, allocate: str = OURS) -> None:
+    """Let the machine code of a module allocate here, by one of our functions.
 
     Parts that other modules contain, too, get names of their own: of functions of one name the
     linker takes the first for all.
@@ -321,9 +340,9 @@ def use_workspace(module: Any) -> None:
     provide_workspace()
     for function in module.functions:
         if function.name == NUMBAS:
-            function.name = OURS
+            function.name = allocate
         elif function.linkage == llvm.Linkage.linkonce_odr and not _is_numbas(function.name):
-            function.name += ".keeps"
+            function.name += ".keeps" if allocate == OURS else ".modest"
 
 
 def _is_numbas(name: str) -> bool:

@@ -20,7 +20,7 @@ from flatgrad.codegen.dialect import Dialect, Emitted
 from flatgrad.codegen.emit import emit
 from flatgrad.codegen.lines import Line
 from flatgrad.codegen.names import Names
-from flatgrad.ir.ops import Apply, Block, Function, If, Origin, blocks_of, called_functions
+from flatgrad.ir.ops import Apply, Block, For, Function, If, Origin, blocks_of, called_functions
 
 INDENT = "    "
 
@@ -33,7 +33,8 @@ class Module:
     the function, each after its sweeps. `nests` are the functions of loops over elements, by name,
     `repeated` those of them that are called in loops. `free` has the first and the last line of
     each loop whose trips do not depend on each other and whose indices are right. A function that
-    `has_places` writes results into arrays that it is given.
+    `has_places` writes results into arrays that it is given, one that `reuses` has a loop that
+    makes arrays of the same shapes in each trip.
     """
 
     name: str
@@ -46,6 +47,7 @@ class Module:
     repeated: frozenset[str] = frozenset()
     free: dict[int, int] = field(default_factory=dict)
     has_places: bool = False
+    reuses: bool = False
 
 
 @dataclass(slots=True)
@@ -101,8 +103,14 @@ def build_module(
     repeated = frozenset(name for body in bodies for name in _in_loops(body, dialect))
     return Module(
         name, text, function_text, origins, statements, dialect.objects, nests, repeated, free,
-        has_places=bool(fn.places),
+        has_places=bool(fn.places), reuses=_reuses(fn.body),
     )  # fmt: skip
+
+
+def _reuses(block: Block) -> bool:
+    return any(
+        (isinstance(op, For) and op.reuses) or any(map(_reuses, blocks_of(op))) for op in block.ops
+    )
 
 
 def _inside(lines: list[Line], at: int) -> int:

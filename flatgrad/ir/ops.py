@@ -169,6 +169,7 @@ class For:
     `apart`: all indices are within their arrays, and each array that is written has memory that the
     loop sees under no other name.
     `free`: `vector`, and no index in it is out of bounds.
+    `reuses`: each trip makes arrays of several KB, of the same shapes as the trip before.
     """
 
     start: Operand
@@ -184,6 +185,7 @@ class For:
     vector: bool = False
     apart: bool = False
     free: bool = False
+    reuses: bool = False
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -100,7 +100,7 @@ class _Blocks:
         loop = For(
             Const(0), operand_of(count), Const(1), tuple([init for init, _, _, _ in self.carried]),
             with_loops(body, self.fn, batches),
-            tuple([result for *_, result in self.carried]), origin=self.origin,
+            tuple([result for *_, result in self.carried]), origin=self.origin, reuses=True,
         )  # fmt: skip
         loops: list[Op] = [loop]
         if self.seeds.fits:

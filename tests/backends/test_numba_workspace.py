@@ -31,9 +31,13 @@ class Arrays:
 
     def __init__(self):
         functions = _nrt_python.c_helpers
-        ours = numba_workspace.llvm.address_of_symbol(numba_workspace.OURS)
         word, pointer = ctypes.c_size_t, ctypes.c_void_p
-        self.allocate = ctypes.CFUNCTYPE(pointer, word, ctypes.c_uint32)(ours)
+        self.allocate, self.modest = (
+            ctypes.CFUNCTYPE(pointer, word, ctypes.c_uint32)(
+                numba_workspace.llvm.address_of_symbol(name)
+            )
+            for name in (numba_workspace.OURS, numba_workspace.OURS_MODEST)
+        )
         self.data = ctypes.CFUNCTYPE(pointer, pointer)(functions["MemInfo_data"])
         self.release = ctypes.CFUNCTYPE(None, pointer)(functions["MemInfo_release"])
 
@@ -88,6 +92,19 @@ def test_not_more_is_kept_than_twice_what_was_in_use(arrays):
     numba_workspace.drop()
     assert kept().free == 0
     assert kept().most == kept().held
+
+
+def test_of_large_arrays_in_blocks_nothing_is_kept(arrays):
+    before = kept()
+    arrays.release(arrays.modest(numba_workspace.MODEST - 1000, 32))
+    assert (kept().taken, kept().asked) == (before.taken + 1, before.asked + 1)
+    assert kept().free >= numba_workspace.MODEST - 1000
+    held = kept().held
+    arrays.release(arrays.modest(numba_workspace.MODEST, 32))
+    assert (kept().taken, kept().held) == (before.taken + 1, held)
+    again = arrays.new(numba_workspace.MODEST - 2000)[0]  # one store for both
+    assert (kept().taken, kept().asked) == (before.taken + 2, before.asked + 1)
+    arrays.release(again)
 
 
 def test_several_threads_have_their_own(arrays):

@@ -11,6 +11,7 @@ import flatgrad.primitives.rules  # noqa: F401
 from benchmarks.adbench import gmm
 from flatgrad import grad, value_and_grad
 from flatgrad.backends import python
+from flatgrad.backends.numba_workspace import kept
 from flatgrad.codegen.module import build_module
 from flatgrad.codegen.numba_dialect import NumbaDialect
 from flatgrad.ir.interpret import interpret
@@ -191,11 +192,17 @@ def test_no_parts_are_refused_without_samples_too(two_in_a_block):
 def test_compiled():
     """More samples than a block has, of a size that is no multiple."""
     args = (A(40, 3, 3), A(1111, 3), A(40, 3), A(1111))
-    value, grads = value_and_grad(experts, backend="numba")(*args)
+    derived = value_and_grad(experts, backend="numba")
+    derived(*args)
+    before = kept()
+    value, grads = derived(*args)
+    assert kept().taken > before.taken + 10  # the memory of the first call
+    assert kept().asked == before.asked
     expected, others = value_and_grad(experts)(*args)
     np.testing.assert_allclose(value, expected, rtol=1e-11)
     for one, other in zip(leaves(tuple(grads)), leaves(tuple(others)), strict=True):
         np.testing.assert_allclose(one, other, rtol=1e-9, atol=1e-10)
+        assert not any(np.shares_memory(one, arg) for arg in args)
 
 
 def test_sizes_of_blocks():

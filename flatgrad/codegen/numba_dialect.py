@@ -277,8 +277,8 @@ class NumbaDialect(Dialect):
         else:
             return None
         self.need(helper)
-        if all(entry == slice(None) for entry in entries):
-            part = part.value  # type: ignore[attr-defined]  (`x[:]` is `x`)
+        if isinstance(part, ast.Subscript) and all(entry == slice(None) for entry in entries):
+            part = part.value  # `x[:]` is `x`
         part.ctx = ast.Load()  # type: ignore[attr-defined]
         return ast.Expr(call(name(helper.name), [part, value], {}))
 

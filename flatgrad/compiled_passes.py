@@ -9,17 +9,21 @@ do, and to import it all takes longer than to differentiate them.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 from flatgrad.ir.ops import Function
 from flatgrad.options import Options
+from flatgrad.transform.additions import as_additions
 from flatgrad.transform.batch_loops import batch_loops
 from flatgrad.transform.carried_rows import carry_rows
 from flatgrad.transform.contiguous import copy_strided_parts
 from flatgrad.transform.cse import merge_common
 from flatgrad.transform.dce import eliminate_dead
+from flatgrad.transform.element_sums import sum_elements
 from flatgrad.transform.factor_adjoints import structured_factor_adjoints
 from flatgrad.transform.free_loops import free_loops
 from flatgrad.transform.fuse import fuse
+from flatgrad.transform.interchange import interchange
 from flatgrad.transform.join_loops import join_loops
 from flatgrad.transform.join_slices import join_slices
 from flatgrad.transform.loop_ranges import loops_in_ranges
@@ -58,6 +62,9 @@ FOR_NUMBA: list[tuple[str, Pass]] = [
 NESTS: list[tuple[str, Pass]] = [("strips", strip_mine)]
 """The pass before those, unless `fuse=False`, sums keep their order, or trips go to threads."""
 
+SUMS: list[tuple[str, Pass]] = [("sums of elements", sum_elements)]
+"""The pass after `SEGMENTS`, unless `fuse=False`, or sums keep their order."""
+
 SEGMENTS: list[tuple[str, Pass]] = [("segments", segment_tapes)]
 """The pass between those, unless `fuse=False`."""
 
@@ -93,8 +100,19 @@ IN_RANGES: list[tuple[str, Pass]] = [("in ranges", loops_in_ranges)]
 """The pass for `parallel=True`."""
 
 
+def early_passes_for(options: Options) -> list[tuple[str, Pass]]:
+    """The passes before differentiation."""
+    if not options.fuse:
+        return []
+    return [("interchanged", _in_memory_order(options)), ("additions", as_additions)]
+
+
+def _in_memory_order(options: Options) -> Pass:
+    return partial(interchange, ordered=options.deterministic, threads=options.parallel)
+
+
 def passes_for(options: Options) -> list[tuple[str, Pass]]:
-    """The passes that these options ask for."""
+    """The passes after it that these options ask for."""
     parallel = IN_RANGES if options.parallel else FREE
     if not options.fuse:
         return [*FOR_NUMBA, *parallel]
@@ -103,4 +121,6 @@ def passes_for(options: Options) -> list[tuple[str, Pass]]:
         nests, apart, blocks = [], [], []
     batches = [] if options.deterministic else [*blocks, *BATCHES]
     fusing = [one for one in FUSING if not (options.parallel and one[1] is fill_parts)]
-    return [*nests, *SEGMENTS, *FOR_NUMBA, *batches, *fusing, *apart, *parallel]
+    nests = [("adjoints interchanged", _in_memory_order(options)), *nests]
+    loops = FOR_NUMBA if options.deterministic else [*SUMS, *FOR_NUMBA]
+    return [*nests, *SEGMENTS, *loops, *batches, *fusing, *apart, *parallel]

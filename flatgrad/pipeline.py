@@ -136,6 +136,12 @@ def compile_derivative(
     if any(not isinstance(op, Apply) for op in fn.body.ops):
         fn = merge_common(fn)  # or what is computed twice would be taped twice
         _keep(stages, "shared", fn)
+        if request.options.backend == "numba":
+            from flatgrad.compiled_passes import early_passes_for
+
+            for name, run in early_passes_for(request.options):
+                fn = run(fn)
+                _keep(stages, name, fn)
     fn = differentiate(fn, request, source.span(source.node))
     _keep(stages, request.kind, fn)
     fn = without_marks(fn)

@@ -20,7 +20,7 @@ import flatgrad as fg
 from flatgrad.backends import numba_cpu
 from flatgrad.codegen.module import build_module
 from flatgrad.codegen.numba_dialect import NumbaDialect
-from flatgrad.compiled_passes import FOR_NUMBA, FUSING, SEGMENTS
+from flatgrad.compiled_passes import FOR_NUMBA, FUSING, SEGMENTS, SUMS
 from flatgrad.differences import Judge
 from flatgrad.errors import FlatgradError
 from flatgrad.frontend.lower import lower
@@ -30,8 +30,10 @@ from flatgrad.ir.types import Scalar
 from flatgrad.ir.verify import verify
 from flatgrad.pipeline import differentiate, differentiate_inside
 from flatgrad.signature import hidden_type
+from flatgrad.transform.additions import as_additions
 from flatgrad.transform.forward import forward
 from flatgrad.transform.fuse import fuse
+from flatgrad.transform.interchange import interchange
 from flatgrad.transform.layouts import in_one_order
 from tests.fuzz_programs import Program, fresh, load
 
@@ -392,7 +394,8 @@ def numba_agrees(compiled: Any, arguments: list[Any], expected: Any, precision: 
 
 def for_numba(fn: Function) -> Function:
     """The function after the passes for compiled code."""
-    for _, run in (*SEGMENTS, *FOR_NUMBA, *FUSING):
+    fn = as_additions(interchange(fn))
+    for _, run in (*SEGMENTS, *SUMS, *FOR_NUMBA, *FUSING):
         fn = run(fn)
     return in_one_order(fn)
 

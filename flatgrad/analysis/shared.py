@@ -42,7 +42,7 @@ def shared(loop: For, integers: Integers) -> list[Shared] | None:
     """What the loop carries, in order; None if its trips depend on each other."""
     found = []
     for _, param, _, _ in slots(loop):
-        versions = _Versions(loop, integers, param, param)
+        versions = Versions(loop, integers, param, param)
         kind = versions.kind() if versions.follow(loop.body) else None
         if kind is None:
             return None
@@ -57,8 +57,11 @@ def row_of(entry: Affine, index: Value) -> int | None:
 
 
 @dataclass(slots=True)
-class _Versions:
-    """One variable in the body of a loop; `current` is its version at this point."""
+class Versions:
+    """One variable in the body of a loop; `current` is its version at this point.
+
+    `accesses`: what reads or writes an element of it, in order.
+    """
 
     loop: For
     integers: Integers
@@ -68,6 +71,7 @@ class _Versions:
     writes: set[object] = field(default_factory=set)
     reads: bool = False
     indices: set[tuple[Affine, ...]] = field(default_factory=set)
+    accesses: list[Apply] = field(default_factory=list)
     offset: int = 0
 
     def follow(self, block: Block) -> bool:
@@ -100,6 +104,7 @@ class _Versions:
         if index is None:
             return False
         self.indices.add(index)
+        self.accesses.append(op)
         if function is operator.getitem:
             self.reads = True
             return True

@@ -113,3 +113,20 @@ def smoothed_rows(x, w):
         for a in range(x.shape[1]):
             total += v[a] * v[a]
     return total
+
+
+@example(rng.normal(size=(4, 5)), rng.normal(size=5))
+def down_the_columns(A, x):
+    """Loops across the rows, with numbers of each column before and after the inner loop."""
+    n, m = A.shape
+    scores = np.zeros(n)
+    decay, total = 1.0, 0.0
+    for j in range(m - 1, -1, -1):
+        weight = np.exp(0.3 * x[j])
+        decay = 0.5 * decay + weight
+        s = decay
+        for i in range(1, n):
+            s = 0.5 * s + A[i, j] * weight
+            scores[i] += A[i - 1, j] * np.tanh(x[j])
+        total += s * s
+    return total + np.sum(scores * scores)

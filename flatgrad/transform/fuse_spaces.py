@@ -35,7 +35,7 @@ FUNCTIONS = frozenset(
     """
     pow power float_power sqrt cbrt exp exp2 expm1 log log2 log10 log1p sin cos tan arcsin arccos
     arctan arctan2 sinh cosh tanh arcsinh arccosh arctanh hypot logaddexp erf erfc sigmoid softplus
-    silu normal_cdf gelu
+    gammaln lgamma psi silu normal_cdf gelu
     """.split()  # noqa: SIM905
 )
 """Elementwise functions that are worth a loop of their own."""

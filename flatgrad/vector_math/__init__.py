@@ -5,8 +5,9 @@
 
 Numba's own are calls of libm, one number at a time, which keeps the loop around them scalar. The
 functions here are polynomials and selects without a branch, so LLVM vectorises a loop that calls
-them. They are within 2 ulp for every argument and right for signed zeros, subnormals, overflow,
-inf and nan; docs/vector_math.md has the measurements and how the functions are called.
+them. They are within 2 ulp for every argument, gammaln and psi for every one above 0, and right for
+signed zeros, subnormals, overflow, inf and nan; docs/vector_math.md has the measurements and how
+the functions are called.
 
 The text needs `np` and `math`, and each function a decorator of its own: `DECORATOR`. Its flags
 allow a product and a sum to be one instruction and the sign of a zero to be dropped, nothing else;
@@ -24,6 +25,7 @@ from types import FunctionType
 from flatgrad.vector_math import (
     error_function,
     exponentials,
+    gamma_function,
     logarithms,
     powers,
     reduction,
@@ -50,13 +52,13 @@ SUFFIXES = {"float64": "f64", "float32": "f32"}
 BINARY = ("arctan2", "pow")
 FUNCTIONS = (
     "exp", "exp2", "expm1", "log", "log2", "log10", "log1p", "sinh", "cosh", "tanh", "sigmoid",
-    "softplus", *LIMITS, "arctan", "erf", "erfc", "cbrt", *BINARY,
+    "softplus", *LIMITS, "arctan", "erf", "erfc", "gammaln", "psi", "cbrt", *BINARY,
 )  # fmt: skip
-"""The names, as NumPy has them; those in `BINARY` take two numbers, the others one."""
+"""The names, as NumPy and SciPy have them; those in `BINARY` take two numbers, the others one."""
 
 _MODULES = (
-    exponentials, logarithms, powers, error_function, reduction, trigonometry, singles,
-    single_trigonometry,
+    exponentials, logarithms, powers, error_function, gamma_function, reduction, trigonometry,
+    singles, single_trigonometry,
 )  # fmt: skip
 _KNOWN: dict[str, FunctionType] = {
     name: function

@@ -12,6 +12,7 @@ import math
 import numpy as np
 
 from flatgrad.vector_math.error_function import erfc_f64
+from flatgrad.vector_math.gamma_function import gammaln_f64, psi_f64
 from flatgrad.vector_math.powers import cbrt_f64, pow_cases
 
 
@@ -261,3 +262,13 @@ def erf_f32(x):
 def erfc_f32(x):
     """1 - erf(x), with full relative precision where that is small."""
     return np.float32(erfc_f64(np.float64(x)))
+
+
+def gammaln_f32(x):
+    """log(abs(gamma(x)))."""
+    return np.float32(gammaln_f64(np.float64(x)))
+
+
+def psi_f32(x):
+    """The derivative of gammaln."""
+    return np.float32(psi_f64(np.float64(x)))

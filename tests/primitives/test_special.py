@@ -5,6 +5,7 @@ import math
 import numpy as np
 import pytest
 import scipy.special
+from mpmath import mp, mpf
 
 from flatgrad import grad, value_and_grad
 from flatgrad.codegen.numba_helpers.elementwise import scalar
@@ -90,6 +91,57 @@ def test_digamma_helper():
     x = np.concatenate([np.linspace(0.05, 40, 500), np.linspace(-9.96, -0.05, 300), [1e5, 1e300]])
     got = [namespace["psi_scalar"](number) for number in x]
     np.testing.assert_allclose(got, scipy.special.psi(x), rtol=2e-12, atol=1e-14)
+    x = np.array([-1e-200, -3e-17, -1 - 1e-12, -1 + 1e-12, -7.999999999])
+    with mp.workprec(200):
+        wanted = [float(mp.digamma(mpf(number))) for number in x]
+    got = [namespace["psi_scalar"](number) for number in x]
+    np.testing.assert_allclose(got, wanted, rtol=1e-15)
     for special in (0.0, -0.0, -1.0, -3.0, np.nan, np.inf, -np.inf):
         got = namespace["psi_scalar"](special)
         np.testing.assert_array_equal(got, scipy.special.psi(special))
+
+
+def counts(rate, size, y):
+    """A negative binomial likelihood; y are ints."""
+    terms = scipy.special.gammaln(y + size) - scipy.special.gammaln(y + 1)
+    terms = terms + size * np.log(size / (size + rate)) + y * np.log(rate / (size + rate))
+    return np.sum(terms) - len(y) * scipy.special.gammaln(size)
+
+
+def counts_one_by_one(rate, size, y):
+    total = 0.0
+    for i in range(len(y)):
+        total += math.lgamma(y[i] + size) - math.lgamma(size) - math.lgamma(y[i] + 1)
+        total += size * math.log(size / (size + rate[i])) + y[i] * math.log(rate[i] / (size + rate[i]))
+    return total
+
+
+RATES, COUNTS = np.linspace(0.1, 9, 70), np.arange(70) * 7 % 11
+
+
+@pytest.mark.parametrize("f", [counts, counts_one_by_one])
+def test_loops_over_elements_vectorise(f):
+    args = (RATES, 2.5, COUNTS)
+    both = value_and_grad(f, argnums=(0, 1), backend="numba")
+    text = both.source(*args)
+    assert "gammaln_f64(" in text
+    assert "psi_f64(" in text
+    precise = value_and_grad(f, argnums=(0, 1), backend="numba", precise=True).source(*args)
+    assert "_f64(" not in precise
+    wanted = value_and_grad(counts, argnums=(0, 1))(*args)
+    got = both(*args)
+    assert got[0] == pytest.approx(wanted[0], rel=1e-14)
+    for mine, other in zip(got[1], wanted[1], strict=True):
+        np.testing.assert_allclose(mine, other, rtol=1e-13, atol=1e-13)
+
+
+def test_one_after_the_other_they_are_those_of_libm():
+    def f(x, c):
+        for i in range(len(c)):
+            x = math.lgamma(x + c[i])
+        return x
+
+    text = grad(f, backend="numba").source(2.5, np.ones(3))
+    assert "math.lgamma(" in text
+    assert "psi_scalar(" in text
+    assert "_f64(" not in text

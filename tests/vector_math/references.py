@@ -37,6 +37,8 @@ EXACT: dict[str, Callable] = {
     "arctan": mp.atan,
     "erf": _clamped(mp.erf, 40),
     "erfc": _clamped(mp.erfc, 40),
+    "gammaln": mp.loggamma,
+    "psi": mp.digamma,
     "cbrt": lambda x: mp.sign(x) * mp.cbrt(abs(x)),
 }
 
@@ -84,9 +86,28 @@ def by_long_double(f: Callable, *args: np.ndarray) -> tuple[np.ndarray, np.ndarr
     return head, np.where(np.isfinite(head), tail, 0.0)
 
 
+def reflected(name: str, x: float) -> tuple[mpf, mpf]:
+    """The terms whose sum gammaln or psi is, left of 0 and not at an int."""
+    a = -mpf(x)
+    if name == "gammaln":
+        return -mp.log(abs(mp.sinpi(a)) / mp.pi), -mp.loggamma(1 + a)
+    return mp.digamma(1 + a), mp.pi * mp.cospi(a) / mp.sinpi(a)
+
+
+def left_errors(name: str, x: np.ndarray, got: np.ndarray) -> np.ndarray:
+    """Errors left of 0, in units of 2**-52, or of 1 and the terms that meet if these are larger."""
+    errors = np.empty(x.size)
+    with mp.workprec(PRECISION):
+        for i, number in enumerate(x):
+            terms = reflected(name, float(number))
+            size = max(1, *map(abs, terms)) * mpf(2) ** -52
+            errors[i] = abs(mpf(float(got[i])) - sum(terms)) / size
+    return errors
+
+
 def domain(name: str, x: np.ndarray) -> np.ndarray:
     """Where the function has a finite or overflowing value that is not a special case."""
     inside = np.isfinite(x) & (x != 0)
-    if name in ("log", "log2", "log10"):
+    if name in ("log", "log2", "log10", "gammaln", "psi"):  # these two have terms left of 0
         return inside & (x > 0)
     return inside & (x > -1) if name == "log1p" else inside

@@ -43,7 +43,7 @@ SCALARS: dict[str, tuple[str, tuple[str, ...]]] = {
             "if x < 0 and not x > np.floor(x):",
             "    return np.nan",
             "if x < 0:",
-            "    total = -np.pi / math.tan(np.pi * (x - np.floor(x)))",
+            "    total = -np.pi / math.tan(np.pi * (x - np.rint(x)))",
             "    x = 1.0 - x",
             "while x < 10:",
             "    total -= 1.0 / x",

@@ -60,8 +60,12 @@ class Axes:
 
     def find(self, label: Label) -> Label:
         """The label that stands for all that are the same."""
+        path = []
         while label in self.parent:
+            path.append(label)
             label = self.parent[label]
+        for one in path[:-1]:
+            self.parent[one] = label  # so that the next search is short
         return label
 
     def unite(self, one: Label, other: Label) -> None:

@@ -27,7 +27,7 @@ SMOOTH = ARITHMETIC | frozenset(
 def may_contract(fn: Function) -> bool:
     """Whether there are loops that gain by it, and nothing that could be decided otherwise."""
     bodies = [fn.body, *[callee.body.body for callee in called_functions(fn.body)]]
-    return _has_products(fn.body, inside=False) and all(map(_is_smooth, bodies))
+    return _has_products(fn.body, inside=False) and all(map(is_smooth, bodies))
 
 
 def _has_products(block: Block, *, inside: bool) -> bool:
@@ -43,11 +43,12 @@ def _has_products(block: Block, *, inside: bool) -> bool:
     return False
 
 
-def _is_smooth(block: Block) -> bool:
+def is_smooth(block: Block) -> bool:
+    """Whether nothing is decided in a block, and nothing is not smooth."""
     for op in block.ops:
         if isinstance(op, Apply) and not _passes(op):
             return False
-        if not all(map(_is_smooth, blocks_of(op))):
+        if not all(map(is_smooth, blocks_of(op))):
             return False
     return True
 

@@ -55,6 +55,7 @@ class Dialect:
     in_nest = False  # whether loops over elements are being written
     exact = False  # whether what is computed twice must be equal to the last bit
     contracts = False  # whether a product and a sum may be rounded once
+    contracts_apart = False  # the same in the functions of strips
     puts_apart = False  # whether loops with `apart` become functions of their own
 
     def __init__(self, options: Options = DEFAULT) -> None:

@@ -16,6 +16,7 @@ from typing import Any
 
 from flatgrad.codegen.apart import ROLE, Apart
 from flatgrad.codegen.contracting import may_contract
+from flatgrad.codegen.contracting_apart import may_contract_apart
 from flatgrad.codegen.dialect import Dialect, Emitted
 from flatgrad.codegen.emit import emit
 from flatgrad.codegen.lines import Line
@@ -77,6 +78,7 @@ def build_module(
     bodies = [fn.body, *[callee.body.body for callee in called_functions(fn.body)]]
     dialect.exact = any(map(_compares_equal, bodies))
     dialect.contracts = may_contract(fn)
+    dialect.contracts_apart = dialect.contracts or may_contract_apart(fn)
     functions = _functions(fn, dialect, taken)
     taken |= {*dialect.functions.values()}
     functions += _written(fn, name, dialect, taken, comments or {})

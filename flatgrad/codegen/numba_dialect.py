@@ -95,7 +95,7 @@ class NumbaDialect(Dialect):
 
     def decorator_apart(self) -> str:
         """That of a function that checks no index."""
-        return APART_DECORATOR if self.contracts else DECORATOR
+        return APART_DECORATOR if self.contracts_apart else DECORATOR
 
     def in_ranges(self, callees: list[Callee]) -> list[Callee]:
         """With `parallel=True`, a function for ranges of the rows of each nest."""

@@ -63,8 +63,10 @@ def with_rows_again(nest: For) -> For:
 
 def _kept(forward: For, nest: For) -> list[Kept]:
     """The rows that a loop of a nest fills and keeps."""
-    loops = [op for op in forward.body.ops if isinstance(op, For)]
-    fills = {op.results[0]: op for op in loops if _fills(op, forward, nest)}
+    fills: dict[Value, For] = {}
+    for op in forward.body.ops:
+        if isinstance(op, For):
+            fills |= _filled_alone(op, forward, nest)
     found = []
     for op in forward.body.ops:
         if not isinstance(op, Apply) or op.primitive.function is not SET_ITEM:
@@ -94,12 +96,22 @@ def _given(op: Apply, name: str) -> Operand:
     return found
 
 
+def _filled_alone(op: For, forward: For, nest: For) -> dict[Value, For]:
+    """By row, a loop that does nothing but fill it, from what is there before the nest."""
+    found = {}
+    for init, param, item, result in slots(op):
+        if param.type.ndim == 1 and not op.exits:
+            block = swept(Block((op.body.params[0], param), op.body.ops, (item,)))
+            alone = replace(op, inits=(init,), body=block, results=(result,))
+            if _fills(alone, forward, nest):
+                found[result] = alone
+    return found
+
+
 def _fills(op: For, forward: For, nest: For) -> bool:
-    """Whether a loop does nothing but fill a row, from what is there before the nest."""
-    if op.exits or len(op.inits) != 1 or len(op.body.ops) > MOST:
-        return False
+    """Whether a loop only fills a row, with what can be computed again."""
     index, param = op.body.params
-    if param.type.ndim != 1 or not covers(op, param.type.shape[0]):
+    if not 0 < len(op.body.ops) <= MOST or not covers(op, param.type.shape[0]):
         return False
     known = defined_inside(nest.body) - {nest.body.params[0], forward.body.params[0], index}
     if {op.start, op.stop} & known:

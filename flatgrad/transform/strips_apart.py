@@ -45,6 +45,7 @@ from flatgrad.primitives.core import SMALLER
 from flatgrad.primitives.index import ADD_ITEM, SET_ITEM
 from flatgrad.primitives.lengths import DIM, REQUIRE_ENTRY
 from flatgrad.primitives.symbolic import Symbol, apply_function, symbol_of
+from flatgrad.transform.checks_before import with_checks_before
 from flatgrad.transform.dce import read_by
 from flatgrad.transform.strip_lanes import LANES
 
@@ -181,7 +182,7 @@ class _Checked:
                         self.check(inner, op, known, ops)
                     ops.append(op)
                 else:
-                    ops.append(replace(op, body=self.block(op.body, set(known))))
+                    ops += with_checks_before(replace(op, body=self.block(op.body, set(known))))
                 self.loops.pop()
                 continue
             self.check(op, None, known, ops)

@@ -34,6 +34,7 @@ def f(x, m):
         for c in range(m.shape[0]):
             for a in range(d):
                 y[a] = x[i, a] - 2.0 * m[c, a]
+                total += m[c, a]
             rows[c] = y
             total += y[0]
         for c in range(m.shape[0] - 1, -1, -1):

@@ -19,8 +19,8 @@ from __future__ import annotations
 
 import math
 import operator
+from collections.abc import Iterator
 
-from flatgrad.analysis.activity import slots
 from flatgrad.codegen.contracting import SMOOTH, is_smooth
 from flatgrad.ir.ops import (
     Apply,
@@ -86,7 +86,7 @@ class _Flow:
                 ):
                     self.copied[result] = items
             else:
-                for init, param, item, result in slots(op):
+                for init, param, item, result in _carried(op):
                     self.copied[param] = self.copied[result] = [init, item]
                 if isinstance(op, While):
                     for seen, param in zip(op.condition.params, op.body.params, strict=True):
@@ -190,6 +190,13 @@ class _Flow:
         if name == "truediv":
             return op.operands[1] not in near
         return name == "log" and not given & near
+
+
+def _carried(op: For | While) -> Iterator[tuple[Operand, Value, Operand, Value]]:
+    """What a loop starts from, has, hands on and leaves, by variable."""
+    params = op.body.params[len(op.body.params) - len(op.inits) :]
+    items = op.body.yields[len(op.body.yields) - len(op.inits) :]
+    return zip(op.inits, params, items, op.results, strict=True)
 
 
 def _holds_strips(block: Block) -> bool:

@@ -32,6 +32,7 @@ from flatgrad.transform.parts_inside import take_parts_inside
 from flatgrad.transform.products_after import products_after_loops
 from flatgrad.transform.products_before import products_before_loops
 from flatgrad.transform.quotients import share_quotients
+from flatgrad.transform.reciprocals import share_reciprocals
 from flatgrad.transform.row_blocks import row_blocks
 from flatgrad.transform.rows_filled import fill_rows
 from flatgrad.transform.rows_replaced import replace_rows
@@ -81,6 +82,7 @@ BATCHES: list[tuple[str, Pass]] = [("batches", batch_loops)]
 """The pass after those, unless `fuse=False`, or `deterministic=True`: BLAS has its own order."""
 
 FUSING: list[tuple[str, Pass]] = [
+    ("reciprocals", share_reciprocals),
     ("slices joined", join_slices),
     ("fused", fuse),
     ("contiguous", copy_strided_parts),

@@ -106,10 +106,6 @@ def _clip(site: Site) -> ast.expr | None:
     return node
 
 
-def _refused(site: Site) -> ast.expr | None:
-    raise unsupported(site.op)
-
-
 ELEMENTWISE: dict[str, Writer] = {
     "where": _where,
     "clip": _clip,
@@ -127,5 +123,5 @@ ELEMENTWISE: dict[str, Writer] = {
     "floordiv": _floor_divide,
     "floor_divide": _floor_divide,
     "abs": _absolute,
-    "zeta": _refused,
+    "zeta": _scalar_function("zeta"),
 }

@@ -54,6 +54,23 @@ SCALARS: dict[str, tuple[str, tuple[str, ...]]] = {
             "total + (math.log(x) - 0.5 / x - tail)",
         ),
     ),
+    "zeta": (  # Hurwitz's, of x > 0: terms until Euler and Maclaurin's series is short
+        "s, x",
+        (
+            "if x == np.inf:",
+            "    return 0.0",
+            "total = 0.0",
+            "while x < 12 + 2 * s:",
+            "    total += 1.0 / x / x if s == 2 else x ** (-s)",
+            "    x += 1.0",
+            "z = 1.0 / x / x",
+            "tail = 1.0 / 47900160 - (s + 9) * (s + 10) * z * (691.0 / 1307674368000)",
+            "tail = 1.0 / 1209600 - (s + 7) * (s + 8) * z * tail",
+            "tail = 1.0 / 30240 - (s + 5) * (s + 6) * z * tail",
+            "tail = 1.0 / 12 - (s + 1) * (s + 2) * z * (1.0 / 720 - (s + 3) * (s + 4) * z * tail)",
+            "total + x ** (-s) * (x / (s - 1) + 0.5 + s / x * tail)",
+        ),
+    ),
     "cbrt": ("x", ("np.cbrt(x)",)),  # math.cbrt
     "fmod": ("a, b", ("np.fmod(a, b)",)),  # math.fmod
     # Numba's np.floor_divide of arrays gives -0.0 for 1 // -inf; its `//` of numbers is right.

@@ -51,7 +51,8 @@ INDIFFERENT = frozenset("isfinite dim size empty_like zeros_like".split())  # no
 
 def may_contract_apart(fn: Function) -> bool:
     """Whether the loops over strips of a function may be contracted."""
-    if any(_holds_strips(callee.body.body) for callee in called_functions(fn.body)):
+    callees = called_functions(fn.body)
+    if not _holds_strips(fn.body) or any(_holds_strips(one.body.body) for one in callees):
         return False
     flow = _Flow(fn)
     sums = {op.result for op in flow.apart if flow.may_be_contracted(op)}

@@ -35,6 +35,7 @@ from flatgrad.ir.ops import (
     blocks_of,
     reads_of,
 )
+from flatgrad.ir.types import Scalar
 from flatgrad.primitives.core import IDENTITY
 
 BEFORE, INNER, AFTER = range(3)
@@ -222,6 +223,10 @@ class Pair:
         results = {one.result for one in self.own}
         if results & {line.item for line in self.lines}:
             raise Stays
+        numbers = [*self.numbers, *[one.param for one in self.own]]
+        numbers += [value for op in self.before for value in op.results]
+        if is_narrow(self.outer.body) and any(is_python_float(one) for one in numbers):
+            raise Stays
 
 
 def is_ordinary(loop: For) -> bool:
@@ -264,6 +269,19 @@ def _is_plain_call(op: Apply, places: Places) -> bool:
     if not isinstance(base, Value) or not base.type.ndim:
         return False
     return element_index(op, places.integers) is not None
+
+
+def is_narrow(block: Block) -> bool:
+    """Whether there are float32 numbers, to which a Python float adapts, but none from a row."""
+    return any(
+        one.type.dtype == "float32"
+        for op in all_calls(block) for one in (*op.operands, *op.results)
+    )  # fmt: skip
+
+
+def is_python_float(value: Value) -> bool:
+    """Whether a value is a number that adapts to what it meets."""
+    return isinstance(value.type, Scalar) and value.type.weak and value.type.differentiable
 
 
 def all_calls(block: Block) -> Iterable[Apply]:

@@ -352,6 +352,30 @@ def test_an_index_out_of_range_raises():
     assert run(nothing, X)[0] == 0.0
 
 
+def scaled_columns(A, a):
+    total = 0.0
+    for j in range(A.shape[1]):
+        w = a * j
+        s = 0.5 * a
+        for i in range(A.shape[0]):
+            s = s + A[i, j] * w
+        total += s * w
+    return total
+
+
+def test_single_precision():
+    """A Python float does not make a float32 a float64; one that was kept in a row would."""
+    assert is_swapped(emitted(scaled_columns, (A, 0.3))[0])
+    narrow = A.astype(np.float32)
+    derived, run = emitted(scaled_columns, (narrow, 0.3))
+    assert not is_swapped(derived)
+    assert_same(run(narrow, 0.3), expected(scaled_columns, (narrow, 0.3)), 1e-6)
+    for function, args in ((activations, (narrow, X.astype(np.float32))), (sweep, (narrow, 0.2))):
+        derived, run = emitted(function, args)
+        assert is_swapped(derived)
+        assert_same(run(*args), expected(function, args), 1e-5, 1e-5)
+
+
 def test_differences_of_indices():
     assert solved([(0, 1, 1), (1, 0, -1)]) == (-1, 1)
     assert solved([(1, 1, 2), (0, 1, 1)]) == (1, 1)

@@ -135,9 +135,9 @@ def program(seed: int) -> str:
 
 
 def is_swapped(derived) -> bool:
-    """Whether the user's loops have changed places."""
+    """Whether the user's loops, if there are some, have changed places."""
     stages = derived.__flatgrad__.last.compiled.stages
-    return stages["shared"]() != stages["interchanged"]()
+    return "shared" in stages and stages["shared"]() != stages["interchanged"]()
 
 
 def are_adjoints_swapped(derived) -> bool:

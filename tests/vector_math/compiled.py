@@ -73,6 +73,10 @@ NEAREST = [
 """Floats near multiples of pi/2, the first of all float64, the third of all float32."""
 
 
+EDGES = {"gammaln": (0.5, 1.5, 2.5, 3.5, 4.5, 5.5), "psi": (1.0, 2.0, 3.0)}
+"""Where one form of a function ends and another begins."""
+
+
 def arguments(
     name: str, dtype: str, count: int, rng: np.random.Generator, *, within: bool = False
 ) -> list[np.ndarray]:
@@ -97,6 +101,9 @@ def arguments(
             special(dtype),
         ]
     )
+    if name in EDGES:
+        distances = rng.choice([-1, 1], count // 4) * np.exp(rng.uniform(-35, -4, count // 4))
+        x = np.concatenate([x, (rng.choice(EDGES[name], count // 4) + distances).astype(dtype)])
     if name in LIMITS:
         turns = np.arange(1, 600_000, max(1, 2 * 600_000 // count))
         nearest = np.array([one for one in NEAREST if float(one) <= float(np.finfo(dtype).max)])

@@ -391,8 +391,4 @@ def test_random_nests(seed, tmp_path):
     with np.errstate(all="ignore"):
         found = outcome(seed, tmp_path)
     assert not found.startswith("seed"), found
-
-
-def test_random_nests_reach_what_they_are_for(tmp_path):
-    with np.errstate(all="ignore"):
-        assert outcome(0, tmp_path) == "swapped"
+    assert found == "swapped" or seed, "the programs reach what they are for"

@@ -10,6 +10,7 @@ is legal, so where nothing is found, or the lengths of a loop cannot be told, th
 
 from __future__ import annotations
 
+import operator
 from dataclasses import replace
 
 from flatgrad.ir.dims import Dim
@@ -25,6 +26,7 @@ from flatgrad.ir.ops import (
 )
 from flatgrad.primitives.callee import call_of
 from flatgrad.primitives.core import IDENTITY
+from flatgrad.primitives.index import ADD_ITEM
 from flatgrad.primitives.symbolic import DIM, SIZE
 from flatgrad.transform.clone import with_blocks
 from flatgrad.transform.dce import has_effect, read_by, swept
@@ -48,7 +50,7 @@ def _fused(block: Block, lengths: Lengths, outer: dict[Value, Const]) -> Block:
     block = Block(block.params, ops, block.yields)
     grouping = Grouping(block, lengths)
     block = compute_later(grouping)
-    groups = [group for group in grouping.groups if group.is_worth_it()]
+    groups = [one for one in grouping.groups if one.is_worth_it() or _is_added(one, block)]
     calls: dict[Group, Op] = {}
     for group in groups:
         wanted = _wanted(group, block)
@@ -58,6 +60,42 @@ def _fused(block: Block, lengths: Lengths, outer: dict[Value, Const]) -> Block:
             continue
         calls[group] = call_of(nest, tuple(operands), tuple(wanted), _origin(group))
     return Block(block.params, _in_sweeps(_ordered(block, calls), calls), block.yields)
+
+
+def _is_added(group: Group, block: Block) -> bool:
+    """Whether a trip of a loop adds a product to a part of an array, and does no more with it.
+
+    The nest adds it there, where the statement would make an array of it first. So that nothing
+    stands between them, the nest moves to where the sum is.
+    """
+    if len(group.members) != 1 or not block.params:
+        return False
+    op = group.members[0].op
+    readers = [one for one in block.ops if op.result in read_by(one)]
+    if op.primitive.function is not operator.mul or op.result in block.yields:
+        return False
+    write = readers[0] if len(readers) == 1 else None
+    if not isinstance(write, Apply) or write.primitive.function is not ADD_ITEM:
+        return False
+    at, end = block.ops.index(op), block.ops.index(write)
+    if op.result.type.ndim != 1 or not _stay(op, block.ops[:at], block.ops[at + 1 : end]):
+        return False
+    group.last = end
+    return True
+
+
+def _stay(op: Apply, before: list[Op], between: list[Op]) -> bool:
+    """Whether what an operation reads is not written to by those that follow."""
+    parts = {
+        one.result: one.operands[0] for one in before
+        if isinstance(one, Apply) and one.primitive.function is operator.getitem
+    }  # fmt: skip
+    arrays = {parts.get(one, one) for one in op.operands if isinstance(one, Value)}
+    arrays |= {*op.operands}
+    return all(
+        isinstance(one, Apply) and (one.primitive.in_place is None or not arrays & {*one.operands})
+        for one in between
+    )
 
 
 def _constants(block: Block) -> dict[Value, Const]:

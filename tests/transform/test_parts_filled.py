@@ -77,7 +77,8 @@ def test_same_numbers(function):
 def test_filled_by_the_nest(n):
     derived, text = derived_and_text(gates, arguments(gates, 5))
     main = text.rpartition("def ")[2]
-    assert main.count("add_to_1d") == 1
+    assert "add_to_1d" not in main
+    assert "_loop(grad_z, grad_rows[t])" in main
     args = arguments(gates, n)
     assert_same(derived(*args), value_and_grad(gates, argnums=("rows", "c"))(*args))
 

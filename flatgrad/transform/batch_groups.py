@@ -12,11 +12,12 @@ part along the axis by itself, and if all can stand in one place.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
 import numpy as np
 
+from flatgrad.analysis.nests import FLOATS
 from flatgrad.ir.ops import Apply, Block, Op, Value
 from flatgrad.primitives.einsum import EINSUM, Subscripts
 from flatgrad.transform.batch_axes import Axes, Label, Labels, peeled
@@ -196,24 +197,24 @@ class Batches:
         return len(set(labels)) == len(labels)
 
     def is_part(self, op: Apply, label: Label) -> bool:
-        """Whether this is a map of numbers in float64 along the axis."""
+        """Whether this is a map of floats along the axis."""
         return (
             is_map(op)
             and op.primitive.function not in PASSING
-            and op.result.type.dtype == "float64"
+            and op.result.type.dtype in FLOATS
             and label in self.axes.labels(op.result)
             and self.is_clear(op.result)
         )
 
     def is_sum(self, op: Apply) -> bool:
-        """Whether this is a sum in float64 that leaves no axes of length 1."""
+        """Whether this is a sum of floats that leaves no axes of length 1."""
         source = op.operands[0] if op.operands else None
         return (
             is_reduction(op)
             and op.primitive.function is np.sum
             and not op.arguments.get("keepdims")
             and isinstance(source, Value)
-            and source.type.dtype == op.result.type.dtype == "float64"
+            and source.type.dtype == op.result.type.dtype in FLOATS
             and self.is_clear(source)
         )
 
@@ -229,7 +230,7 @@ class Batches:
         op = self.made.get(value)
         if op is None or not is_map(op) or op.primitive.function in PASSING:
             return float("inf")
-        if op.primitive.name in FUNCTIONS or op.result.type.dtype != "float64":
+        if op.primitive.name in FUNCTIONS or op.result.type.dtype not in FLOATS:
             return float("inf")
         total, own = 1.0, self.axes.labels(value)
         for operand in op.operands:
@@ -265,7 +266,7 @@ class Batches:
         if op.primitive.function is not EINSUM or len(op.operands) != 2:
             return None
         values = [v for v in (*op.operands, op.results[0]) if isinstance(v, Value)]
-        if len(values) != 3 or any(v.type.dtype != "float64" for v in values):
+        if len(values) != 3 or not one_float_dtype(values):
             return None
         if not all(1 not in v.type.shape and self.is_clear(v) for v in values):
             return None
@@ -276,6 +277,12 @@ class Batches:
         shared = [x for x in a if x in b]
         fits = len(shared) == 1 and shared[0] not in y and max(len(a), len(b)) <= 2
         return (a, b, y) if fits and len(y) == len(a) + len(b) - 2 else None
+
+
+def one_float_dtype(values: Iterable[Value]) -> bool:
+    """Whether arrays are all float64, or all float32."""
+    dtypes = {value.type.dtype for value in values}
+    return len(dtypes) == 1 and dtypes <= {*FLOATS}
 
 
 def ordered(block: Block, of: dict[Op, Batch]) -> list[Op | Batch] | None:

@@ -36,6 +36,7 @@ from flatgrad.ir.ops import (
     substitute,
 )
 from flatgrad.ir.types import Scalar
+from flatgrad.primitives.core import ASTYPE
 from flatgrad.primitives.index import SET_ITEM
 from flatgrad.primitives.symbolic import (
     Symbol,
@@ -50,6 +51,7 @@ from flatgrad.transform.batch_groups import Batch, Batches, ordered
 from flatgrad.transform.clone import with_blocks
 from flatgrad.transform.dce import swept
 from flatgrad.transform.fuse_spaces import Lengths, is_map, is_reduction, reduced_axes
+from flatgrad.transform.tape import dtype_keyword
 
 WHOLE = slice(None)
 FADING = frozenset("exp exp2 sigmoid softplus silu gelu erfc normal_cdf".split())  # noqa: SIM905
@@ -258,7 +260,7 @@ class _Loop:
         """An adjoint may hold subnormal numbers: weights of what is far away."""
         adjoints = [self.part(operand)[0] for operand in op.operands if self.is_adjoint(operand)]
         last = self.builder.block.ops[-1]
-        if len(adjoints) != 1 or not isinstance(last, Apply):
+        if len(adjoints) != 1 or not isinstance(last, Apply) or op.result.type.dtype != "float64":
             return
         arguments = {"a": Slot(0), "b": Slot(1)}
         for symbol, primitive in ((left, TINY_LEFT_OP), (right, TINY_RIGHT_OP)):
@@ -389,7 +391,7 @@ class _Loop:
         same = self.axes.of(value) == (batch, *labels)
         with self.builder.inside(self.before):
             shape = tuple([self.length(x) for x in (batch, *labels)])
-            init = apply_function(np.empty, (shape,), {}, self.builder)
+            init = apply_function(np.empty, (shape,), dtype_keyword(value.type), self.builder)
         name = value.name if same else f"{value.name or value.part or 'value'}_rows"
         param, result = self.variable(init, name)
         done = apply_function(
@@ -400,13 +402,15 @@ class _Loop:
         self.rows[value] = result, (batch, *labels)
 
     def accumulate(self, value: Value, symbol: Any, labels: Labels) -> None:
-        """Add the part of a trip to a sum."""
+        """Add the part of a trip to a sum, in float64."""
         with self.builder.inside(self.before):
             shape = tuple([self.length(x) for x in labels])
             init = apply_function(np.zeros, (shape,), {}, self.builder) if shape else 0.0
-        param, result = self.variable(init, value.name)
+        single = value.type.dtype == "float32"
+        name = f"{value.name or value.part or 'value'}_sum" if single else value.name
+        param, result = self.variable(init, name)
         done = param + symbol
-        done.value.name, done.value.kept = value.name, True
+        done.value.name, done.value.kept = name, True
         self.body.yields = (*self.body.yields, done.value)
         self.rows[value] = result, labels
 
@@ -419,6 +423,8 @@ class _Loop:
         of = self.axes.of(value)
         with self.at(member):
             symbol: Any = Symbol(array, self.builder)
+            if array.type.dtype != value.type.dtype:
+                symbol = apply_function(ASTYPE, (symbol, np.float32), {}, self.builder)
             natural = [x for x in of if x is not None]
             if list(labels) != natural:
                 axes = tuple([labels.index(x) for x in natural])

@@ -18,11 +18,12 @@ from typing import Any
 
 import numpy as np
 
+from flatgrad.analysis.nests import FLOATS
 from flatgrad.ir.dims import opaque
 from flatgrad.ir.ops import Apply, Block, Op, Value
 from flatgrad.primitives.einsum import EINSUM, Subscripts
 from flatgrad.transform.batch_axes import Axes, Label, is_view
-from flatgrad.transform.batch_groups import Batch, Batches, ordered
+from flatgrad.transform.batch_groups import Batch, Batches, one_float_dtype, ordered
 from flatgrad.transform.dce import read_by
 from flatgrad.transform.fuse_spaces import Lengths, is_map, is_reduction, reduced_axes
 
@@ -154,12 +155,13 @@ class _Walk:
             return self.has(op.result) or self.is_total(op)
         if op.primitive.function is not EINSUM or len(op.operands) != 2:
             return False
-        return op.result.type.dtype == "float64" and self.has_letter(op)
+        values = [one for one in (*op.operands, op.result) if isinstance(one, Value)]
+        return one_float_dtype(values) and self.has_letter(op)
 
     def is_total(self, op: Apply) -> bool:
         """Whether a sum over the samples is left."""
         plain = op.primitive.function is np.sum and not op.arguments.get("keepdims")
-        return plain and op.result.type.dtype == "float64"
+        return plain and op.operands[0].type.dtype == op.result.type.dtype in FLOATS
 
     def has_letter(self, op: Apply) -> bool:
         """Whether the axis is in the product or summed over, and no factor has length 1 there."""
@@ -201,7 +203,7 @@ class _Walk:
             if op not in inside:
                 read |= {value for value in read_by(op) if value in self.made}
         for value in read:
-            if len(self.axes.of(value)) > KEPT_RANK or value.type.dtype != "float64":
+            if len(self.axes.of(value)) > KEPT_RANK or value.type.dtype not in FLOATS:
                 return None
         return read
 

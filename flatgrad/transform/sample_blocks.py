@@ -29,7 +29,7 @@ from flatgrad.ir.builder import Builder
 from flatgrad.ir.copies import twin
 from flatgrad.ir.ops import Apply, Block, Const, For, Function, Op, Operand, Value
 from flatgrad.ir.types import Scalar
-from flatgrad.primitives.core import SMALLER, TRIPS
+from flatgrad.primitives.core import ASTYPE, SMALLER, TRIPS
 from flatgrad.primitives.einsum import EINSUM
 from flatgrad.primitives.index import ADD_ITEM, SET_ITEM
 from flatgrad.primitives.segments import block_size
@@ -43,6 +43,9 @@ from flatgrad.transform.fuse_spaces import Lengths
 from flatgrad.transform.sample_axes import Samples, samples_of
 from flatgrad.transform.sample_order import SamplesLast, last
 from flatgrad.transform.sample_seeds import Seeds
+from flatgrad.transform.strip_seeds import times
+from flatgrad.transform.tape import dtype_keyword
+from flatgrad.transform.wide_sums import wide_twin
 
 WHOLE = slice(None)
 
@@ -74,6 +77,7 @@ class _Blocks:
         self.seeds = Seeds(samples)
         self.before, self.body = Block(), Block()
         self.carried: list[tuple[Operand, Value, Operand, Value]] = []
+        self.wide: dict[Value, Value] = {}
         taken = {v.name for v in (*fn.params, *samples.maker)}
         name = next((one for one in ("block", "part", "chunk") if one not in taken), "k")
         self.index = Value(Scalar("int64", weak=True), name, kept=True)
@@ -106,6 +110,8 @@ class _Blocks:
         if self.seeds.fits:
             with self.builder.at(self.origin):
                 loops = self.seeds.attempts(loop, self.builder)
+        with self.builder.at(self.origin), self.builder.inside(Block((), loops)):
+            self.narrow()
         early = [_in_sweep(op, self.origin.sweep) for op in self.samples.early]
         return Block(
             block.params, [*early, *self.before.ops, *loops, *self.samples.late], block.yields
@@ -118,7 +124,8 @@ class _Blocks:
         """How many blocks there are, and how many samples each has; no samples are one block."""
         self.count = _named(self.length(self.samples.label), "samples")
         most: list[Label] = max((self.rest(v) for v in self.samples.made), key=len)
-        row: Any = reduce(operator.mul, [self.length(label) for label in most], 8)
+        single = all(value.type.dtype == "float32" for value in self.samples.made)
+        row: Any = reduce(operator.mul, [self.length(label) for label in most], 4 if single else 8)
         self.size = _named(self.make(block_size, self.count, row), "size")
         at_least = self.make(np.maximum, self.count, 1)
         return _named(self.make(TRIPS, 0, at_least, self.size), "blocks")
@@ -168,6 +175,24 @@ class _Blocks:
         elif value in self.samples.kept:
             self.keep(value, made)
 
+    def narrow(self) -> None:
+        """Sums of float32 that the blocks added up in float64, in their own dtype."""
+        for value, total in self.wide.items():
+            given = Symbol(total, self.builder), np.float32
+            apply_function(ASTYPE, given, {}, self.builder)
+            made = self.builder.block.ops[-1]
+            assert isinstance(made, Apply)
+            self.builder.block.ops[-1] = replace(made, results=(value,))
+
+    def widened(self, value: Value) -> Value:
+        """The sum of a float32 in float64; any other as it is."""
+        if value.type.dtype != "float32":
+            return value
+        self.wide[value] = total = wide_twin(value)
+        self.samples.totals.add(total)
+        self.seeds.degree[total] = self.seeds.of(value)
+        return total
+
     def variable(self, init: Any, value: Value) -> Value:
         """What the loop carries for a result."""
         start = operand_of(init)
@@ -178,17 +203,18 @@ class _Blocks:
         self.carried.append((start, param, start, value))
         return param
 
-    def empty(self, function: Any, value: Value) -> Any:
+    def empty(self, function: Any, value: Value, **keywords: Any) -> Any:
         with self.builder.inside(self.before):
             lengths = [
                 1 if label is None else self.length(label)
                 for label in self.samples.axes.of(value)
             ]
-            return self.make(function, tuple(lengths))
+            return apply_function(function, (tuple(lengths),), keywords, self.builder)
 
     def accumulate(self, value: Value, part: Value) -> None:
         """Add what a block has to a sum."""
         init = self.empty(np.zeros, value) if value.type.ndim else 0.0
+        value = self.widened(value)
         param = self.variable(init, value)
         with self.builder.inside(self.body):
             if value.type.ndim > 1:
@@ -199,12 +225,13 @@ class _Blocks:
 
     def keep(self, value: Value, part: Value) -> None:
         """Put what a block has into its rows of an array."""
-        param = self.variable(self.empty(np.empty, value), value)
+        init = self.empty(np.empty, value, **dtype_keyword(value.type))
+        param = self.variable(init, value)
         axis = self.samples.axes.of(value).index(self.samples.label)
         with self.builder.inside(self.body):
             given, made = self.symbols(param, part)
             if self.seeds.fits and self.seeds.of(value) == 1:
-                made = made * Symbol(self.seeds.inverse, self.builder)
+                made = times(made, Symbol(self.seeds.inverse, self.builder))
             if axis < value.type.ndim - 1:
                 made = made.T  # of two axes at most
             done = self.make(SET_ITEM, given, made, self.rows(axis))

@@ -24,6 +24,7 @@ from typing import Any
 import numpy as np
 
 from flatgrad.analysis.activity import slots
+from flatgrad.analysis.nests import FLOATS
 from flatgrad.ir.builder import Builder
 from flatgrad.ir.copies import twin
 from flatgrad.ir.ops import Apply, Block, Const, For, Op, Operand, Value
@@ -35,7 +36,7 @@ from flatgrad.transform.building import call_into
 from flatgrad.transform.clone import rewired_block
 from flatgrad.transform.fuse_spaces import PASSING, data_operands, is_reduction
 from flatgrad.transform.sample_axes import Samples
-from flatgrad.transform.strip_seeds import FADING, SCALE
+from flatgrad.transform.strip_seeds import FADING, SCALE, SINGLE_SCALE, times
 
 SUMS = ("add", "sub", "subtract", "neg", "negative", "pos", "positive")
 """What has the degree of all its operands."""
@@ -64,7 +65,7 @@ class Seeds:
             if isinstance(value, Value) and not value.type.ndim and value not in own:
                 op = self.samples.maker.get(value)
                 later = value.of is not None or (op is not None and op.origin.sweep == "backward")
-                found += [value] if later and value.type.dtype == "float64" else []
+                found += [value] if later and value.type.dtype in FLOATS else []
         return found
 
     def try_seeds(self, seeds: list[Value]) -> bool:
@@ -122,12 +123,14 @@ class Seeds:
 
         ops: list[Op] = []
         with builder.inside(Block((), ops)):
-            scale = make(np.where, Symbol(attempt, builder) == 0, SCALE, 1.0)
+            single = any(one.result.type.dtype == "float32" for one in self.samples.members)
+            large = SINGLE_SCALE if single else SCALE
+            scale = make(np.where, Symbol(attempt, builder) == 0, large, 1.0)
             scale.value.name, scale.value.kept = "scale", True
             call_into(self.inverse, operator.truediv, (1.0, scale), builder)
             larger: dict[Value, Operand] = {}
             for seed in self.found:
-                made = Symbol(seed, builder) * scale
+                made = times(Symbol(seed, builder), scale)
                 made.value.name, made.value.of = seed.name, seed.of
                 larger[seed] = made.value
             inits = [

@@ -123,6 +123,13 @@ def _multiplies_deep(op: Op, degrees: Degrees) -> bool:
     return isinstance(op, For) and any(products(one.body) for one in inner)
 
 
+def times(value: Any, power: Any) -> Any:
+    """A number or array times a power of two, in its own dtype."""
+    if value.type.dtype == "float32":
+        power = apply_function(ASTYPE, (power, np.float32), {}, power.builder)
+    return value * power
+
+
 class _Attempts:
     """The loop of two trips around a nest."""
 
@@ -172,15 +179,9 @@ class _Attempts:
         """Whether anything in the nest is float32, whose range ends much earlier."""
         return any(value.type.dtype == "float32" for value in self.nest.inside)
 
-    def times(self, value: Any, power: Any) -> Any:
-        """A number or array times a power of two, in its own dtype."""
-        if value.type.dtype == "float32":
-            power = self.make(ASTYPE, power, np.float32)
-        return value * power
-
     def added(self, init: Operand, grown: Any, back: Any) -> Any:
         """What a sum starts from and what the nest adds to it."""
-        grown = self.times(grown, back)
+        grown = times(grown, back)
         return grown if self.nest.is_zero(init) else self.symbol(init) + grown
 
     def leaves(self, param: Value) -> bool:
@@ -192,7 +193,7 @@ class _Attempts:
         """The nest that reads larger seeds and starts from 0, and its results by parameter."""
         larger: dict[Value, Operand] = {}
         for seed in self.seeds:
-            made = self.times(self.symbol(seed), scale)
+            made = times(self.symbol(seed), scale)
             made.value.name, made.value.of = seed.name, seed.of
             larger[seed] = made.value
         inits, results = [], {}

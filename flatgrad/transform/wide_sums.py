@@ -83,7 +83,8 @@ def _start(
     return zeros
 
 
-def _wide_twin(value: Value) -> Value:
+def wide_twin(value: Value) -> Value:
+    """A value of the same shape in float64."""
     kind: Any = Array("float64", value.type.shape) if value.type.ndim else Scalar("float64")
     return Value(kind, f"{value.name or value.part or 'value'}_sum", kept=True)
 
@@ -96,7 +97,7 @@ class _Wide:
         self.known: dict[Any, Value] = {}
 
     def version(self, value: Value) -> Value:
-        return self.known.setdefault(value, _wide_twin(value))
+        return self.known.setdefault(value, wide_twin(value))
 
     def block(self, block: Block) -> Block:
         ops: list[Op] = []

@@ -19,8 +19,9 @@ import numpy as np
 
 from flatgrad import value_and_grad
 from flatgrad.errors import FlatgradError
-from tests.emitted import loaded, plain
+from tests.emitted import loaded, plain, plain_function, plain_text
 from tests.transform.random_array_loops import disagreement
+from tests.transform.tally import in_float32
 
 HEAD = "import numpy as np\n\n\ndef f(F, G, x, m, w):\n"
 ARGUMENTS = {"F": "kab", "G": "bka", "x": "nb", "m": "kb", "w": "nk"}
@@ -203,13 +204,30 @@ def outcome(seed: int, folder: Path, compiled: bool = False) -> str:
     return "loops" if " in range(" in main else "ok"
 
 
+def single(seed: int, folder: Path) -> str:
+    """The same in float32, or with an argument in float64."""
+    f = loaded(program(seed), folder / f"single_{seed}.py")
+    args = arguments(np.random.default_rng(seed), SIZES[seed % len(SIZES)])
+    found, text = in_float32(f, args, seed, (0, 1, 2), as_plain)
+    if found:
+        return found
+    return "loops" if " in range(" in text[text.rindex("def f_") :] else "ok"
+
+
+def as_plain(derived: Any) -> tuple[Any, str]:
+    return plain_function(derived), plain_text(derived)
+
+
 def main() -> None:
-    """Runs the programs of a range of seeds; with a third argument compiled."""
+    """Runs the programs of a range of seeds; a third argument: "compiled", or "singles"."""
     first, last = map(int, sys.argv[1:3])
     counts: dict[str, int] = {}
     with tempfile.TemporaryDirectory() as folder, np.errstate(all="ignore"):
         for seed in range(first, last):
-            found = outcome(seed, Path(folder), compiled=len(sys.argv) > 3)
+            if "singles" in sys.argv:
+                found = single(seed, Path(folder))
+            else:
+                found = outcome(seed, Path(folder), compiled=len(sys.argv) > 3)
             if found.startswith("seed"):
                 print(found, flush=True)
                 found = "wrong"

@@ -1,6 +1,7 @@
 """Random programs in which all parts of a batch meet at each sample, for loops over blocks of samples.
 
-    python -m tests.transform.random_samples 0 500      # the programs of these seeds
+    python -m tests.transform.random_samples 0 500              # the programs of these seeds
+    python -m tests.transform.random_samples 0 500 singles      # in float32, or both dtypes mixed
 
 Products of matrices and samples, then extremes, sums and functions over the parts, with sums over
 the samples that are read again or not, writes in place, lengths of 1 and 0. The text for Numba, with
@@ -10,6 +11,7 @@ two samples in a block, must give what the NumPy backend gives, and leave the ar
 from __future__ import annotations
 
 import random
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +21,7 @@ from flatgrad import value_and_grad
 from flatgrad.errors import FlatgradError
 from tests.emitted import DECORATOR, loaded
 from tests.transform.random_batches import arguments
-from tests.transform.tally import tally
+from tests.transform.tally import in_float32, tally
 
 HEAD = "import numpy as np\n\n\ndef f(F, G, x, m, w):\n    total = 0.0\n"
 SIZES = [
@@ -124,7 +126,17 @@ def outcome(seed: int, folder: Path) -> str:
     return "blocks" if "block_size(" in text[text.rindex("def f_") :] else "ok"
 
 
+def single(seed: int, folder: Path) -> str:
+    """The same in float32, or with an argument in float64."""
+    f = loaded(program(seed), folder / f"single_{seed}.py")
+    args = arguments(np.random.default_rng(seed), SIZES[seed % len(SIZES)])
+    found, text = in_float32(f, args, seed, (0, 2, 3), in_small_blocks)
+    if found:
+        return found
+    return "blocks" if "block_size(" in text[text.rindex("def f_") :] else "ok"
+
+
 KINDS = ("ok", "blocks", "refused", "raises")
 
 if __name__ == "__main__":
-    tally(outcome, KINDS)
+    tally(single if "singles" in sys.argv else outcome, KINDS)

@@ -21,8 +21,8 @@ from flatgrad.primitives.segments import block_size
 from flatgrad.transform.batch_loops import batch_loops
 from flatgrad.transform.fuse import fuse
 from flatgrad.transform.sample_blocks import sample_blocks
-from tests.emitted import graph_of, leaves
-from tests.transform.random_samples import KINDS, outcome
+from tests.emitted import graph_of, leaves, plain_text
+from tests.transform.random_samples import KINDS, outcome, single
 
 RNG = np.random.default_rng(5)
 CASES = {}
@@ -227,6 +227,36 @@ def test_random_programs(seed, tmp_path, two_in_a_block):
     with np.errstate(all="ignore"):
         found = outcome(seed, tmp_path)
     assert found in KINDS, found
+
+
+@pytest.mark.parametrize("seed", [5, 6, 15, 33])
+def test_random_programs_in_float32(seed, tmp_path, two_in_a_block):
+    with np.errstate(all="ignore"):
+        found = single(seed, tmp_path)
+    assert found in KINDS, found
+
+
+def test_float32(two_in_a_block):
+    """Sums over blocks in float64, rounded once; weights that float32 hardly holds."""
+
+    def far(F, x, m, factor):
+        y = np.einsum("kab,nkb->nka", F, x[:, None, :] - m)
+        e = np.exp(-np.sum(y * y, axis=2) - 60.0)
+        return factor * np.sum(np.log1p(np.sum(e * np.sum(y, axis=2) ** 2, axis=1)[:, None] + e))
+
+    args = [np.float32(one) for one in (A(2, 3, 3), A(5, 3), A(2, 3), 1e-13)]
+    derived = value_and_grad(far, argnums=(0, 1, 2), backend="numba")
+    text = derived.source(*args)
+    assert "block_size(" in text
+    assert "scale = where_numbers(attempt == 0, 1.8446744073709552e+19, 1.0)" in text
+    assert ".astype(np.float32)" in text
+    run = python.load("far", small(plain_text(derived)), {}).far_value_and_grad
+    found = leaves(run(*args))
+    exact = value_and_grad(far, (0, 1, 2))(*[np.float64(one) for one in args])
+    for one, true in zip(found[1:], exact[1], strict=True):
+        assert one.dtype == np.float32
+        assert 0 < np.max(np.abs(true)) < 1e-37
+        np.testing.assert_allclose(one, true, rtol=1e-4, atol=1e-43)
 
 
 def test_the_programs_reach_what_they_are_for(tmp_path, two_in_a_block):

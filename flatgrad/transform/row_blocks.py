@@ -26,11 +26,10 @@ from flatgrad.ir.builder import Builder
 from flatgrad.ir.copies import twin
 from flatgrad.ir.dims import opaque
 from flatgrad.ir.ops import Apply, Block, Const, For, Function, Op, Operand, Slot, Value, all_reads
-from flatgrad.ir.types import Array, Scalar
-from flatgrad.primitives.core import SMALLER, TRIPS
+from flatgrad.ir.types import Array
 from flatgrad.primitives.registry import PRIMITIVES
-from flatgrad.primitives.segments import block_size
 from flatgrad.primitives.symbolic import DIM, SIZE, Symbol, apply_function, operand_of, symbol_of
+from flatgrad.transform.block_bounds import Bounds, named
 from flatgrad.transform.clone import picked, with_blocks
 from flatgrad.transform.dce import read_by, swept
 from flatgrad.transform.fuse_spaces import Lengths, data_operands, is_map
@@ -197,8 +196,7 @@ class _Loop:
         taken = {param.name for param in fn.params} | {
             value.name for op in rows.block.ops for value in op.results
         }
-        name = next((one for one in ("block", "part", "chunk") if one not in taken), "k")
-        self.index = Value(Scalar("int64", weak=True), name, kept=True)
+        self.bounds = Bounds(self.builder, taken)
         self.carried: list[tuple[Operand, Value, Operand, Value]] = []
         self.origin = replace(rows.members[0].origin, span=None)
 
@@ -210,17 +208,15 @@ class _Loop:
         with self.builder.at(self.origin):
             with self.builder.inside(self.before):
                 matrix = symbol_of(self.rows.matrix, self.builder)
-                self.count = _named(matrix.shape[0], "rows")
+                count = named(matrix.shape[0], "rows")
                 item = np.dtype(self.rows.matrix.type.dtype).itemsize
                 row = self.make(operator.mul, item, matrix.shape[1])
-                self.size = _named(self.make(block_size, self.count, row), "size")
-                at_least = self.make(np.maximum, self.count, 1)
-                blocks = _named(self.make(TRIPS, 0, at_least, self.size), "blocks")
+                blocks = self.bounds.measure(count, "rows", row)
             with self.builder.inside(self.body):
                 self.take_parts()
             for member in self.rows.members:
                 self.member(member)
-        params = (self.index, *[param for _, param, _, _ in self.carried])
+        params = (self.bounds.index, *[param for _, param, _, _ in self.carried])
         yields = tuple([item for _, _, item, _ in self.carried])
         loop = For(
             Const(0), operand_of(blocks), Const(1), tuple([init for init, *_ in self.carried]),
@@ -257,10 +253,7 @@ class _Loop:
 
     def take_parts(self) -> None:
         """The rows of a block, of the matrix and of each array from outside."""
-        first = _named(Symbol(self.index, self.builder) * self.size, "first")
-        rest = self.make(operator.sub, self.count, first)
-        self.width = self.make(SMALLER, self.size, rest)
-        last = _named(first + _named(self.width, "width"), "last")
+        first, self.width, last = self.bounds.take()
         length: Any = None
         for value in (self.rows.matrix, *self.rows.given):
             part = Symbol(value, self.builder)[first:last].value
@@ -329,7 +322,7 @@ class _Loop:
             one.name = total.name  # type: ignore[union-attr]
         self.carried[-1] = init, param, done, total
         with self.builder.inside(self.after):
-            made = self.make(operator.truediv, Symbol(total, self.builder), self.count)
+            made = self.make(operator.truediv, Symbol(total, self.builder), self.bounds.count)
             op = self.after.ops[-1]
             assert isinstance(op, Apply)
             assert made.value.type.dtype == value.type.dtype
@@ -338,10 +331,3 @@ class _Loop:
 
 def _has_effect(op: Op) -> bool:
     return not isinstance(op, Apply) or bool(op.primitive.effect) or not op.results
-
-
-def _named(symbol: Any, name: str) -> Any:
-    """The same, with a name of its own if it is made here."""
-    if isinstance(symbol, Symbol) and symbol.value.name is None:
-        symbol.value.name, symbol.value.kept = name, True
-    return symbol

@@ -28,15 +28,14 @@ import numpy as np
 from flatgrad.ir.builder import Builder
 from flatgrad.ir.copies import twin
 from flatgrad.ir.ops import Apply, Block, Const, For, Function, Op, Operand, Value
-from flatgrad.ir.types import Scalar
-from flatgrad.primitives.core import ASTYPE, SMALLER, TRIPS
+from flatgrad.primitives.core import ASTYPE
 from flatgrad.primitives.einsum import EINSUM
 from flatgrad.primitives.index import ADD_ITEM, SET_ITEM
-from flatgrad.primitives.segments import block_size
 from flatgrad.primitives.symbolic import Symbol, apply_function, operand_of
 from flatgrad.transform.batch_axes import Label
 from flatgrad.transform.batch_groups import Batches
 from flatgrad.transform.batch_loops import with_loops
+from flatgrad.transform.block_bounds import Bounds, named
 from flatgrad.transform.clone import with_blocks
 from flatgrad.transform.dce import swept
 from flatgrad.transform.fuse_spaces import Lengths
@@ -79,8 +78,7 @@ class _Blocks:
         self.carried: list[tuple[Operand, Value, Operand, Value]] = []
         self.wide: dict[Value, Value] = {}
         taken = {v.name for v in (*fn.params, *samples.maker)}
-        name = next((one for one in ("block", "part", "chunk") if one not in taken), "k")
-        self.index = Value(Scalar("int64", weak=True), name, kept=True)
+        self.bounds = Bounds(self.builder, taken)
         origins = [member.origin for member in samples.members]
         self.origin = next((one for one in origins if one.sweep == "forward"), origins[0])
         self.origin = replace(self.origin, span=None)
@@ -94,7 +92,7 @@ class _Blocks:
                 self.take_parts()
             for member in self.samples.members:
                 self.member(member)
-        params = (self.index, *[param for _, param, _, _ in self.carried])
+        params = (self.bounds.index, *[param for _, param, _, _ in self.carried])
         yields = tuple([item for _, _, item, _ in self.carried])
         body = swept(Block(params, self.body.ops, yields))
         batches = Batches(body, self.lengths, front=True)
@@ -121,14 +119,12 @@ class _Blocks:
         return apply_function(function, args, {}, self.builder)
 
     def measure(self) -> Any:
-        """How many blocks there are, and how many samples each has; no samples are one block."""
-        self.count = _named(self.length(self.samples.label), "samples")
+        """How many blocks there are."""
+        count = named(self.length(self.samples.label), "samples")
         most: list[Label] = max((self.rest(v) for v in self.samples.made), key=len)
         single = all(value.type.dtype == "float32" for value in self.samples.made)
         row: Any = reduce(operator.mul, [self.length(label) for label in most], 4 if single else 8)
-        self.size = _named(self.make(block_size, self.count, row), "size")
-        at_least = self.make(np.maximum, self.count, 1)
-        return _named(self.make(TRIPS, 0, at_least, self.size), "blocks")
+        return self.bounds.measure(count, "samples", row)
 
     def rest(self, value: Value) -> list[Label]:
         """The axes of an array beside that of the samples."""
@@ -144,10 +140,7 @@ class _Blocks:
 
     def take_parts(self) -> None:
         """The part that a block has of each array from outside, its samples last."""
-        first = _named(Symbol(self.index, self.builder) * self.size, "first")
-        rest = self.make(operator.sub, self.count, first)
-        self.first = first
-        self.last = _named(first + _named(self.make(SMALLER, self.size, rest), "width"), "last")
+        self.first, _, self.last = self.bounds.take()
         for value, axis in self.samples.given.items():
             part = Symbol(value, self.builder)[self.rows(axis)]
             self.order.width = self.order.width or part.value.type.shape[axis]
@@ -244,13 +237,6 @@ class _Blocks:
         done.name, done.kept, done.type = value.name, True, value.type
         init, param, _, result = self.carried[-1]
         self.carried[-1] = init, param, done, result
-
-
-def _named(symbol: Any, name: str) -> Any:
-    """The same, with a name of its own if it is made here."""
-    if isinstance(symbol, Symbol) and symbol.value.name is None:
-        symbol.value.name, symbol.value.kept = name, True
-    return symbol
 
 
 def _in_sweep(op: Op, sweep: str) -> Op:

@@ -92,8 +92,8 @@ def spread(values: Sequence[float]) -> float:
 def in_fresh_processes(code: str, runs: int, cache: str | None = None) -> list[float]:
     """What `code` prints, a number, in each of several new processes.
 
-    Each has an empty cache of its own, unless there is one for all. Modules are loaded as Python has
-    compiled them before, as those of an installed package are.
+    Each has an empty cache of its own, unless there is one for all. Modules are loaded as Python
+    has compiled them before, as those of an installed package are.
     """
     found = []
     ours = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}

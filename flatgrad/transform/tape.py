@@ -308,11 +308,14 @@ class Supply:
     def cost(self, value: Any) -> int:
         """What keeping a value costs: a place per trip, or for one from outside, one in all.
 
-        One from outside that the backward block reads anyway costs nothing more.
+        One from outside that the backward block reads anyway costs nothing more. An array from
+        outside is kept rather than as many elements of it: a loop around keeps it once for all.
         """
         if value in self.made:
             return weight(value.type) * self.tape.factor
-        return 0 if value in self.read_anyway else weight(value.type)
+        if value in self.read_anyway:
+            return 0
+        return weight(value.type) - (self.tape.factor > 1 and value.type.ndim > 0)
 
     def made_from(self, value: Any) -> list[Value] | None:
         """What a value can be computed from again; None if it must be recorded."""

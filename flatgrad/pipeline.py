@@ -39,6 +39,7 @@ from flatgrad.ir.printer import print_function
 from flatgrad.ir.types import Array, Type
 from flatgrad.ir.verify import verify
 from flatgrad.options import Options
+from flatgrad.transform.additions import as_additions
 from flatgrad.transform.cse import merge_common
 from flatgrad.transform.dce import eliminate_dead
 from flatgrad.transform.layouts import in_one_order
@@ -136,12 +137,14 @@ def compile_derivative(
     if any(not isinstance(op, Apply) for op in fn.body.ops):
         fn = merge_common(fn)  # or what is computed twice would be taped twice
         _keep(stages, "shared", fn)
+        early: list[tuple[str, Pass]] = [("additions", as_additions)]
         if request.options.backend == "numba":
             from flatgrad.compiled_passes import early_passes_for
 
-            for name, run in early_passes_for(request.options):
-                fn = run(fn)
-                _keep(stages, name, fn)
+            early = early_passes_for(request.options)
+        for name, run in early:
+            fn = run(fn)
+            _keep(stages, name, fn)
     fn = differentiate(fn, request, source.span(source.node))
     _keep(stages, request.kind, fn)
     fn = without_marks(fn)

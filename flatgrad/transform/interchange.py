@@ -23,7 +23,7 @@ from flatgrad.analysis.apart import Places
 from flatgrad.analysis.loop_pairs import Pair, Stays
 from flatgrad.analysis.shared import shared
 from flatgrad.analysis.strides import lines_per_trip
-from flatgrad.ir.ops import Block, For, Function, Op, Operand, size_of
+from flatgrad.ir.ops import Block, For, Function, Op, size_of
 from flatgrad.transform.clone import all_ops, with_blocks
 from flatgrad.transform.dce import eliminate_dead
 from flatgrad.transform.handed_on import without_handed_on
@@ -123,10 +123,5 @@ class _Search:
 
 def _is_short(loop: For) -> bool:
     """Whether a loop is known to have few trips."""
-    start, stop = _number(loop.start), _number(loop.stop)
-    return start is not None and stop is not None and abs(stop - start) < FEWEST
-
-
-def _number(operand: Operand) -> int | None:
-    size = size_of(operand)
-    return size if isinstance(size, int) else None
+    start, stop = size_of(loop.start), size_of(loop.stop)
+    return isinstance(start, int) and isinstance(stop, int) and abs(stop - start) < FEWEST

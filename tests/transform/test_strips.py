@@ -27,7 +27,7 @@ def text_and_results(function, args, argnums, **options):
 
 
 def clusters(x, m, scale):
-    centered = np.empty(x.shape[1])
+    centered = np.empty(x.shape[1], x.dtype)
     total = 0.0
     for i in range(x.shape[0]):
         for c in range(m.shape[0]):

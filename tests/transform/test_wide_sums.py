@@ -8,26 +8,9 @@ import pytest
 from flatgrad import value_and_grad
 from tests.emitted import leaves, plain_function
 from tests.transform.random_nests import single, wherever_it_is_right
-from tests.transform.test_strips import STRIP, backwards
+from tests.transform.test_strips import STRIP, backwards, clusters
 
 EPS = float(np.finfo(np.float32).eps)
-
-
-def clusters(x, m, scale):
-    centered = np.empty(x.shape[1], x.dtype)
-    total = 0.0
-    for i in range(x.shape[0]):
-        for c in range(m.shape[0]):
-            for a in range(x.shape[1]):
-                centered[a] = x[i, a] - m[c, a]
-            square = 0.0
-            for a in range(x.shape[1]):
-                y = 0.0
-                for b in range(a + 1):
-                    y += scale[b] * centered[b]
-                square += y * y
-            total += np.exp(-square)
-    return total
 
 
 def payoff(z, price, sigma):
